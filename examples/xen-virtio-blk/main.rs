@@ -1,0 +1,3 @@
+//! A virtio block backend for Xen.
+
+fn main() {}

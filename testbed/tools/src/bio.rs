@@ -1,0 +1,3 @@
+//! A small O_DIRECT block bench.
+
+fn main() {}

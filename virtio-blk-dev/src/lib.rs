@@ -1,0 +1,1 @@
+//! A virtio block device: requests, configuration, I/O engines and disk images.

@@ -1,0 +1,1 @@
+//! A Xen guest's memory from userspace: foreign, grant and resource mappings.

@@ -1,0 +1,1 @@
+//! Xen device-model operations and the IOREQ server.

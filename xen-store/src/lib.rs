@@ -1,0 +1,1 @@
+//! A xenstore client over the daemon's socket or /dev/xen/xenbus.
