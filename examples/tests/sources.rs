@@ -1,0 +1,90 @@
+//! What holds for the source files of every library, whatever they do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file is one noun; one that outgrows this holds two.
+const MAX_LINES: usize = 400;
+
+const LIBRARIES: [&str; 6] =
+    ["virtio-blk-dev", "virtio-mmio-dev", "xen-evtchn", "xen-foreignmem", "xen-ioreq", "xen-store"];
+
+/// Printing and starting threads are the caller's to decide: a library that does either can't be
+/// used in a daemon that logs to its own place, drops privileges, or pins its threads.
+const CALLERS_ONLY: [&str; 8] = [
+    "print!(",
+    "println!(",
+    "eprint!(",
+    "eprintln!(",
+    "dbg!(",
+    "thread::spawn(",
+    "thread::scope(",
+    "thread::Builder",
+];
+
+/// The `.rs` files under the libraries' `src`, and what is in them.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut directories: Vec<_> = LIBRARIES.map(|library| root.join(library).join("src")).into();
+    let mut files = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("a library's source directory") {
+            let path = entry.expect("a directory entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file");
+                files.push((path, text));
+            }
+        }
+    }
+    assert!(files.len() >= LIBRARIES.len(), "a library without sources");
+    files
+}
+
+/// Whether a file is built for tests only: a fake, or a module of tests of its own.
+fn is_for_tests(path: &Path) -> bool {
+    path.iter().any(|part| {
+        let part = part.to_string_lossy();
+        matches!(part.trim_end_matches(".rs"), "fake" | "fakes" | "tests")
+    })
+}
+
+/// The lines before the file's tests, comments left out, numbered as an editor does.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().map(str::trim).zip(1..).map(|(line, number)| (number, line));
+    numbered
+        .take_while(|(_, line)| *line != "mod tests {")
+        .filter(|(_, line)| !line.starts_with("//"))
+}
+
+#[test]
+fn no_source_file_is_longer_than_400_lines() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > MAX_LINES)
+        .collect();
+    assert!(long.is_empty(), "over {MAX_LINES} lines: {long:#?}");
+}
+
+#[test]
+fn libraries_neither_print_nor_start_threads() {
+    let mut found = Vec::new();
+    for (path, text) in sources().iter().filter(|(path, _)| !is_for_tests(path)) {
+        for (number, line) in code(text) {
+            if CALLERS_ONLY.iter().any(|pattern| line.contains(pattern)) {
+                found.push(format!("{}:{number}: {line}", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "for the caller to do:\n{}", found.join("\n"));
+}
+
+#[test]
+fn code_ends_where_the_tests_begin() {
+    let text =
+        "//! doc\nfn f() {\n    // why\n    g();\n}\n#[cfg(test)]\nmod tests {\n    h();\n}\n";
+    let lines: Vec<_> = code(text).collect();
+    assert_eq!(lines, [(2, "fn f() {"), (4, "g();"), (5, "}"), (6, "#[cfg(test)]")]);
+}
