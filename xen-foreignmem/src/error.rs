@@ -1,0 +1,62 @@
+//! Why a mapping failed.
+
+use std::fmt;
+use std::io;
+
+use crate::DomId;
+
+/// The guest's memory could not be mapped. Nothing stays mapped.
+#[derive(Debug, thiserror::Error)]
+#[error("domain {domid}: cannot map {target}: {source}")]
+#[non_exhaustive]
+pub struct MapError {
+    /// The guest.
+    pub domid: DomId,
+    /// The first thing that could not be mapped.
+    pub target: MapTarget,
+    /// The kernel's or Xen's answer.
+    pub source: io::Error,
+}
+
+/// What [`MapError`] speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MapTarget {
+    /// A guest frame number: the first bad one, or the first of the batch if the call itself failed.
+    Gfn(u64),
+    /// A grant reference: the first of the range, as the kernel does not say which one was refused.
+    Gref(u32),
+    /// Frames of a resource of `XENMEM_acquire_resource`.
+    Resource {
+        /// `XENMEM_resource_*`.
+        resource_type: u32,
+        /// Which one of that type.
+        id: u32,
+        /// The first frame.
+        frame: u32,
+    },
+}
+
+impl fmt::Display for MapTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gfn(gfn) => write!(f, "guest frame {gfn:#x}"),
+            Self::Gref(gref) => write!(f, "grant {gref}"),
+            Self::Resource { resource_type, id, frame } => {
+                write!(f, "resource type {resource_type} id {id} frame {frame}")
+            }
+        }
+    }
+}
+
+impl MapError {
+    /// An error of `target`'s mapping, for other implementations of the traits.
+    pub fn new(domid: DomId, target: MapTarget, source: io::Error) -> Self {
+        Self { domid, target, source }
+    }
+
+    /// The errno, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
