@@ -1,0 +1,70 @@
+//! What a device tells its transport.
+
+/// A region of memory the device shares with the driver (virtio 1.2 §2.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Guest physical address of the region.
+    pub base: u64,
+    /// Length of the region in bytes.
+    pub len: u64,
+}
+
+/// The control plane of a virtio device: what it is, what it offers, its configuration space.
+///
+/// The data plane is no part of it: the transport's caller takes a [`QueueConfig`] for each ready
+/// queue and serves it through a [`LiveQueue`], on any thread.
+///
+/// [`QueueConfig`]: crate::QueueConfig
+/// [`LiveQueue`]: crate::LiveQueue
+pub trait VirtioDevice {
+    /// The device ID (virtio 1.2 §5): 2 is a block device.
+    fn device_type(&self) -> u32;
+
+    /// The vendor ID register; nothing in the specification gives it a meaning.
+    fn vendor_id(&self) -> u32 {
+        0
+    }
+
+    /// The largest size of each queue: powers of two, at most 32768. Its length, fixed for the
+    /// device's life, is the number of queues.
+    fn queue_max_sizes(&self) -> &[u16];
+
+    /// All features offered, [`feature::VERSION_1`](crate::feature::VERSION_1) included.
+    fn features(&self) -> u64;
+
+    /// The offered features that a driver must take, besides `VERSION_1`: a device that can only
+    /// reach memory through the platform puts `ACCESS_PLATFORM` here (virtio 1.2 §6.2).
+    fn required_features(&self) -> u64 {
+        0
+    }
+
+    /// Whether the device works with the driver's choice. The transport has checked that it is a
+    /// subset of what is offered and holds what is required.
+    fn validate_features(&self, driver: u64) -> bool {
+        let _ = driver;
+        true
+    }
+
+    /// The driver's features, valid and final, at `FEATURES_OK`.
+    fn accept_features(&mut self, driver: u64) {
+        let _ = driver;
+    }
+
+    /// The configuration space as it reads now, little-endian.
+    fn config(&self) -> &[u8];
+
+    /// The driver wrote `data` at `offset`, in bounds of [`config`](Self::config). The device
+    /// takes it only for the fields a driver may write and ignores the rest.
+    fn write_config(&mut self, offset: usize, data: &[u8]) {
+        let _ = (offset, data);
+    }
+
+    /// The shared memory region `id`, or `None` if there is none.
+    fn shared_memory(&self, id: u32) -> Option<SharedMemory> {
+        let _ = id;
+        None
+    }
+
+    /// The driver reset the device; all queues are stopped.
+    fn reset(&mut self) {}
+}

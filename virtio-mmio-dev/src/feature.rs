@@ -1,0 +1,16 @@
+//! Device-independent feature bits (virtio 1.2 §6), as masks.
+
+/// `VIRTIO_F_INDIRECT_DESC`: descriptors may refer to indirect tables (§2.7.5.3).
+pub const INDIRECT_DESC: u64 = 1 << 28;
+/// `VIRTIO_F_EVENT_IDX`: `used_event` and `avail_event` replace the ring flags (§2.7.10).
+pub const EVENT_IDX: u64 = 1 << 29;
+/// `VIRTIO_F_VERSION_1`: not a legacy device; every device offers it, every driver must take it.
+pub const VERSION_1: u64 = 1 << 32;
+/// `VIRTIO_F_ACCESS_PLATFORM`: addresses go through the platform (an IOMMU, Xen grants).
+pub const ACCESS_PLATFORM: u64 = 1 << 33;
+/// `VIRTIO_F_RING_PACKED`: packed rings; this crate serves split rings only.
+pub const RING_PACKED: u64 = 1 << 34;
+/// `VIRTIO_F_NOTIFICATION_DATA`: a kick carries ring positions above the queue's index (§2.9).
+pub const NOTIFICATION_DATA: u64 = 1 << 38;
+/// `VIRTIO_F_RING_RESET`: one queue can be reset by itself (§2.6.1).
+pub const RING_RESET: u64 = 1 << 40;

@@ -1,0 +1,74 @@
+//! Access to one part of a ring.
+
+use std::sync::atomic::Ordering;
+
+use vm_memory::bitmap::BS;
+use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
+
+/// A ring access that failed although it was checked when the queue was made.
+#[derive(Debug)]
+pub(super) struct Lost;
+
+/// One of the three parts of a ring, in guest addresses, checked for overflow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Area {
+    pub(super) addr: u64,
+    pub(super) len: usize,
+    pub(super) access: Permissions,
+}
+
+impl Area {
+    /// Looks the whole part up once, for as many accesses as follow.
+    pub(super) fn view<'a, M: GuestMemory>(&self, mem: &'a M) -> Result<View<'a, M>, Lost> {
+        let slice = mem
+            .get_slices(GuestAddress(self.addr), self.len, self.access)
+            .ok()
+            .and_then(|mut slices| slices.next())
+            .and_then(Result::ok)
+            .ok_or(Lost)?;
+        Ok(View { area: *self, mem, slice })
+    }
+}
+
+/// A part of a ring as a slice of our memory. Where it is not contiguous there, accesses beyond
+/// the first piece are looked up one by one.
+pub(super) struct View<'a, M: GuestMemory> {
+    area: Area,
+    mem: &'a M,
+    slice: VolatileSlice<'a, BS<'a, M::Bitmap>>,
+}
+
+impl<M: GuestMemory> View<'_, M> {
+    pub(super) fn load<T: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<T, Lost> {
+        if let Ok(value) = self.slice.load(offset, order) {
+            return Ok(value);
+        }
+        self.beyond::<T>(offset)?.load(0, order).map_err(|_| Lost)
+    }
+
+    pub(super) fn store<T: AtomicAccess>(
+        &self,
+        value: T,
+        offset: usize,
+        order: Ordering,
+    ) -> Result<(), Lost> {
+        if self.slice.store(value, offset, order).is_ok() {
+            return Ok(());
+        }
+        self.beyond::<T>(offset)?.store(value, 0, order).map_err(|_| Lost)
+    }
+
+    #[cold]
+    fn beyond<T>(&self, offset: usize) -> Result<VolatileSlice<'_, BS<'_, M::Bitmap>>, Lost> {
+        let addr = u64::try_from(offset)
+            .ok()
+            .and_then(|offset| self.area.addr.checked_add(offset))
+            .ok_or(Lost)?;
+        self.mem
+            .get_slices(GuestAddress(addr), size_of::<T>(), self.area.access)
+            .ok()
+            .and_then(|mut slices| slices.next())
+            .and_then(Result::ok)
+            .ok_or(Lost)
+    }
+}

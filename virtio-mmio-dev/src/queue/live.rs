@@ -1,0 +1,408 @@
+//! The live queue: pop, complete, publish.
+
+use std::ops::Deref;
+use std::sync::atomic::{Ordering, fence};
+
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
+
+use super::area::{Area, Lost};
+use super::chain::{Buffer, Chain};
+use super::walk::{DESCRIPTOR, RingFault, Walker};
+use crate::{Interrupt, QueueConfig, QueueError};
+
+/// Offset of `idx` in both rings, after `flags`.
+const INDEX: usize = 2;
+/// Offset of the first entry in both rings.
+const ENTRIES: usize = 4;
+/// `{ id: le32, len: le32 }`
+const USED_ENTRY: usize = 8;
+/// `VIRTQ_USED_F_NO_NOTIFY`
+const NO_NOTIFY: u16 = 1;
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT`
+const NO_INTERRUPT: u16 = 1;
+/// How many buffers the vectors kept for reuse may have room for, all together: 1 MiB.
+const SPARE_BUFFERS: usize = 65536;
+
+/// Where a queue stands, for a device that is to be resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Next available entry to take.
+    pub next_avail: u16,
+    /// Next used entry to write: the used index as last published.
+    pub next_used: u16,
+}
+
+/// A live split virtqueue, owned by the one worker that serves it.
+///
+/// `R` gives access to the rings; its guard is taken once and held, so dropping the queue releases
+/// the rings. `D` gives access to the requests; each chain holds a guard of its own.
+///
+/// A driver that breaks the ring's rules breaks the queue: `DEVICE_NEEDS_RESET` is set, nothing
+/// more is popped, and [`fault`](Self::fault) says why. Chains in flight can still be completed.
+/// Buffer addresses are the request's matter: they are not looked at here.
+///
+/// Memory: a chain is at most `size` buffers of 16 bytes, and at most `size` chains are in flight.
+pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
+    index: u16,
+    size: u16,
+    event_idx: bool,
+    rings: R::T,
+    requests: D,
+    interrupt: Interrupt,
+    descriptors: Area,
+    avail: Area,
+    used: Area,
+    next_avail: u16,
+    next_used: u16,
+    /// Available entries read but not popped, in reverse.
+    heads: Vec<u16>,
+    /// Completed but not published.
+    staged: Vec<(u16, u32)>,
+    in_flight: u16,
+    /// By head: the chain is in flight.
+    taken: Vec<bool>,
+    walker: Walker,
+    spare: Vec<Vec<Buffer>>,
+    spare_room: usize,
+    fault: Option<RingFault>,
+}
+
+impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
+    /// Takes a ready queue into service, notifications enabled. Treat it as notified: a kick may
+    /// have come before.
+    ///
+    /// # Errors
+    /// Rings that are misaligned, run past the address space's end, or are not in the memory that
+    /// `rings` gives. `DEVICE_NEEDS_RESET` is set then: it is the driver's mistake.
+    pub fn new(
+        config: &QueueConfig,
+        rings: &R,
+        requests: D,
+        interrupt: Interrupt,
+    ) -> Result<Self, QueueError> {
+        Self::checked(config, rings, requests, interrupt.clone())
+            .inspect_err(|_| interrupt.needs_reset())
+    }
+
+    fn checked(
+        config: &QueueConfig,
+        rings: &R,
+        requests: D,
+        interrupt: Interrupt,
+    ) -> Result<Self, QueueError> {
+        let [descriptors, avail, used] = areas(config)?;
+        let rings = rings.memory();
+        for (part, area) in
+            [("descriptor table", descriptors), ("available ring", avail), ("used ring", used)]
+        {
+            if !rings.check_range(GuestAddress(area.addr), area.len, area.access) {
+                return Err(inaccessible(config.index, part, area));
+            }
+        }
+        let size = usize::from(config.size);
+        let mut queue = Self {
+            index: config.index,
+            size: config.size,
+            event_idx: config.event_idx,
+            rings,
+            requests,
+            interrupt,
+            descriptors,
+            avail,
+            used,
+            next_avail: config.next_avail,
+            next_used: config.next_used,
+            heads: Vec::with_capacity(size),
+            staged: Vec::with_capacity(size),
+            in_flight: 0,
+            taken: vec![false; size],
+            walker: Walker::new(config.size, config.indirect),
+            spare: Vec::new(),
+            spare_room: 0,
+            fault: None,
+        };
+        // A resumed queue may have notifications disabled; EVENT_IDX wants the flags 0 at all times
+        // (virtio 1.2 §2.7.10.2).
+        match queue.store_used_flags(0).and_then(|()| queue.arm()) {
+            Ok(_) => Ok(queue),
+            Err(Lost) => Err(inaccessible(config.index, "used ring", used)),
+        }
+    }
+
+    /// Takes the next chain. `None` if there is none, or the queue [is broken](Self::is_broken).
+    pub fn pop(&mut self) -> Option<Chain<D>> {
+        if self.fault.is_some() {
+            return None;
+        }
+        match self.try_pop() {
+            Ok(chain) => chain,
+            Err(fault) => {
+                self.break_with(fault);
+                None
+            }
+        }
+    }
+
+    /// Gives a chain back, in any order: drops its guard, then stages its used entry, which the
+    /// driver sees with the next [`publish`](Self::publish).
+    ///
+    /// `len` counts the bytes written from the first writable one on (virtio 1.2 §2.7.8.2); more
+    /// than the chain has room for is cut to that.
+    pub fn complete(&mut self, chain: Chain<D>, len: u32) {
+        let Chain { head, guard, buffers, writable_len, .. } = chain;
+        drop(guard);
+        self.recycle(buffers);
+        match self.taken.get_mut(usize::from(head)) {
+            Some(taken) if *taken => *taken = false,
+            _ => return self.break_with(RingFault::NotInFlight(head)),
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let len = len.min(u32::try_from(writable_len).unwrap_or(u32::MAX));
+        self.staged.push((head, len));
+    }
+
+    /// Publishes all staged entries with one store of the index, and interrupts the driver if it
+    /// wants to know. Gives whether it asked for an interrupt.
+    pub fn publish(&mut self) -> bool {
+        if self.staged.is_empty() {
+            return false;
+        }
+        match self.try_publish() {
+            Ok(wanted) => {
+                if wanted {
+                    self.interrupt.used_buffer();
+                }
+                wanted
+            }
+            Err(Lost) => {
+                self.break_with(RingFault::Ring);
+                false
+            }
+        }
+    }
+
+    /// Asks the driver not to kick. A hint: kicks may still come. With `EVENT_IDX` there is nothing
+    /// to do, as a driver kicks once for each time [`enable_notification`](Self::enable_notification)
+    /// armed it.
+    pub fn disable_notification(&mut self) {
+        if !self.event_idx && self.store_used_flags(NO_NOTIFY).is_err() {
+            self.break_with(RingFault::Ring);
+        }
+    }
+
+    /// Asks the driver to kick for the next chain. `true` if one came meanwhile, for which there
+    /// may be no kick: go on popping.
+    pub fn enable_notification(&mut self) -> bool {
+        if self.fault.is_some() {
+            return false;
+        }
+        if !self.heads.is_empty() {
+            return true;
+        }
+        match self.arm() {
+            Ok(more) => more,
+            Err(Lost) => {
+                self.break_with(RingFault::Ring);
+                false
+            }
+        }
+    }
+
+    /// The queue's index.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// The queue's size.
+    pub fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// How many chains are popped and not completed.
+    pub fn in_flight(&self) -> u16 {
+        self.in_flight
+    }
+
+    /// The driver broke the ring's rules: `DEVICE_NEEDS_RESET` is set, nothing is popped any more.
+    pub fn is_broken(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// What broke the queue.
+    pub fn fault(&self) -> Option<RingFault> {
+        self.fault
+    }
+
+    /// Where the queue stands. Chains in flight are behind `next_avail` already.
+    pub fn state(&self) -> Positions {
+        Positions { next_avail: self.next_avail, next_used: self.next_used }
+    }
+
+    fn try_pop(&mut self) -> Result<Option<Chain<D>>, RingFault> {
+        let head = match self.heads.pop() {
+            Some(head) => head,
+            None => {
+                self.refill()?;
+                let Some(head) = self.heads.pop() else {
+                    return Ok(None);
+                };
+                head
+            }
+        };
+        match self.taken.get(usize::from(head)) {
+            Some(false) => {}
+            Some(true) => return Err(RingFault::HeadInFlight(head)),
+            None => return Err(RingFault::DescriptorIndex(head)),
+        }
+        let guard = self.requests.memory();
+        let mut buffers = self.reuse();
+        let descriptors = self.descriptors.view(self.rings.deref())?;
+        let totals = self.walker.walk(&descriptors, head, guard.deref(), &mut buffers)?;
+        if let Some(taken) = self.taken.get_mut(usize::from(head)) {
+            *taken = true;
+        }
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.in_flight = self.in_flight.saturating_add(1);
+        Ok(Some(Chain {
+            head,
+            guard,
+            buffers,
+            readable: totals.readable,
+            readable_len: totals.readable_len.into(),
+            writable_len: totals.writable_len.into(),
+        }))
+    }
+
+    /// Reads all available entries the driver has published, with one look-up of the ring.
+    fn refill(&mut self) -> Result<(), RingFault> {
+        let avail = self.avail.view(self.rings.deref())?;
+        // Acquire: the entries and descriptors were written before the index.
+        let index = u16::from_le(avail.load(INDEX, Ordering::Acquire)?);
+        let count = index.wrapping_sub(self.next_avail);
+        if count > self.size {
+            return Err(RingFault::AvailIndex(count));
+        }
+        for nth in (0..count).rev() {
+            let entry = slot(self.next_avail.wrapping_add(nth), self.size, 2);
+            self.heads.push(u16::from_le(avail.load(entry, Ordering::Relaxed)?));
+        }
+        Ok(())
+    }
+
+    fn try_publish(&mut self) -> Result<bool, Lost> {
+        let old = self.next_used;
+        let mut new = old;
+        let used = self.used.view(self.rings.deref())?;
+        for (head, len) in self.staged.drain(..) {
+            let entry = slot(new, self.size, USED_ENTRY);
+            used.store(u32::from(head).to_le(), entry, Ordering::Relaxed)?;
+            used.store(len.to_le(), entry.saturating_add(4), Ordering::Relaxed)?;
+            new = new.wrapping_add(1);
+        }
+        // Release: the entries, and what the device wrote for them, before the index.
+        used.store(new.to_le(), INDEX, Ordering::Release)?;
+        self.next_used = new;
+        // Either the driver, having armed its event, sees this index, or we see its event: a full
+        // barrier on both sides, between the own store and the load of the other's.
+        fence(Ordering::SeqCst);
+        let avail = self.avail.view(self.rings.deref())?;
+        if self.event_idx {
+            let event = u16::from_le(avail.load(self.event_offset(2), Ordering::Relaxed)?);
+            Ok(passed(event, old, new))
+        } else {
+            let flags = u16::from_le(avail.load::<u16>(0, Ordering::Relaxed)?);
+            Ok(flags & NO_INTERRUPT == 0)
+        }
+    }
+
+    /// Enables notifications, then looks again; gives whether an entry is waiting.
+    fn arm(&mut self) -> Result<bool, Lost> {
+        if self.event_idx {
+            let used = self.used.view(self.rings.deref())?;
+            let offset = self.event_offset(USED_ENTRY);
+            used.store(self.next_avail.to_le(), offset, Ordering::Relaxed)?;
+        } else {
+            self.store_used_flags(0)?;
+        }
+        // As in `try_publish`, with the roles swapped.
+        fence(Ordering::SeqCst);
+        let avail = self.avail.view(self.rings.deref())?;
+        let index = u16::from_le(avail.load(INDEX, Ordering::Acquire)?);
+        Ok(index != self.next_avail)
+    }
+
+    fn store_used_flags(&self, flags: u16) -> Result<(), Lost> {
+        let used = self.used.view(self.rings.deref())?;
+        used.store(flags.to_le(), 0, Ordering::Relaxed)
+    }
+
+    /// Where the event index is: behind the last entry of the *other* side's ring.
+    fn event_offset(&self, entry: usize) -> usize {
+        usize::from(self.size).saturating_mul(entry).saturating_add(ENTRIES)
+    }
+
+    fn reuse(&mut self) -> Vec<Buffer> {
+        let buffers = self.spare.pop().unwrap_or_default();
+        self.spare_room = self.spare_room.saturating_sub(buffers.capacity());
+        buffers
+    }
+
+    fn recycle(&mut self, mut buffers: Vec<Buffer>) {
+        let room = self.spare_room.saturating_add(buffers.capacity());
+        if room <= SPARE_BUFFERS {
+            buffers.clear();
+            self.spare.push(buffers);
+            self.spare_room = room;
+        }
+    }
+
+    #[cold]
+    fn break_with(&mut self, fault: RingFault) {
+        if self.fault.is_none() {
+            self.fault = Some(fault);
+            self.heads.clear();
+            self.interrupt.needs_reset();
+        }
+    }
+}
+
+/// Whether the step from `old` to `new` passed `event`: the driver wants to hear of the entry after
+/// `event` (virtio 1.2 §2.7.7.2, `vring_need_event`).
+fn passed(event: u16, old: u16, new: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+/// The offset in a ring of the entry of `index`, which runs freely; `size` is a power of two.
+fn slot(index: u16, size: u16, entry: usize) -> usize {
+    usize::from(index & size.wrapping_sub(1)).saturating_mul(entry).saturating_add(ENTRIES)
+}
+
+/// The three parts of the ring, aligned and within the address space (virtio 1.2 §2.7).
+fn areas(config: &QueueConfig) -> Result<[Area; 3], QueueError> {
+    let index = config.index;
+    if !config.size.is_power_of_two() {
+        return Err(QueueError::Size { index, size: config.size });
+    }
+    let area = |part, addr: u64, align: u64, entry: usize, extra: usize, access| {
+        let len = usize::from(config.size).saturating_mul(entry).saturating_add(extra);
+        if !addr.is_multiple_of(align) {
+            return Err(QueueError::Alignment { index, part, addr, align });
+        }
+        let end = u64::try_from(len).ok().and_then(|len| addr.checked_add(len));
+        if end.is_none() {
+            return Err(QueueError::Overflow { index, part, addr, len });
+        }
+        Ok(Area { addr, len, access })
+    };
+    // Flags and index; the event only if it was negotiated.
+    let extra = if config.event_idx { 6 } else { 4 };
+    Ok([
+        area("descriptor table", config.desc_table, 16, DESCRIPTOR, 0, Permissions::Read)?,
+        area("available ring", config.avail_ring, 2, 2, extra, Permissions::Read)?,
+        area("used ring", config.used_ring, 4, USED_ENTRY, extra, Permissions::Write)?,
+    ])
+}
+
+fn inaccessible(index: u16, part: &'static str, area: Area) -> QueueError {
+    QueueError::Inaccessible { index, part, addr: area.addr, len: area.len }
+}

@@ -1,0 +1,10 @@
+//! A live split virtqueue, the device's side.
+
+mod area;
+mod chain;
+mod live;
+mod walk;
+
+pub use chain::{Buffer, Chain};
+pub use live::{LiveQueue, Positions};
+pub use walk::RingFault;

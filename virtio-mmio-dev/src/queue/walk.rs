@@ -1,0 +1,200 @@
+//! Walking one descriptor chain.
+
+use std::sync::atomic::Ordering;
+
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{Bytes, GuestMemory};
+
+use super::area::{Lost, View};
+use super::chain::Buffer;
+
+/// What a driver did to its ring that no driver may do. The queue is broken from there on, and the
+/// device asks for a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingFault {
+    /// The available index moved by more than the queue's size.
+    #[error("the available index jumped by {0}, more than the queue's size")]
+    AvailIndex(u16),
+    /// An available entry or a `next` field names no descriptor.
+    #[error("{0} is no index into the descriptor table")]
+    DescriptorIndex(u16),
+    /// A descriptor is the head of two chains in flight.
+    #[error("descriptor {0} was made available while it is in flight")]
+    HeadInFlight(u16),
+    /// A chain of more descriptors than the queue's size: maybe a loop.
+    #[error("a chain is longer than the queue's size")]
+    ChainTooLong,
+    /// The buffers of a chain add up to 2³² bytes or more.
+    #[error("a chain's buffers add up to 4 GiB or more")]
+    ChainTooLarge,
+    /// A device-readable buffer after a device-writable one.
+    #[error("a readable buffer follows a writable one")]
+    Order,
+    /// An indirect descriptor that wasn't negotiated, or in an indirect table, or with `NEXT`.
+    #[error("an indirect descriptor where none may be")]
+    Indirect,
+    /// An indirect table whose length is 0 or not a multiple of 16.
+    #[error("an indirect table of {0} bytes")]
+    TableLength(u32),
+    /// An indirect table that can't be read.
+    #[error("the indirect table at {0:#x} can't be read")]
+    Table(u64),
+    /// A part of the ring that could be accessed once no longer can be.
+    #[error("the ring itself can't be accessed any more")]
+    Ring,
+    /// The device completed a chain that isn't of this queue: the device's mistake.
+    #[error("descriptor {0} was completed but is not in flight")]
+    NotInFlight(u16),
+}
+
+impl From<Lost> for RingFault {
+    fn from(_: Lost) -> Self {
+        Self::Ring
+    }
+}
+
+/// The size of a descriptor in bytes.
+pub(super) const DESCRIPTOR: usize = size_of::<Descriptor>();
+
+/// What a chain comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) readable: usize,
+    pub(super) readable_len: u32,
+    pub(super) writable_len: u32,
+}
+
+/// One queue's walker: the limits, and the memory it reuses from chain to chain.
+#[derive(Debug)]
+pub(super) struct Walker {
+    size: u16,
+    indirect: bool,
+    /// A copy of the indirect table at hand.
+    table: Vec<u8>,
+}
+
+impl Walker {
+    pub(super) fn new(size: u16, indirect: bool) -> Self {
+        Self { size, indirect, table: Vec::new() }
+    }
+
+    /// Walks the chain that starts at `head`, appending its buffers. Each descriptor is read once;
+    /// the ring's through `descriptors`, an indirect table's through `memory`, in one piece.
+    ///
+    /// At most `size` descriptors are taken, which is what a driver may chain (virtio 1.2
+    /// §2.7.5.3.1), and of an indirect table only the first `size` are looked at.
+    pub(super) fn walk<R: GuestMemory, M: GuestMemory>(
+        &mut self,
+        descriptors: &View<'_, R>,
+        head: u16,
+        memory: &M,
+        buffers: &mut Vec<Buffer>,
+    ) -> Result<Totals, RingFault> {
+        let mut chain = Collector { buffers, totals: Totals::default(), writable: false };
+        let mut index = head;
+        for taken in 0..self.size {
+            if index >= self.size {
+                return Err(RingFault::DescriptorIndex(index));
+            }
+            let descriptor = read(descriptors, index)?;
+            if descriptor.refers_to_indirect_table() {
+                if !self.indirect || descriptor.has_next() {
+                    return Err(RingFault::Indirect);
+                }
+                self.fetch(memory, &descriptor)?;
+                let left = self.size.saturating_sub(taken);
+                self.walk_table(left, &mut chain)?;
+                return Ok(chain.totals);
+            }
+            chain.take(&descriptor)?;
+            if !descriptor.has_next() {
+                return Ok(chain.totals);
+            }
+            index = descriptor.next();
+        }
+        Err(RingFault::ChainTooLong)
+    }
+
+    /// Copies the table that `descriptor` refers to. Its WRITE flag means nothing (§2.7.5.3.2).
+    fn fetch<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        descriptor: &Descriptor,
+    ) -> Result<(), RingFault> {
+        let (addr, len) = (descriptor.addr(), descriptor.len());
+        let bytes = usize::try_from(len).unwrap_or(usize::MAX);
+        if bytes == 0 || !bytes.is_multiple_of(DESCRIPTOR) {
+            return Err(RingFault::TableLength(len));
+        }
+        let most = usize::from(self.size).saturating_mul(DESCRIPTOR);
+        self.table.resize(bytes.min(most), 0);
+        memory.read_slice(&mut self.table, addr).map_err(|_| RingFault::Table(addr.0))
+    }
+
+    fn walk_table(&self, most: u16, chain: &mut Collector<'_>) -> Result<(), RingFault> {
+        let (table, _) = self.table.as_chunks::<DESCRIPTOR>();
+        let mut index = 0;
+        for _ in 0..most {
+            let bytes = table.get(usize::from(index)).ok_or(RingFault::DescriptorIndex(index))?;
+            let descriptor = parse(u128::from_le_bytes(*bytes));
+            if descriptor.refers_to_indirect_table() {
+                return Err(RingFault::Indirect);
+            }
+            chain.take(&descriptor)?;
+            if !descriptor.has_next() {
+                return Ok(());
+            }
+            index = descriptor.next();
+        }
+        Err(RingFault::ChainTooLong)
+    }
+}
+
+/// Reads one descriptor of the ring: two loads, which its alignment allows.
+fn read<M: GuestMemory>(table: &View<'_, M>, index: u16) -> Result<Descriptor, RingFault> {
+    let offset = usize::from(index).saturating_mul(DESCRIPTOR);
+    let low: u64 = table.load(offset, Ordering::Relaxed)?;
+    let high: u64 = table.load(offset.saturating_add(8), Ordering::Relaxed)?;
+    Ok(parse(u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64))
+}
+
+/// `{ addr: le64, len: le32, flags: le16, next: le16 }` (virtio 1.2 §2.7.5).
+#[expect(clippy::cast_possible_truncation, reason = "each field is cut out")]
+fn parse(bits: u128) -> Descriptor {
+    Descriptor::new(bits as u64, (bits >> 64) as u32, (bits >> 96) as u16, (bits >> 112) as u16)
+}
+
+struct Collector<'a> {
+    buffers: &'a mut Vec<Buffer>,
+    totals: Totals,
+    writable: bool,
+}
+
+impl Collector<'_> {
+    /// Adds one descriptor's buffer. An empty one, which no rule forbids, holds nothing to add.
+    fn take(&mut self, descriptor: &Descriptor) -> Result<(), RingFault> {
+        let (addr, len) = (descriptor.addr(), descriptor.len());
+        let totals = &mut self.totals;
+        if descriptor.is_write_only() {
+            self.writable = true;
+            totals.writable_len =
+                totals.writable_len.checked_add(len).ok_or(RingFault::ChainTooLarge)?;
+        } else if self.writable {
+            return Err(RingFault::Order);
+        } else {
+            totals.readable_len =
+                totals.readable_len.checked_add(len).ok_or(RingFault::ChainTooLarge)?;
+        }
+        if totals.readable_len.checked_add(totals.writable_len).is_none() {
+            return Err(RingFault::ChainTooLarge);
+        }
+        if len != 0 {
+            self.buffers.push(Buffer { addr, len });
+            if !self.writable {
+                totals.readable = self.buffers.len();
+            }
+        }
+        Ok(())
+    }
+}

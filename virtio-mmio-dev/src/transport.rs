@@ -1,0 +1,527 @@
+//! The transport: register accesses in, effects out.
+
+use crate::interrupt::{CONFIG_CHANGE, USED_BUFFER};
+use crate::status::Move;
+use crate::{
+    Error, Interrupt, IrqLine, QueueConfig, QueueState, Register, Status, TransportState,
+    VirtioDevice, feature,
+};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"virt");
+const VERSION: u32 = 2;
+/// Where the configuration space starts in the window.
+const CONFIG: u64 = 0x100;
+/// The largest queue a split ring can have (virtio 1.2 §2.7).
+const QUEUE_SIZE_MAX: u16 = 32768;
+
+/// What a write asks of the transport's caller, to be done before the write is answered.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// `DRIVER_OK`: make a [`LiveQueue`](crate::LiveQueue) of every ready queue and start serving
+    /// it. Kicks that came before are not lost: treat each queue as notified.
+    Activate,
+    /// This queue became ready after `DRIVER_OK`: start it, as notified.
+    QueueReady(u16),
+    /// A kick: the queue has new available buffers.
+    Notify(u16),
+    /// The driver takes the queue back: stop its worker, drop its live queue (the rings are no
+    /// longer mapped then), call [`MmioTransport::queue_stopped`], then answer.
+    QueueStop(u16),
+    /// The driver resets the device: stop all queues, call [`MmioTransport::reset_done`], then
+    /// answer. May come again if the driver writes again before it is done.
+    Reset,
+    /// The driver wrote to the configuration space.
+    ConfigWritten,
+}
+
+/// The virtio-mmio register window of one device, version 2 (virtio 1.2 §4.2).
+///
+/// It keeps the registers and the status machine, and nothing else: it reads no guest memory,
+/// starts nothing, waits for nothing. Whoever traps the guest's accesses passes them in and acts
+/// on the [`Effect`]s. See the [crate's example](crate).
+pub struct MmioTransport<D> {
+    device: D,
+    interrupt: Interrupt,
+    /// All but status, interrupt status and generation, which live with `interrupt`.
+    regs: TransportState,
+}
+
+impl<D: VirtioDevice> MmioTransport<D> {
+    /// The size of a window that holds all control registers and 256 bytes of configuration
+    /// space: what a toolstack reserves for a device.
+    pub const WINDOW: u64 = 0x200;
+
+    /// A transport for `device` after reset, its interrupts going to `line`.
+    ///
+    /// # Errors
+    /// A device that doesn't offer `VERSION_1`, offers packed rings, requires what it doesn't
+    /// offer, or has a queue of an impossible size.
+    pub fn new(device: D, line: impl IrqLine + 'static) -> Result<Self, Error> {
+        let offered = device.features();
+        if offered & feature::VERSION_1 == 0 {
+            return Err(Error::NoVersion1(offered));
+        }
+        let unsupported = offered & feature::RING_PACKED;
+        if unsupported != 0 {
+            return Err(Error::UnsupportedFeatures(unsupported));
+        }
+        let missing = device.required_features() & !offered;
+        if missing != 0 {
+            return Err(Error::RequiredNotOffered(missing));
+        }
+        let sizes = device.queue_max_sizes();
+        if sizes.len() > usize::from(u16::MAX) {
+            return Err(Error::TooManyQueues(sizes.len()));
+        }
+        for (index, &size) in sizes.iter().enumerate() {
+            if !is_queue_size(size) {
+                return Err(Error::QueueSize { index, size });
+            }
+        }
+        let regs = after_reset(&device);
+        Ok(Self { device, interrupt: Interrupt::new(Box::new(line)), regs })
+    }
+
+    /// The length of the window that shows the whole configuration space.
+    pub fn window_len(&self) -> u64 {
+        let config = u64::try_from(self.device.config().len()).unwrap_or(u64::MAX);
+        CONFIG.saturating_add(config).max(Self::WINDOW)
+    }
+
+    /// Answers a read of `data.len()` bytes at `offset` in the window. What is not there reads 0.
+    ///
+    /// Control registers answer aligned 32-bit reads only (virtio 1.2 §4.2.2.2), the
+    /// configuration space reads of 1, 2, 4 and 8 bytes, at any offset.
+    pub fn read(&mut self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            return self.read_config(offset, data);
+        }
+        let Some(register) = Register::at(offset) else {
+            return;
+        };
+        if let (Ok(data), true) = (<&mut [u8; 4]>::try_from(data), register.access().reads()) {
+            *data = self.read_register(register).to_le_bytes();
+        }
+    }
+
+    /// Takes a write of `data` at `offset` in the window. What is not there, or may not be
+    /// written now, is ignored; widths are as for [`read`](Self::read).
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            return self.write_config(offset, data);
+        }
+        let Some(register) = Register::at(offset) else {
+            return Effect::None;
+        };
+        match <[u8; 4]>::try_from(data) {
+            Ok(data) if register.access().writes() => {
+                self.write_register(register, u32::from_le_bytes(data))
+            }
+            _ => Effect::None,
+        }
+    }
+
+    /// How the driver set up queue `index`: `Some` for a ready queue of a device that is live.
+    pub fn queue(&self, index: u16) -> Option<QueueConfig> {
+        let features = self.features();
+        let queue = self.regs.queues.get(usize::from(index))?;
+        (self.is_live() && queue.ready && !queue.stopping).then_some(QueueConfig {
+            index,
+            size: queue.size,
+            desc_table: queue.desc_table,
+            avail_ring: queue.avail_ring,
+            used_ring: queue.used_ring,
+            event_idx: features & feature::EVENT_IDX != 0,
+            indirect: features & feature::INDIRECT_DESC != 0,
+            next_avail: queue.next_avail,
+            next_used: queue.next_used,
+        })
+    }
+
+    /// The negotiated features; 0 before `FEATURES_OK`.
+    pub fn features(&self) -> u64 {
+        if self.status().contains(Status::FEATURES_OK) { self.regs.driver_features } else { 0 }
+    }
+
+    /// The device status, as the driver reads it.
+    pub fn status(&self) -> Status {
+        self.interrupt.status()
+    }
+
+    /// The interrupt of this run of the device, for its live queues: a reset makes it stale.
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    /// All queues are stopped: finishes the reset asked for by [`Effect::Reset`]. The status reads
+    /// 0 from here on, and no earlier [`Interrupt`] does anything any more.
+    pub fn reset_done(&mut self) {
+        if self.regs.reset_pending {
+            self.device.reset();
+            self.regs = after_reset(&self.device);
+            self.interrupt.reset();
+        }
+    }
+
+    /// The live queue is gone: finishes the stop asked for by [`Effect::QueueStop`]. `QueueReady`
+    /// reads 0 from here on.
+    pub fn queue_stopped(&mut self, index: u16) {
+        let index = usize::from(index);
+        let max = self.device.queue_max_sizes().get(index).copied();
+        if let (Some(queue), Some(max)) = (self.regs.queues.get_mut(index), max)
+            && queue.stopping
+        {
+            queue.stop(max);
+        }
+    }
+
+    /// The device changed its configuration space: a new generation, and the notification if the
+    /// driver is up.
+    pub fn config_changed(&mut self) {
+        self.interrupt.config_change();
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The device. After a change of its configuration call [`config_changed`](Self::config_changed).
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// All registers as one value.
+    pub fn state(&self) -> TransportState {
+        TransportState {
+            status: self.interrupt.status(),
+            interrupt_status: self.interrupt.pending(),
+            config_generation: self.interrupt.generation(),
+            ..self.regs.clone()
+        }
+    }
+
+    /// A transport that goes on where `state` was taken. If it is live the caller starts the ready
+    /// queues, as after [`Effect::Activate`]; a stop or a reset that was pending still is, and the
+    /// driver's write, executed again, gives its effect again.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new); also a state that this device can't have been in.
+    pub fn restore(
+        device: D,
+        line: impl IrqLine + 'static,
+        state: &TransportState,
+    ) -> Result<Self, Error> {
+        let mut transport = Self::new(device, line)?;
+        if state.queues.len() != transport.regs.queues.len() {
+            return Err(Error::State("another number of queues"));
+        }
+        for (queue, &max) in state.queues.iter().zip(transport.device.queue_max_sizes()) {
+            if queue.size != 0 && !(is_queue_size(queue.size) && queue.size <= max) {
+                return Err(Error::State("a queue's size is impossible"));
+            }
+            if queue.ready && queue.size == 0 {
+                return Err(Error::State("a ready queue without a size"));
+            }
+        }
+        if state.interrupt_status & !(USED_BUFFER | CONFIG_CHANGE) != 0 {
+            return Err(Error::State("unknown interrupt status bits"));
+        }
+        let status = state.status;
+        if status.contains(Status::DRIVER_OK) && !status.contains(Status::FEATURES_OK) {
+            return Err(Error::State("live without negotiated features"));
+        }
+        transport.regs = state.clone();
+        if status.contains(Status::FEATURES_OK) {
+            if !transport.features_valid() {
+                return Err(Error::State("the device no longer takes its features"));
+            }
+            let features = transport.regs.driver_features;
+            transport.device.accept_features(features);
+        }
+        transport.interrupt.restore(status, state.interrupt_status, state.config_generation);
+        Ok(transport)
+    }
+
+    /// Rings may be served: `DRIVER_OK`, and no reset under way.
+    fn is_live(&self) -> bool {
+        self.status().contains(Status::DRIVER_OK) && !self.regs.reset_pending
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let config =
+            usize::try_from(offset).ok().and_then(|offset| self.device.config().get(offset..));
+        if let (1 | 2 | 4 | 8, Some(config)) = (data.len(), config) {
+            for (byte, value) in data.iter_mut().zip(config) {
+                *byte = *value;
+            }
+        }
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) -> Effect {
+        let end = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| Some((offset, offset.checked_add(data.len())?)));
+        match (data.len(), end) {
+            (1 | 2 | 4 | 8, Some((offset, end)))
+                if end <= self.device.config().len()
+                    && self.status().contains(Status::DRIVER)
+                    && !self.regs.reset_pending =>
+            {
+                self.device.write_config(offset, data);
+                // Another vCPU may be in the middle of reading what changed.
+                self.interrupt.next_generation();
+                Effect::ConfigWritten
+            }
+            _ => Effect::None,
+        }
+    }
+
+    fn read_register(&self, register: Register) -> u32 {
+        match register {
+            Register::MagicValue => MAGIC,
+            Register::Version => VERSION,
+            Register::DeviceId => self.device.device_type(),
+            Register::VendorId => self.device.vendor_id(),
+            Register::DeviceFeatures => match self.regs.device_features_sel {
+                0 => low(self.device.features()),
+                1 => high(self.device.features()),
+                _ => 0,
+            },
+            Register::QueueSizeMax => self.selected_max().map_or(0, u32::from),
+            Register::QueueReady => self.selected().is_some_and(|queue| queue.ready).into(),
+            Register::QueueReset => self.selected().is_some_and(|queue| queue.resetting).into(),
+            Register::InterruptStatus => self.interrupt.pending().into(),
+            Register::Status => self.status().bits().into(),
+            Register::ShmLenLow => low(self.shared_memory().1),
+            Register::ShmLenHigh => high(self.shared_memory().1),
+            Register::ShmBaseLow => low(self.shared_memory().0),
+            Register::ShmBaseHigh => high(self.shared_memory().0),
+            Register::ConfigGeneration => self.interrupt.generation(),
+            _ => 0,
+        }
+    }
+
+    fn write_register(&mut self, register: Register, value: u32) -> Effect {
+        if register == Register::Status {
+            return self.write_status(value);
+        }
+        if self.regs.reset_pending {
+            return Effect::None;
+        }
+        match register {
+            Register::DeviceFeaturesSel => self.regs.device_features_sel = value,
+            Register::DriverFeaturesSel => self.regs.driver_features_sel = value,
+            Register::DriverFeatures => self.write_driver_features(value),
+            Register::QueueSel => self.regs.queue_sel = value,
+            Register::ShmSel => self.regs.shm_sel = value,
+            Register::InterruptAck => {
+                let [bits, ..] = value.to_le_bytes();
+                self.interrupt.acknowledge(bits);
+            }
+            Register::QueueNotify => return self.notify(value),
+            Register::QueueReady => return self.write_queue_ready(value),
+            Register::QueueReset => return self.write_queue_reset(value),
+            register => self.write_queue_setup(register, value),
+        }
+        Effect::None
+    }
+
+    fn write_status(&mut self, value: u32) -> Effect {
+        let status = self.status();
+        match status.write(value) {
+            Move::Reset => {
+                self.regs.reset_pending = true;
+                return Effect::Reset;
+            }
+            Move::Ignore => {}
+            _ if self.regs.reset_pending => {}
+            Move::Set(bits) => self.interrupt.set_status(bits),
+            Move::CheckFeatures(bits) => {
+                if self.features_valid() {
+                    self.interrupt.set_status(bits);
+                    self.device.accept_features(self.regs.driver_features);
+                }
+            }
+            Move::GoLive => {
+                self.interrupt.set_status(Status::DRIVER_OK);
+                return Effect::Activate;
+            }
+        }
+        Effect::None
+    }
+
+    /// Replaces one page: what an earlier negotiation left there must not survive.
+    fn write_driver_features(&mut self, value: u32) {
+        if self.status().contains(Status::FEATURES_OK) {
+            return;
+        }
+        let features = self.regs.driver_features;
+        self.regs.driver_features = match self.regs.driver_features_sel {
+            0 => join(high(features), value),
+            1 => join(value, low(features)),
+            _ => features,
+        };
+    }
+
+    fn features_valid(&self) -> bool {
+        let driver = self.regs.driver_features;
+        let required = feature::VERSION_1 | self.device.required_features();
+        driver & !self.device.features() == 0
+            && driver & required == required
+            && self.device.validate_features(driver)
+    }
+
+    fn notify(&self, value: u32) -> Effect {
+        // With NOTIFICATION_DATA the upper half holds ring positions (virtio 1.2 §4.2.3.3).
+        let index =
+            if self.features() & feature::NOTIFICATION_DATA != 0 { value & 0xffff } else { value };
+        match u16::try_from(index) {
+            Ok(index) if self.queue(index).is_some() => Effect::Notify(index),
+            _ => Effect::None,
+        }
+    }
+
+    fn write_queue_ready(&mut self, value: u32) -> Effect {
+        let status = self.status();
+        let Some((index, queue, max)) = self.selected_mut() else {
+            return Effect::None;
+        };
+        match value {
+            // Rings depend on the features: a queue becomes ready after they are final.
+            1 if status.contains(Status::FEATURES_OK)
+                && !status.contains(Status::FAILED)
+                && !queue.ready
+                && queue.size != 0 =>
+            {
+                queue.ready = true;
+                if status.contains(Status::DRIVER_OK) {
+                    return Effect::QueueReady(index);
+                }
+            }
+            0 if queue.ready => {
+                if status.contains(Status::DRIVER_OK) {
+                    queue.stopping = true;
+                    return Effect::QueueStop(index);
+                }
+                queue.stop(max);
+            }
+            _ => {}
+        }
+        Effect::None
+    }
+
+    fn write_queue_reset(&mut self, value: u32) -> Effect {
+        if value != 1 || self.features() & feature::RING_RESET == 0 {
+            return Effect::None;
+        }
+        if let Some((_, queue, _)) = self.selected_mut() {
+            queue.resetting = queue.ready;
+        }
+        let effect = self.write_queue_ready(0);
+        if let (Effect::None, Some((_, queue, max))) = (effect, self.selected_mut()) {
+            queue.stop(max);
+        }
+        effect
+    }
+
+    /// Size and addresses: the driver's to change while the queue is not ready.
+    fn write_queue_setup(&mut self, register: Register, value: u32) {
+        let Some((_, queue, max)) = self.selected_mut() else {
+            return;
+        };
+        if queue.ready {
+            return;
+        }
+        let (address, is_high) = match register {
+            Register::QueueSize => {
+                // 0 keeps the queue from becoming ready.
+                queue.size = u16::try_from(value)
+                    .ok()
+                    .filter(|&size| is_queue_size(size) && size <= max)
+                    .unwrap_or(0);
+                return;
+            }
+            Register::QueueDescLow => (&mut queue.desc_table, false),
+            Register::QueueDescHigh => (&mut queue.desc_table, true),
+            Register::QueueDriverLow => (&mut queue.avail_ring, false),
+            Register::QueueDriverHigh => (&mut queue.avail_ring, true),
+            Register::QueueDeviceLow => (&mut queue.used_ring, false),
+            Register::QueueDeviceHigh => (&mut queue.used_ring, true),
+            _ => return,
+        };
+        *address = if is_high { join(value, low(*address)) } else { join(high(*address), value) };
+    }
+
+    fn selected(&self) -> Option<&QueueState> {
+        let index = usize::try_from(self.regs.queue_sel).ok()?;
+        self.regs.queues.get(index)
+    }
+
+    fn selected_max(&self) -> Option<u16> {
+        let index = usize::try_from(self.regs.queue_sel).ok()?;
+        self.device.queue_max_sizes().get(index).copied()
+    }
+
+    fn selected_mut(&mut self) -> Option<(u16, &mut QueueState, u16)> {
+        let max = self.selected_max()?;
+        let index = u16::try_from(self.regs.queue_sel).ok()?;
+        let queue = self.regs.queues.get_mut(usize::from(index))?;
+        Some((index, queue, max))
+    }
+
+    /// Base and length of the selected region, all ones if it is not there.
+    fn shared_memory(&self) -> (u64, u64) {
+        self.device
+            .shared_memory(self.regs.shm_sel)
+            .map_or((u64::MAX, u64::MAX), |region| (region.base, region.len))
+    }
+}
+
+impl QueueState {
+    fn after_reset(max: u16) -> Self {
+        Self { size: max, ..Self::default() }
+    }
+
+    /// Stopped: back to what a reset leaves if that was asked for, else only not ready. The
+    /// driver starts over at ring index 0 either way.
+    fn stop(&mut self, max: u16) {
+        if self.resetting {
+            *self = Self::after_reset(max);
+        } else {
+            self.ready = false;
+            self.stopping = false;
+            self.next_avail = 0;
+            self.next_used = 0;
+        }
+    }
+}
+
+fn after_reset(device: &impl VirtioDevice) -> TransportState {
+    TransportState {
+        queues: device.queue_max_sizes().iter().map(|&max| QueueState::after_reset(max)).collect(),
+        ..TransportState::default()
+    }
+}
+
+fn is_queue_size(size: u16) -> bool {
+    size.is_power_of_two() && size <= QUEUE_SIZE_MAX
+}
+
+fn low(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn high(value: u64) -> u32 {
+    let [.., a, b, c, d] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn join(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
