@@ -145,8 +145,7 @@ impl Interrupt {
             return;
         }
         if old.pending & bit == 0 {
-            self.shared.raised.fetch_add(1, Ordering::Relaxed);
-            self.shared.line.raise();
+            self.raise();
         } else {
             self.shared.suppressed.fetch_add(1, Ordering::Relaxed);
         }
@@ -154,24 +153,21 @@ impl Interrupt {
 
     /// Changes the word unless a reset has made this handle stale; gives it before and after.
     fn update(&self, change: impl Fn(&mut Word)) -> (Word, Word) {
-        let step = |bits| {
-            let mut word = Word::unpack(bits);
-            if word.epoch == self.epoch {
-                change(&mut word);
-            }
-            word
-        };
-        // A compare-exchange even where nothing changes: the place in the order counts.
         let mut bits = self.shared.word.load(Ordering::Relaxed);
         loop {
-            let new = step(bits);
+            let old = Word::unpack(bits);
+            let mut new = old;
+            if old.epoch == self.epoch {
+                change(&mut new);
+            }
+            // Exchanged even if nothing changes: the place in the order counts.
             match self.shared.word.compare_exchange_weak(
                 bits,
                 new.pack(),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return (Word::unpack(bits), new),
+                Ok(_) => return (old, new),
                 Err(now) => bits = now,
             }
         }
@@ -212,6 +208,14 @@ impl Interrupt {
             word.status = status;
             word.pending = pending;
         });
+        if pending != 0 {
+            self.raise();
+        }
+    }
+
+    fn raise(&self) {
+        self.shared.raised.fetch_add(1, Ordering::Relaxed);
+        self.shared.line.raise();
     }
 
     /// Clears everything; every other handle is stale from here on.

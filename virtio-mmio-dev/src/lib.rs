@@ -1,4 +1,93 @@
-//! The device side of virtio-mmio: registers, status machine and live queues, no I/O of its own.
+//! The device side of virtio-mmio (virtio 1.2 §4.2, version 2): registers, status machine and live
+//! queues, for whoever traps a guest's accesses. No I/O, no thread, no unsafe code, and nothing
+//! here knows which hypervisor it is.
+//!
+//! [`MmioTransport`] answers register accesses at once and tells its caller what follows from them
+//! ([`Effect`]). A [`VirtioDevice`] is what the registers speak for. Each ready queue becomes a
+//! [`LiveQueue`], owned by the one worker that serves it: [`pop`](LiveQueue::pop) a [`Chain`], do
+//! the work, [`complete`](LiveQueue::complete) it in any order, [`publish`](LiveQueue::publish) a
+//! batch with one index store and at most one interrupt. Guest memory is whatever implements
+//! [`vm_memory::GuestMemory`]; addresses are opaque, so those of an IOMMU or of Xen grants do.
+//!
+//! # Example
+//! A device that answers every request with zeroes, and a driver that asks once:
+//! ```
+//! use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+//! use virtio_mmio_dev::{
+//!     Effect, LiveQueue, MmioTransport, Register, VirtioDevice, feature, process_queue,
+//! };
+//!
+//! struct Zeroes;
+//!
+//! impl VirtioDevice for Zeroes {
+//!     fn device_type(&self) -> u32 { 4 }
+//!     fn queue_max_sizes(&self) -> &[u16] { &[8] }
+//!     fn features(&self) -> u64 { feature::VERSION_1 }
+//!     fn config(&self) -> &[u8] { &[] }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut transport = MmioTransport::new(Zeroes, || println!("interrupt"))?;
+//! let memory = &GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10000)])?;
+//!
+//! // The driver's accesses, as traps bring them: initialise the device and its queue …
+//! let mut write = |register: Register, value: u32| {
+//!     transport.write(register.offset(), &value.to_le_bytes())
+//! };
+//! for (register, value) in [
+//!     (Register::Status, 1),
+//!     (Register::Status, 3),
+//!     (Register::DriverFeaturesSel, 1),
+//!     (Register::DriverFeatures, 1), // VERSION_1
+//!     (Register::Status, 11),
+//!     (Register::QueueSize, 8),
+//!     (Register::QueueDescLow, 0x1000),
+//!     (Register::QueueDriverLow, 0x2000),
+//!     (Register::QueueDeviceLow, 0x3000),
+//!     (Register::QueueReady, 1),
+//! ] {
+//!     assert_eq!(write(register, value), Effect::None);
+//! }
+//! assert_eq!(write(Register::Status, 15), Effect::Activate);
+//!
+//! // … make a writable buffer of 4 bytes at 0x4000 available, and kick.
+//! memory.write_slice(&[0xff; 4], GuestAddress(0x4000))?;
+//! memory.write_obj(0x4000_u64, GuestAddress(0x1000))?;
+//! memory.write_obj(4_u32, GuestAddress(0x1008))?;
+//! memory.write_obj(2_u16, GuestAddress(0x100c))?;
+//! memory.write_obj(1_u16, GuestAddress(0x2002))?;
+//! assert_eq!(write(Register::QueueNotify, 0), Effect::Notify(0));
+//!
+//! // The device's worker.
+//! let config = transport.queue(0).ok_or("not ready")?;
+//! let mut queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())?;
+//! process_queue(&mut queue, |chain| chain.copy_to(0, &[0; 4]).map_or(0, |_| 4));
+//!
+//! assert_eq!(memory.read_obj::<u32>(GuestAddress(0x4000))?, 0);
+//! assert_eq!(memory.read_obj::<u16>(GuestAddress(0x3002))?, 1, "the used index");
+//! let mut interrupt_status = [0; 4];
+//! transport.read(Register::InterruptStatus.offset(), &mut interrupt_status);
+//! assert_eq!(interrupt_status, [1, 0, 0, 0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Threat model
+//! The driver is the attacker: it writes any register at any time, with any width, from several
+//! vCPUs, and changes its memory while the device reads it.
+//!
+//! | the driver | what happens |
+//! |---|---|
+//! | accesses beyond, between or across registers | reads give 0, writes are ignored |
+//! | selects a queue, page or region that is not there | reads as absent (size 0, bits 0, all ones) |
+//! | skips a step, clears status bits, takes features not offered | the status keeps its value |
+//! | puts rings outside its memory | [`LiveQueue::new`] fails, `DEVICE_NEEDS_RESET` is set |
+//! | breaks a ring: loops, bad indices, jumps, nested tables | [`RingFault`], `DEVICE_NEEDS_RESET`; bounded work, no panic |
+//! | changes a descriptor while it is read | each is copied once, then checked |
+//! | puts a buffer outside its memory | the copy fails; the request is the device's to refuse |
+//! | adds chains without end | [`process_queue`] comes back after a queue's worth |
+//! | wants memory used up | at most `size` chains of `size` buffers of 16 bytes, a queue: its largest size is the device's to choose |
+//! | resets while requests are in flight | status stays up until the caller has stopped the queues; an old [`Interrupt`] does nothing after |
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

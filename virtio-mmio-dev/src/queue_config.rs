@@ -5,7 +5,7 @@
 /// The addresses are the driver's own and unchecked: they may have bit 63 set (a Xen grant), and
 /// mean what the [`GuestMemory`](vm_memory::GuestMemory) given to
 /// [`LiveQueue::new`](crate::LiveQueue::new) makes of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
     /// The queue's index.
     pub index: u16,

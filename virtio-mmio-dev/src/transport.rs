@@ -3,8 +3,8 @@
 use crate::interrupt::{CONFIG_CHANGE, USED_BUFFER};
 use crate::status::Move;
 use crate::{
-    Error, Interrupt, IrqLine, QueueConfig, QueueState, Register, Status, TransportState,
-    VirtioDevice, feature,
+    Error, Interrupt, IrqLine, QueueConfig, QueueState, Register, SharedMemory, Status,
+    TransportState, VirtioDevice, feature,
 };
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
@@ -207,7 +207,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
 
     /// A transport that goes on where `state` was taken. If it is live the caller starts the ready
     /// queues, as after [`Effect::Activate`]; a stop or a reset that was pending still is, and the
-    /// driver's write, executed again, gives its effect again.
+    /// driver's write, executed again, gives its effect again. If an interrupt is pending the line
+    /// is raised once: whoever set the bit may not have come that far.
     ///
     /// # Errors
     /// As for [`new`](Self::new); also a state that this device can't have been in.
@@ -297,10 +298,10 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Register::QueueReset => self.selected().is_some_and(|queue| queue.resetting).into(),
             Register::InterruptStatus => self.interrupt.pending().into(),
             Register::Status => self.status().bits().into(),
-            Register::ShmLenLow => low(self.shared_memory().1),
-            Register::ShmLenHigh => high(self.shared_memory().1),
-            Register::ShmBaseLow => low(self.shared_memory().0),
-            Register::ShmBaseHigh => high(self.shared_memory().0),
+            Register::ShmLenLow => low(self.shared_memory().len),
+            Register::ShmLenHigh => high(self.shared_memory().len),
+            Register::ShmBaseLow => low(self.shared_memory().base),
+            Register::ShmBaseHigh => high(self.shared_memory().base),
             Register::ConfigGeneration => self.interrupt.generation(),
             _ => 0,
         }
@@ -474,11 +475,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
         Some((index, queue, max))
     }
 
-    /// Base and length of the selected region, all ones if it is not there.
-    fn shared_memory(&self) -> (u64, u64) {
+    /// The selected region; one that is not there is all ones.
+    fn shared_memory(&self) -> SharedMemory {
         self.device
             .shared_memory(self.regs.shm_sel)
-            .map_or((u64::MAX, u64::MAX), |region| (region.base, region.len))
+            .unwrap_or(SharedMemory { base: u64::MAX, len: u64::MAX })
     }
 }
 

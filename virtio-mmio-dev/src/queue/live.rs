@@ -59,7 +59,8 @@ pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
     /// Completed but not published.
     staged: Vec<(u16, u32)>,
     in_flight: u16,
-    /// By head: the chain is in flight.
+    /// By head: the chain is in flight, or its used entry is not published. The driver can't know
+    /// that it has its descriptors back before, so at most `size` entries are ever staged.
     taken: Vec<bool>,
     walker: Walker,
     spare: Vec<Vec<Buffer>>,
@@ -152,9 +153,8 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         let Chain { head, guard, buffers, writable_len, .. } = chain;
         drop(guard);
         self.recycle(buffers);
-        match self.taken.get_mut(usize::from(head)) {
-            Some(taken) if *taken => *taken = false,
-            _ => return self.break_with(RingFault::NotInFlight(head)),
+        if self.taken.get(usize::from(head)) != Some(&true) {
+            return self.break_with(RingFault::NotInFlight(head));
         }
         self.in_flight = self.in_flight.saturating_sub(1);
         let len = len.min(u32::try_from(writable_len).unwrap_or(u32::MAX));
@@ -297,6 +297,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             let entry = slot(new, self.size, USED_ENTRY);
             used.store(u32::from(head).to_le(), entry, Ordering::Relaxed)?;
             used.store(len.to_le(), entry.saturating_add(4), Ordering::Relaxed)?;
+            if let Some(taken) = self.taken.get_mut(usize::from(head)) {
+                *taken = false;
+            }
             new = new.wrapping_add(1);
         }
         // Release: the entries, and what the device wrote for them, before the index.
