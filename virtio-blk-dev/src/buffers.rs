@@ -1,0 +1,197 @@
+//! Guest memory as the kernel takes it: the one place where addresses of it become pointers.
+
+use std::marker::PhantomData;
+
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
+
+/// A range of guest memory that isn't there, or not with the permission asked for.
+#[derive(Debug)]
+pub(crate) struct BadAddress;
+
+/// Host addresses of a request's data, in the order of its chain.
+///
+/// These are plain numbers until they are used. Using them is sound as long as the memory they
+/// were gathered from stays mapped, which [`Segments::assume_mapped`] is about.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    iovecs: Vec<libc::iovec>,
+    /// Whole segments that `advance` left behind.
+    first: usize,
+    /// Bytes from there to the end.
+    remaining: usize,
+}
+
+// SAFETY: the pointers name guest memory, which has no owning thread; whoever dereferences them
+// relies on the memory being mapped, never on the thread.
+unsafe impl Send for Segments {}
+
+impl Segments {
+    /// Forgets the segments and keeps the allocation.
+    pub(crate) fn clear(&mut self) {
+        self.iovecs.clear();
+        self.first = 0;
+        self.remaining = 0;
+    }
+
+    /// Appends the `len` bytes of guest memory at `addr`.
+    pub(crate) fn gather<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        addr: GuestAddress,
+        len: usize,
+        access: Permissions,
+    ) -> Result<(), BadAddress> {
+        let mut found = 0usize;
+        for slice in memory.get_slices(addr, len, access).map_err(|_| BadAddress)? {
+            let slice = slice.map_err(|_| BadAddress)?;
+            found = found.checked_add(slice.len()).ok_or(BadAddress)?;
+            self.push(&slice);
+        }
+        if found != len {
+            return Err(BadAddress);
+        }
+        self.remaining = self.remaining.checked_add(len).ok_or(BadAddress)?;
+        Ok(())
+    }
+
+    fn push<B: BitmapSlice>(&mut self, slice: &VolatileSlice<'_, B>) {
+        if !slice.is_empty() {
+            let base = slice.ptr_guard_mut().as_ptr().cast();
+            self.iovecs.push(libc::iovec { iov_base: base, iov_len: slice.len() });
+        }
+    }
+
+    /// Bytes left.
+    pub(crate) fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    /// Leaves the first `n` bytes behind; more than there are is all of them.
+    pub(crate) fn advance(&mut self, n: usize) {
+        let mut n = n.min(self.remaining);
+        self.remaining = self.remaining.saturating_sub(n);
+        while let Some(iovec) = self.iovecs.get_mut(self.first) {
+            if n < iovec.iov_len {
+                iovec.iov_base = iovec.iov_base.wrapping_byte_add(n);
+                iovec.iov_len = iovec.iov_len.saturating_sub(n);
+                return;
+            }
+            n = n.saturating_sub(iovec.iov_len);
+            self.first = self.first.saturating_add(1);
+        }
+    }
+
+    fn rest(&self) -> &[libc::iovec] {
+        self.iovecs.get(self.first..).unwrap_or_default()
+    }
+
+    /// # Safety
+    /// Until the [`Mapped`] is dropped, everything gathered must stay mapped with the permission
+    /// it was gathered with.
+    pub(crate) unsafe fn assume_mapped(self) -> Mapped {
+        Mapped(self)
+    }
+}
+
+/// [`Segments`] whose memory is known to be mapped for as long as this value exists.
+#[derive(Debug)]
+pub(crate) struct Mapped(Segments);
+
+impl Mapped {
+    pub(crate) fn remaining(&self) -> usize {
+        self.0.remaining()
+    }
+
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+
+    /// The memory, to be filled: it was gathered for writing.
+    pub(crate) fn sink(&self) -> Sink<'_> {
+        Sink(Buffers::new(self.0.rest()))
+    }
+
+    /// The memory, to be read: it was gathered for reading.
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source(Buffers::new(self.0.rest()))
+    }
+
+    pub(crate) fn into_segments(self) -> Segments {
+        self.0
+    }
+}
+
+/// Mapped guest memory. Made only by [`Mapped`], whose life bounds it.
+#[derive(Clone, Copy, Debug)]
+struct Buffers<'a> {
+    iovecs: &'a [libc::iovec],
+    mapped: PhantomData<&'a Mapped>,
+}
+
+impl<'a> Buffers<'a> {
+    fn new(iovecs: &'a [libc::iovec]) -> Self {
+        Self { iovecs, mapped: PhantomData }
+    }
+
+    fn slices(self) -> impl Iterator<Item = VolatileSlice<'a>> {
+        self.iovecs.iter().map(|iovec| {
+            // SAFETY: `Mapped` holds that the bytes are mapped, `'a` doesn't outlive it, and all
+            // of this crate's accesses to guest memory are volatile or the kernel's.
+            unsafe { VolatileSlice::new(iovec.iov_base.cast(), iovec.iov_len) }
+        })
+    }
+}
+
+/// Guest memory that a read fills.
+///
+/// The guest may look at it or write to it at any time: there is no reference to it, only copies
+/// into it and the host addresses for system calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Sink<'a>(Buffers<'a>);
+
+impl<'a> Sink<'a> {
+    /// Host addresses and lengths for `preadv` and the like, writable while the `Sink` lives. No
+    /// length is zero; there may be more than `IOV_MAX`.
+    pub fn iovecs(self) -> &'a [libc::iovec] {
+        self.0.iovecs
+    }
+
+    /// Copies `data` in from the start, and returns how much of it had room.
+    pub fn copy_from(self, data: &[u8]) -> usize {
+        let mut rest = data;
+        for slice in self.0.slices() {
+            let n = slice.write(rest, 0).unwrap_or(0);
+            rest = rest.get(n..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+        }
+        data.len().saturating_sub(rest.len())
+    }
+}
+
+/// Guest memory that a write takes its data from.
+///
+/// The guest may change it at any time: what matters is to be copied once. It may be mapped
+/// read-only.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a>(Buffers<'a>);
+
+impl<'a> Source<'a> {
+    /// Host addresses and lengths for `pwritev` and the like, readable while the `Source` lives.
+    /// No length is zero; there may be more than `IOV_MAX`.
+    pub fn iovecs(self) -> &'a [libc::iovec] {
+        self.0.iovecs
+    }
+
+    /// Fills `data` from the start, and returns how much of it was there.
+    pub fn copy_to(self, data: &mut [u8]) -> usize {
+        let mut done = 0usize;
+        for slice in self.0.slices() {
+            let Some(rest) = data.get_mut(done..).filter(|rest| !rest.is_empty()) else { break };
+            done = done.saturating_add(slice.read(rest, 0).unwrap_or(0));
+        }
+        done
+    }
+}

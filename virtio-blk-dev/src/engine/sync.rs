@@ -1,0 +1,64 @@
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::{Completion, Engine, Io, Operation};
+use crate::image::Image;
+
+/// Carries out each operation where it is submitted: works on every kernel, and blocks its thread
+/// for the time of the I/O.
+pub struct SyncEngine<I: ?Sized> {
+    completed: Vec<Completion>,
+    image: Arc<I>,
+}
+
+impl<I: Image + ?Sized> SyncEngine<I> {
+    /// An engine over `image`, which may have others.
+    pub fn new(image: Arc<I>) -> Self {
+        Self { completed: Vec::new(), image }
+    }
+
+    /// Short transfers are continued, interrupted ones repeated.
+    fn perform(&self, io: &mut Io) -> io::Result<()> {
+        while io.remaining() > 0 {
+            let (result, ended) = match io.operation() {
+                Operation::Read(sink) => {
+                    (self.image.read_vectored_at(sink, io.offset()), io::ErrorKind::UnexpectedEof)
+                }
+                Operation::Write { source, .. } => {
+                    (self.image.write_vectored_at(source, io.offset()), io::ErrorKind::WriteZero)
+                }
+                Operation::Flush => break,
+            };
+            match result {
+                Ok(0) => return Err(ended.into()),
+                Ok(n) => io.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match io.operation() {
+            Operation::Flush | Operation::Write { durable: true, .. } => self.image.flush(),
+            Operation::Read(_) | Operation::Write { durable: false, .. } => Ok(()),
+        }
+    }
+}
+
+impl<I: Image + ?Sized> Engine for SyncEngine<I> {
+    fn submit(&mut self, mut io: Io) {
+        let result = self.perform(&mut io);
+        self.completed.push(Completion { io, result });
+    }
+
+    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
+        self.completed.drain(..).for_each(sink);
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        self.completed.len()
+    }
+}

@@ -1,0 +1,110 @@
+use std::io;
+use std::path::PathBuf;
+
+/// A [`BlockConfig`](crate::BlockConfig) that no device can be made from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The queue size is not a power of two from 4 to 32768.
+    #[error("queue size {0} is not a power of two from 4 to 32768")]
+    QueueSize(u16),
+    /// `seg_max` is zero, or a request of so many segments would not fit into the queue.
+    #[error("seg_max {seg_max} is not from 1 to {limit}, the queue size less header and status")]
+    SegMax {
+        /// The value asked for.
+        seg_max: u32,
+        /// The greatest one this queue size allows.
+        limit: u32,
+    },
+    /// `size_max` is smaller than a sector.
+    #[error("size_max {0} is smaller than a sector of 512 bytes")]
+    SizeMax(u32),
+    /// The logical block size is not a power of two from 512 to 65536.
+    #[error("logical block size {0} is not a power of two from 512 to 65536")]
+    LogicalBlockSize(u32),
+    /// The capacity is not a whole number of logical blocks.
+    #[error("capacity of {capacity} bytes is not a multiple of the logical block size {block}")]
+    Capacity {
+        /// The capacity in bytes.
+        capacity: u64,
+        /// The logical block size in bytes.
+        block: u32,
+    },
+    /// The serial is longer than the 20 bytes that `VIRTIO_BLK_T_GET_ID` has room for.
+    #[error("serial {0:?} is longer than 20 bytes")]
+    Serial(String),
+}
+
+/// A disk image that can't be opened. Every message names the path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is nothing at the path.
+    #[error("disk image {path} does not exist: create it, or correct the path")]
+    Missing {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The path names a directory, FIFO, socket or character device.
+    #[error("{path} is a {found}: a disk image is a regular file or a block device")]
+    Kind {
+        /// The image's path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The file can't be opened for reading.
+    #[error("disk image {path} can't be read: {source}; grant the daemon read access")]
+    Unreadable {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file can be opened, if at all, only for reading.
+    #[error(
+        "disk image {path} can't be written: {source}; grant write access, or configure the disk \
+         as read-only"
+    )]
+    Unwritable {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another opener holds the image.
+    #[error(
+        "disk image {path} is in use by another disk or process: a writable image has one user, \
+         a read-only one only read-only users"
+    )]
+    InUse {
+        /// The image's path.
+        path: PathBuf,
+    },
+    /// The lock that keeps a second opener out can't be taken.
+    #[error("disk image {path} can't be locked: {source}; move it to a file system with locks")]
+    Lock {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The image holds not even one sector.
+    #[error("disk image {path} is empty ({size} bytes): give it a size, as with `truncate -s`")]
+    Empty {
+        /// The image's path.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The image's size or block size can't be asked for.
+    #[error("the size of disk image {path} can't be read: {source}")]
+    Size {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,174 @@
+use zerocopy::byteorder::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::config::SECTOR_SIZE;
+use crate::params::Params;
+
+/// What a request asked for, as statistics and errors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// `VIRTIO_BLK_T_IN`.
+    Read,
+    /// `VIRTIO_BLK_T_OUT`.
+    Write,
+    /// `VIRTIO_BLK_T_FLUSH`.
+    Flush,
+    /// `VIRTIO_BLK_T_GET_ID`.
+    GetId,
+    /// Any other type, or a request whose header is missing or can't be read.
+    Other,
+}
+
+/// The status byte that ends every request (virtio 1.2 §5.2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    Ok = 0,
+    IoErr = 1,
+    Unsupported = 2,
+}
+
+/// The start of `struct virtio_blk_req` (virtio 1.2 §5.2.6).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) kind: U32,
+    pub(crate) reserved: U32,
+    pub(crate) sector: U64,
+}
+
+impl Header {
+    pub(crate) const LEN: usize = size_of::<Self>();
+
+    pub(crate) fn kind(&self) -> RequestKind {
+        match self.kind.get() {
+            0 => RequestKind::Read,
+            1 => RequestKind::Write,
+            4 => RequestKind::Flush,
+            8 => RequestKind::GetId,
+            _ => RequestKind::Other,
+        }
+    }
+}
+
+/// A request that may be carried out: positions and lengths in bytes, within the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Read { offset: u64 },
+    Write { offset: u64 },
+    Flush,
+    GetId,
+}
+
+/// Decides over a request by its header and the lengths of its data: `data_out` bytes follow the
+/// header, `data_in` bytes precede the status.
+pub(crate) fn decide(
+    header: &Header,
+    data_out: u64,
+    data_in: u64,
+    params: &Params,
+) -> Result<Action, Status> {
+    match header.kind() {
+        RequestKind::Read => {
+            let offset = position(header.sector.get(), data_in, params.capacity)?;
+            Ok(Action::Read { offset })
+        }
+        // §5.2.6.2: a write to a read-only device fails and changes nothing.
+        RequestKind::Write if params.read_only => Err(Status::IoErr),
+        RequestKind::Write => {
+            let offset = position(header.sector.get(), data_out, params.capacity)?;
+            Ok(Action::Write { offset })
+        }
+        RequestKind::Flush => Ok(Action::Flush),
+        RequestKind::GetId => Ok(Action::GetId),
+        RequestKind::Other => Err(Status::Unsupported),
+    }
+}
+
+/// The byte position of `sector`, if `len` bytes from there are whole sectors of the disk.
+fn position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
+    let offset = sector.checked_mul(SECTOR_SIZE).ok_or(Status::IoErr)?;
+    let end = offset.checked_add(len).ok_or(Status::IoErr)?;
+    if !len.is_multiple_of(SECTOR_SIZE) || end > capacity {
+        return Err(Status::IoErr);
+    }
+    Ok(offset)
+}
+
+/// Bytes known to be written from the first device-writable byte on: what a used entry may claim
+/// (virtio 1.2 §2.7.8.2: at least `len` bytes *were* written, beginning at the first
+/// device-writable buffer; more may have been).
+///
+/// `data_in` bytes precede the status byte, which is always written; the first `written` of them
+/// are known to be. So a read claims data and status, a write or flush the status alone, and a
+/// failed read, whose data is in doubt, nothing.
+pub(crate) fn used_len(data_in: u64, written: u64) -> u32 {
+    let len = if written >= data_in { data_in.saturating_add(1) } else { written };
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: u32, sector: u64) -> Header {
+        Header { kind: U32::new(kind), reserved: U32::new(0), sector: U64::new(sector) }
+    }
+
+    fn params(read_only: bool) -> Params {
+        Params { capacity: 8 * 512, read_only, ..Params::default() }
+    }
+
+    #[test]
+    fn positions_are_checked_with_overflow() {
+        let read = |sector, len| decide(&header(0, sector), 0, len, &params(false));
+        assert_eq!(read(7, 512), Ok(Action::Read { offset: 7 * 512 }));
+        assert_eq!(read(0, 8 * 512), Ok(Action::Read { offset: 0 }));
+        assert_eq!(read(8, 0), Ok(Action::Read { offset: 8 * 512 }));
+        for (sector, len) in [
+            (8, 512),
+            (7, 1024),
+            (9, 0),
+            (0, 511),
+            (0, 1),
+            (u64::MAX, 512),
+            (u64::MAX / 512, 512),
+            (u64::MAX / 512 + 1, 512),
+            (1 << 55, 512),
+        ] {
+            assert_eq!(read(sector, len), Err(Status::IoErr), "sector {sector}, {len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_write_is_measured_by_what_the_device_reads() {
+        let write = |out, data_in| decide(&header(1, 7), out, data_in, &params(false));
+        assert_eq!(write(512, 4096), Ok(Action::Write { offset: 7 * 512 }));
+        assert_eq!(write(1024, 512), Err(Status::IoErr));
+    }
+
+    #[test]
+    fn a_read_only_disk_refuses_writes_and_serves_the_rest() {
+        let on = |kind| decide(&header(kind, 0), 512, 512, &params(true));
+        assert_eq!(on(1), Err(Status::IoErr));
+        assert_eq!(on(0), Ok(Action::Read { offset: 0 }));
+        assert_eq!(on(4), Ok(Action::Flush));
+        assert_eq!(on(8), Ok(Action::GetId));
+    }
+
+    #[test]
+    fn unknown_types_are_unsupported() {
+        for kind in [2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 0x8000_0000, u32::MAX] {
+            assert_eq!(decide(&header(kind, 0), 0, 512, &params(false)), Err(Status::Unsupported));
+        }
+    }
+
+    #[test]
+    fn used_len_is_never_overstated() {
+        assert_eq!(used_len(512, 512), 513);
+        assert_eq!(used_len(0, 0), 1);
+        assert_eq!(used_len(512, 0), 0);
+        assert_eq!(used_len(64, 20), 20);
+        assert_eq!(used_len(u64::from(u32::MAX), u64::from(u32::MAX)), u32::MAX);
+    }
+}

@@ -1,0 +1,323 @@
+//! A guest's driver, without the guest: rings in memory, and a worker on the other end.
+#![allow(dead_code, unreachable_pub)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use virtio_blk_dev::fake::FakeImage;
+use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, Progress, SyncEngine, Worker};
+use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, VirtioDevice};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+pub type Memory = GuestMemoryMmap<()>;
+
+pub const IN: u32 = 0;
+pub const OUT: u32 = 1;
+pub const FLUSH: u32 = 4;
+pub const GET_ID: u32 = 8;
+
+pub const OK: u8 = 0;
+pub const IOERR: u8 = 1;
+pub const UNSUPP: u8 = 2;
+/// What the driver leaves where the status goes.
+pub const UNWRITTEN: u8 = 0xee;
+
+pub const F_FLUSH: u64 = 1 << 9;
+pub const F_INDIRECT: u64 = 1 << 28;
+pub const F_EVENT_IDX: u64 = 1 << 29;
+pub const F_VERSION_1: u64 = 1 << 32;
+pub const F_ALL: u64 = F_FLUSH | F_INDIRECT | F_EVENT_IDX | F_VERSION_1;
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+
+const DESC: u64 = 0x1000;
+const AVAIL: u64 = 0x3000;
+const USED: u64 = 0x4000;
+const TABLES: u64 = 0x10_000;
+const HEAP: u64 = 0x10_0000;
+pub const MEMORY_END: u64 = 0x80_0000;
+
+/// One buffer of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Buf {
+    pub addr: u64,
+    pub len: u32,
+    pub write: bool,
+}
+
+/// How a request came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u8,
+    pub len: u32,
+    pub data: Vec<u8>,
+}
+
+pub struct Guest<E: Engine = SyncEngine<FakeImage>> {
+    pub memory: Arc<Memory>,
+    pub transport: MmioTransport<BlockDevice>,
+    pub worker: Worker<Arc<Memory>, Arc<Memory>, E>,
+    pub raised: Arc<AtomicU64>,
+    pub event_idx: bool,
+    size: u16,
+    free: Vec<u16>,
+    owned: Vec<Vec<u16>>,
+    avail: u16,
+    used: u16,
+    heap: u64,
+}
+
+/// A guest on a disk of `sectors`, each filled with its number.
+pub fn guest(sectors: u64, config: &BlockConfig, features: u64) -> (Guest, Arc<FakeImage>) {
+    let image = Arc::new(FakeImage::new(contents(sectors), config.read_only));
+    let engine = SyncEngine::new(Arc::clone(&image));
+    (Guest::new(image.capacity(), config, features, engine), image)
+}
+
+pub fn contents(sectors: u64) -> Vec<u8> {
+    (0..sectors).flat_map(|sector| [sector as u8; 512]).collect()
+}
+
+impl<E: Engine> Guest<E> {
+    pub fn new(capacity: u64, config: &BlockConfig, features: u64, engine: E) -> Self {
+        let raised = Arc::new(AtomicU64::new(0));
+        let line = Arc::clone(&raised);
+        let device = BlockDevice::new(capacity, config).unwrap();
+        let features = features & device.features() | device.required_features();
+        let mut transport = MmioTransport::new(device, move || {
+            line.fetch_add(1, Ordering::Relaxed);
+        })
+        .unwrap();
+        let memory =
+            Arc::new(Memory::from_ranges(&[(GuestAddress(0), MEMORY_END as usize)]).unwrap());
+
+        let size = config.queue_size;
+        let mut write = |register: Register, value: u32| {
+            transport.write(register.offset(), &value.to_le_bytes())
+        };
+        let mut effect = Effect::None;
+        for (register, value) in [
+            (Register::Status, 1),
+            (Register::Status, 3),
+            (Register::DriverFeaturesSel, 0),
+            (Register::DriverFeatures, features as u32),
+            (Register::DriverFeaturesSel, 1),
+            (Register::DriverFeatures, (features >> 32) as u32),
+            (Register::Status, 11),
+            (Register::QueueSel, 0),
+            (Register::QueueSize, u32::from(size)),
+            (Register::QueueDescLow, DESC as u32),
+            (Register::QueueDriverLow, AVAIL as u32),
+            (Register::QueueDeviceLow, USED as u32),
+            (Register::QueueReady, 1),
+            (Register::Status, 15),
+        ] {
+            effect = write(register, value);
+        }
+        assert_eq!(effect, Effect::Activate);
+        assert_eq!(transport.features(), features);
+
+        let queue = LiveQueue::new(
+            &transport.queue(0).unwrap(),
+            &memory,
+            Arc::clone(&memory),
+            transport.interrupt(),
+        )
+        .unwrap();
+        let params = transport.device().params(transport.features());
+        Self {
+            worker: Worker::new(queue, engine, &params),
+            memory,
+            transport,
+            raised,
+            event_idx: features & F_EVENT_IDX != 0,
+            size,
+            free: (0..size).rev().collect(),
+            owned: vec![Vec::new(); usize::from(size)],
+            avail: 0,
+            used: 0,
+            heap: HEAP,
+        }
+    }
+
+    /// Fresh memory, filled with a pattern.
+    pub fn alloc(&mut self, len: usize) -> u64 {
+        let addr = self.heap;
+        self.heap = (addr + len as u64 + 64).next_multiple_of(64);
+        assert!(self.heap < MEMORY_END, "the guest is out of memory");
+        self.memory.write_slice(&vec![UNWRITTEN; len], GuestAddress(addr)).unwrap();
+        addr
+    }
+
+    /// Forgets all allocations.
+    pub fn free_all(&mut self) {
+        self.heap = HEAP;
+    }
+
+    pub fn put(&mut self, data: &[u8]) -> u64 {
+        let addr = self.alloc(data.len());
+        self.memory.write_slice(data, GuestAddress(addr)).unwrap();
+        addr
+    }
+
+    pub fn get(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut data = vec![0; len];
+        self.memory.read_slice(&mut data, GuestAddress(addr)).unwrap();
+        data
+    }
+
+    pub fn header(&mut self, kind: u32, sector: u64) -> Buf {
+        let mut header = Vec::new();
+        header.extend(kind.to_le_bytes());
+        header.extend(0x5a5a_5a5au32.to_le_bytes());
+        header.extend(sector.to_le_bytes());
+        Buf { addr: self.put(&header), len: 16, write: false }
+    }
+
+    pub fn out(&mut self, data: &[u8]) -> Buf {
+        Buf { addr: self.put(data), len: data.len() as u32, write: false }
+    }
+
+    pub fn room(&mut self, len: usize) -> Buf {
+        Buf { addr: self.alloc(len), len: len as u32, write: true }
+    }
+
+    fn put_descriptor(&self, table: u64, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        let at = GuestAddress(table + u64::from(index) * 16);
+        let mut bytes = Vec::new();
+        bytes.extend(addr.to_le_bytes());
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(next.to_le_bytes());
+        self.memory.write_slice(&bytes, at).unwrap();
+    }
+
+    fn make_available(&mut self, head: u16) {
+        let slot = AVAIL + 4 + u64::from(self.avail % self.size) * 2;
+        self.memory.write_obj(head.to_le(), GuestAddress(slot)).unwrap();
+        self.avail = self.avail.wrapping_add(1);
+        self.memory.write_obj(self.avail.to_le(), GuestAddress(AVAIL + 2)).unwrap();
+    }
+
+    /// Makes a chain of these buffers available; the head of it.
+    pub fn add(&mut self, bufs: &[Buf]) -> u16 {
+        let indices: Vec<u16> = bufs.iter().map(|_| self.free.pop().unwrap()).collect();
+        for (nth, (buf, index)) in bufs.iter().zip(&indices).enumerate() {
+            let next = indices.get(nth + 1).copied();
+            let flags = if buf.write { WRITE } else { 0 } | if next.is_some() { NEXT } else { 0 };
+            self.put_descriptor(DESC, *index, buf.addr, buf.len, flags, next.unwrap_or(0));
+        }
+        let head = indices[0];
+        self.owned[usize::from(head)] = indices;
+        self.make_available(head);
+        head
+    }
+
+    /// As [`Self::add`], through an indirect table.
+    pub fn add_indirect(&mut self, bufs: &[Buf]) -> u16 {
+        let head = self.free.pop().unwrap();
+        let table = TABLES + u64::from(head) * 0x200;
+        for (nth, buf) in bufs.iter().enumerate() {
+            let more = nth + 1 < bufs.len();
+            let flags = if buf.write { WRITE } else { 0 } | if more { NEXT } else { 0 };
+            self.put_descriptor(table, nth as u16, buf.addr, buf.len, flags, nth as u16 + 1);
+        }
+        self.put_descriptor(DESC, head, table, bufs.len() as u32 * 16, INDIRECT, 0);
+        self.owned[usize::from(head)] = vec![head];
+        self.make_available(head);
+        head
+    }
+
+    /// A chain whose last descriptor leads back to its first.
+    pub fn add_loop(&mut self) {
+        let addr = self.alloc(16);
+        let (first, second) = (self.free.pop().unwrap(), self.free.pop().unwrap());
+        self.put_descriptor(DESC, first, addr, 16, NEXT, second);
+        self.put_descriptor(DESC, second, addr, 16, NEXT, first);
+        self.make_available(first);
+    }
+
+    /// Runs the worker until it has nothing more to take.
+    pub fn kick(&mut self) -> Progress {
+        let mut processed = 0;
+        loop {
+            let progress = self.worker.run();
+            processed += progress.processed;
+            if !progress.more {
+                return Progress { processed, more: false };
+            }
+        }
+    }
+
+    /// Runs the worker until nothing is in flight.
+    pub fn finish(&mut self) {
+        self.kick();
+        while self.worker.queue().in_flight() > 0 {
+            self.worker.run();
+        }
+    }
+
+    /// Used entries not seen before: head and length.
+    pub fn used(&mut self) -> Vec<(u16, u32)> {
+        let index = u16::from_le(self.memory.read_obj(GuestAddress(USED + 2)).unwrap());
+        let mut entries = Vec::new();
+        while self.used != index {
+            let slot = GuestAddress(USED + 4 + u64::from(self.used % self.size) * 8);
+            let [id, len]: [u32; 2] = self.memory.read_obj(slot).unwrap();
+            let head = u32::from_le(id) as u16;
+            let indices = std::mem::take(&mut self.owned[usize::from(head)]);
+            assert!(
+                !indices.is_empty(),
+                "head {head} came back without having been made available"
+            );
+            self.free.extend(indices.into_iter().rev());
+            entries.push((head, u32::from_le(len)));
+            self.used = self.used.wrapping_add(1);
+        }
+        // used_event: interrupt at the next one.
+        let event = GuestAddress(AVAIL + 4 + u64::from(self.size) * 2);
+        self.memory.write_obj(self.used.to_le(), event).unwrap();
+        entries
+    }
+
+    /// Acknowledges the interrupt, as a handler does; its bits.
+    pub fn acknowledge(&mut self) -> u32 {
+        let mut status = [0; 4];
+        self.transport.read(Register::InterruptStatus.offset(), &mut status);
+        let effect = self.transport.write(Register::InterruptAck.offset(), &status);
+        assert_eq!(effect, Effect::None);
+        u32::from_le_bytes(status)
+    }
+
+    pub fn needs_reset(&self) -> bool {
+        self.transport.status().bits() & 64 != 0
+    }
+
+    /// One request in the usual framing, served: header, `out`, room for `data_in` bytes, status.
+    pub fn request(&mut self, kind: u32, sector: u64, out: &[u8], data_in: usize) -> Answer {
+        self.free_all();
+        let mut bufs = vec![self.header(kind, sector)];
+        if !out.is_empty() {
+            bufs.push(self.out(out));
+        }
+        let data = self.room(data_in);
+        if data_in > 0 {
+            bufs.push(data);
+        }
+        let status = self.room(1);
+        bufs.push(status);
+        self.serve(&bufs, data.addr, data_in, status.addr)
+    }
+
+    /// Serves one chain and looks at the data and status it left.
+    pub fn serve(&mut self, bufs: &[Buf], data: u64, data_in: usize, status: u64) -> Answer {
+        let head = self.add(bufs);
+        self.finish();
+        let used = self.used();
+        assert_eq!(used.len(), 1, "one request, one used entry");
+        assert_eq!(used[0].0, head);
+        Answer { status: self.get(status, 1)[0], len: used[0].1, data: self.get(data, data_in) }
+    }
+}
