@@ -119,6 +119,20 @@ impl<'a> CopySegment<'a> {
         if self.is_to_guest() { self.raw.dest } else { self.raw.source }
     }
 
+    /// The local end, for whoever copies in the kernel's place.
+    #[cfg(feature = "test-utils")]
+    pub(crate) fn local(&self) -> VolatileSlice<'a> {
+        let end = if self.is_to_guest() { self.raw.source } else { self.raw.dest };
+        // SAFETY: the address is that of the slice the segment was made of, at least `len` bytes
+        // long and borrowed for 'a.
+        unsafe { VolatileSlice::new(end.address(), self.len()) }
+    }
+
+    #[cfg(feature = "test-utils")]
+    pub(crate) fn set_status(&mut self, status: i16) {
+        self.raw.status = status;
+    }
+
     fn set_domid(&mut self, domid: DomId) {
         let end = if self.is_to_guest() { &mut self.raw.dest } else { &mut self.raw.source };
         *end = end.with_domid(domid);

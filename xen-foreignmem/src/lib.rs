@@ -4,13 +4,17 @@ pub use error::{MapError, MapTarget};
 pub use foreign::{ForeignMemory, Holes, Privcmd, RESOURCE_GRANT_TABLE, RESOURCE_IOREQ_SERVER};
 pub use grant::{CopySegment, Gntdev, GrantTable};
 pub use mapping::{Mapping, Prot};
+pub use physical::{NoPhysicalMemory, NoRegion};
 pub use vm_memory;
 
 mod batch;
 mod error;
+#[cfg(feature = "test-utils")]
+pub mod fake;
 mod foreign;
 mod grant;
 mod mapping;
+mod physical;
 mod sys;
 
 /// A domain's number.

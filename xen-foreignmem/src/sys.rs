@@ -94,7 +94,7 @@ impl CopyEnd {
         (self.0 >> 32) as u16
     }
 
-    #[cfg_attr(not(feature = "test-utils"), allow(dead_code, reason = "the kernel reads it"))]
+    #[cfg(feature = "test-utils")]
     pub(crate) fn address(self) -> *mut u8 {
         std::ptr::with_exposed_provenance_mut(self.0 as usize)
     }

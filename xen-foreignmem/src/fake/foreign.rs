@@ -1,0 +1,203 @@
+//! `/dev/xen/privcmd`, as far as mappings go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::faults::Faults;
+use super::pages::{FakePages, lock};
+use super::ram::FakeRam;
+use crate::batch::map_frames;
+use crate::error::{MapError, MapTarget};
+use crate::foreign::{ForeignMemory, Holes};
+use crate::mapping::{Mapping, Prot, Release, Unmap};
+use crate::{DomId, PAGE_SIZE};
+
+/// An open `/dev/xen/privcmd` of a machine whose only guest is a [`FakeRam`]'s.
+#[derive(Debug)]
+pub struct FakeForeignMemory {
+    ram: Arc<FakeRam>,
+    domid: DomId,
+    restricted: AtomicBool,
+    resources: Mutex<HashMap<(u32, u32, u32), Arc<FakePages>>>,
+    bad_frames: Mutex<BTreeMap<u64, i32>>,
+    faults: Faults,
+    live: Arc<Live>,
+}
+
+/// What is mapped now, and was at the most.
+#[derive(Debug, Default)]
+struct Live {
+    mappings: AtomicU64,
+    pages: AtomicU64,
+    peak_pages: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl Live {
+    fn take(self: &Arc<Self>, pages: usize) -> Release {
+        self.mappings.fetch_add(1, Ordering::SeqCst);
+        let now = self.pages.fetch_add(pages as u64, Ordering::SeqCst) + pages as u64;
+        self.peak_pages.fetch_max(now, Ordering::SeqCst);
+        Release::new(self.clone(), 0, pages as u32)
+    }
+}
+
+impl Unmap for Live {
+    fn unmap(&self, _index: u64, count: u32) {
+        self.mappings.fetch_sub(1, Ordering::SeqCst);
+        self.pages.fetch_sub(count.into(), Ordering::SeqCst);
+    }
+}
+
+impl FakeForeignMemory {
+    /// A descriptor for use with `ram`'s guest.
+    pub fn new(ram: Arc<FakeRam>) -> Self {
+        let domid = ram.domid();
+        Self::for_domid(ram, domid)
+    }
+
+    /// A descriptor for use with any guest: with another than `ram`'s, everything fails with ESRCH.
+    pub fn for_domid(ram: Arc<FakeRam>, domid: DomId) -> Self {
+        Self {
+            ram,
+            domid,
+            restricted: AtomicBool::default(),
+            resources: Mutex::default(),
+            bad_frames: Mutex::default(),
+            faults: Faults::default(),
+            live: Arc::default(),
+        }
+    }
+
+    /// The guest's side.
+    pub fn ram(&self) -> &Arc<FakeRam> {
+        &self.ram
+    }
+
+    /// Gives Xen a resource: `pages` are its frames from `frame` on.
+    pub fn add_resource(&self, resource_type: u32, id: u32, frame: u32, pages: Arc<FakePages>) {
+        lock(&self.resources).insert((resource_type, id, frame), pages);
+    }
+
+    /// Takes a resource away. Mappings keep their pages.
+    pub fn remove_resource(&self, resource_type: u32, id: u32, frame: u32) {
+        lock(&self.resources).remove(&(resource_type, id, frame));
+    }
+
+    /// Whether the descriptor was restricted to its guest.
+    pub fn is_restricted(&self) -> bool {
+        self.restricted.load(Ordering::SeqCst)
+    }
+
+    /// Failures of calls that map, to come.
+    pub fn map_faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// From now on this frame of the guest fails with `errno`; `None` heals it.
+    pub fn fail_frame(&self, gfn: u64, errno: Option<i32>) {
+        let mut bad = lock(&self.bad_frames);
+        match errno {
+            Some(errno) => bad.insert(gfn, errno),
+            None => bad.remove(&gfn),
+        };
+    }
+
+    /// How many mappings there are now.
+    pub fn live_mappings(&self) -> u64 {
+        self.live.mappings.load(Ordering::SeqCst)
+    }
+
+    /// How many pages they have, all together.
+    pub fn live_pages(&self) -> u64 {
+        self.live.pages.load(Ordering::SeqCst)
+    }
+
+    /// The most pages that were mapped at any time.
+    pub fn peak_pages(&self) -> u64 {
+        self.live.peak_pages.load(Ordering::SeqCst)
+    }
+
+    /// How often a mapping was asked for.
+    pub fn map_calls(&self) -> u64 {
+        self.live.calls.load(Ordering::SeqCst)
+    }
+
+    fn frame(&self, gfn: u64) -> Result<usize, i32> {
+        match lock(&self.bad_frames).get(&gfn) {
+            Some(&errno) => Err(errno),
+            None => self.ram.map_frame(self.domid, gfn),
+        }
+    }
+}
+
+fn invalid() -> io::Error {
+    io::Error::from_raw_os_error(libc::EINVAL)
+}
+
+impl ForeignMemory for FakeForeignMemory {
+    fn domid(&self) -> DomId {
+        self.domid
+    }
+
+    fn map_sparse(&self, prot: Prot, gfns: &[u64]) -> Result<(Mapping, Holes), MapError> {
+        self.live.calls.fetch_add(1, Ordering::SeqCst);
+        let target = MapTarget::Gfn(gfns.first().copied().unwrap_or_default());
+        let error = |source| MapError::new(self.domid, target, source);
+        if gfns.is_empty() {
+            return Err(error(invalid()));
+        }
+        self.faults.call().map_err(error)?;
+        let mut errors = vec![0; gfns.len()];
+        let mut pages = vec![None; gfns.len()];
+        map_frames(gfns, &mut errors, |first, gfns, errors| {
+            for (i, (&gfn, error)) in gfns.iter().zip(errors.iter_mut()).enumerate() {
+                match self.frame(gfn) {
+                    Ok(page) => pages[first + i] = Some(page),
+                    Err(errno) => *error = -errno,
+                }
+            }
+            match errors.contains(&-libc::ENOENT) {
+                true => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+                false => Ok(()),
+            }
+        })
+        .map_err(error)?;
+        let region = self.ram.pages().alias(prot, &pages).map_err(error)?;
+        let holes = errors.iter().enumerate().filter(|&(_, &e)| e != 0).map(|(i, &e)| (i, -e));
+        let mapping = Mapping::with_release(region, prot, self.live.take(gfns.len()));
+        Ok((mapping, holes.collect()))
+    }
+
+    fn map_resource(
+        &self,
+        resource_type: u32,
+        id: u32,
+        frame: u32,
+        frames: u64,
+    ) -> Result<Mapping, MapError> {
+        self.live.calls.fetch_add(1, Ordering::SeqCst);
+        let prot = Prot::READ | Prot::WRITE;
+        let target = MapTarget::Resource { resource_type, id, frame };
+        let mapped = self.ram.check_alive(self.domid).and_then(|()| {
+            self.faults.call()?;
+            let resource = lock(&self.resources).get(&(resource_type, id, frame)).cloned();
+            let resource = resource.ok_or(io::Error::from_raw_os_error(libc::ENOENT))?;
+            if frames == 0 || frames > resource.pages() as u64 {
+                return Err(invalid());
+            }
+            let pages: Vec<_> = (0..frames as usize).map(Some).collect();
+            let region = resource.alias(prot, &pages)?;
+            debug_assert_eq!(region.len(), pages.len() * PAGE_SIZE);
+            Ok(Mapping::with_release(region, prot, self.live.take(pages.len())))
+        });
+        mapped.map_err(|e| MapError::new(self.domid, target, e))
+    }
+
+    fn restrict(&self) -> io::Result<()> {
+        self.restricted.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}

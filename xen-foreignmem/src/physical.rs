@@ -1,0 +1,69 @@
+//! What vm-memory's `GuestMemory` asks of memory that has no one flat backend underneath.
+
+use std::iter::FusedIterator;
+
+use vm_memory::guest_memory::GuestMemorySliceIterator;
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestMemoryResult, GuestUsize, VolatileSlice,
+};
+
+/// The flat memory under ours: there is none, and no value of this type.
+#[derive(Debug)]
+pub enum NoPhysicalMemory {}
+
+/// A region of [`NoPhysicalMemory`]: there is none.
+#[derive(Debug)]
+pub enum NoRegion {}
+
+impl GuestMemoryBackend for NoPhysicalMemory {
+    type R = NoRegion;
+
+    fn iter(&self) -> impl Iterator<Item = &NoRegion> {
+        std::iter::empty()
+    }
+}
+
+impl GuestMemoryRegionBytes for NoRegion {}
+
+impl GuestMemoryRegion for NoRegion {
+    type B = ();
+
+    fn len(&self) -> GuestUsize {
+        match *self {}
+    }
+
+    fn start_addr(&self) -> GuestAddress {
+        match *self {}
+    }
+
+    fn bitmap(&self) {
+        match *self {}
+    }
+}
+
+/// An iterator over slices, as vm-memory wants it named.
+pub(crate) struct Slices<I>(pub(crate) I);
+
+impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>> Iterator for Slices<I> {
+    type Item = GuestMemoryResult<VolatileSlice<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>> FusedIterator
+    for Slices<I>
+{
+}
+
+impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>>
+    GuestMemorySliceIterator<'a, ()> for Slices<I>
+{
+}
+
+/// The error of an address that is not memory.
+pub(crate) fn invalid_address(addr: GuestAddress) -> GuestMemoryError {
+    GuestMemoryError::InvalidGuestAddress(addr)
+}
