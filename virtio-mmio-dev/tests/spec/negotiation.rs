@@ -1,0 +1,323 @@
+//! §2.1 device status, §2.2 features, §3.1 initialisation.
+
+use virtio_mmio_dev::{Effect, Error, MmioTransport, Register, Status, feature};
+
+use crate::common::{RING, TestDevice, Window, needs_reset};
+
+const V1: u64 = feature::VERSION_1;
+
+#[test]
+fn s2_1_initialisation_in_order_reaches_driver_ok() {
+    let mut window = Window::live(V1 | feature::EVENT_IDX | 1);
+    assert_eq!(window.status(), 15);
+    assert_eq!(window.transport.features(), V1 | feature::EVENT_IDX | 1);
+    assert_eq!(window.transport.device().accepted, Some(V1 | feature::EVENT_IDX | 1));
+    let queue = window.transport.queue(0).unwrap();
+    assert_eq!((queue.size, queue.event_idx, queue.indirect), (16, true, false));
+    assert_eq!(
+        (queue.desc_table, queue.avail_ring, queue.used_ring),
+        (RING.desc, RING.avail, RING.used)
+    );
+}
+
+#[test]
+fn s2_1_1_a_driver_cannot_clear_status_bits_or_skip_steps() {
+    let mut window = Window::new(TestDevice::default());
+    for refused in [2, 4, 8, 15, 7] {
+        window.set(Register::Status, refused);
+        assert_eq!(window.status(), 0, "{refused}");
+    }
+    window.negotiate(V1);
+    for refused in [1, 3, 9, 0x100, 0x1b, 0x2b] {
+        window.set(Register::Status, refused);
+        assert_eq!(window.status(), 11, "{refused}");
+    }
+}
+
+#[test]
+fn s2_1_2_nothing_is_consumed_before_driver_ok_and_an_early_kick_counts() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.set_up_queue(0, 16, &RING);
+    window.set(Register::QueueReady, 1);
+    assert_eq!(window.read(Register::QueueReady), 1);
+    assert_eq!(window.transport.queue(0), None, "not to be served yet");
+    window.set(Register::QueueNotify, 0);
+    // Activation is a notification of every queue, so the early kick is in it.
+    assert_eq!(window.write(Register::Status, 15), Effect::Activate);
+    assert!(window.transport.queue(0).is_some());
+    assert_eq!(window.write(Register::QueueNotify, 0), Effect::Notify(0));
+}
+
+#[test]
+fn s2_1_2_no_notification_before_driver_ok() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.transport.interrupt().used_buffer();
+    window.transport.config_changed();
+    assert_eq!(window.read(Register::InterruptStatus), 0);
+    assert_eq!(window.edges(), 0);
+}
+
+#[test]
+fn s2_1_2_needs_reset_comes_with_a_config_interrupt_once_the_driver_is_up() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.transport.interrupt().needs_reset();
+    assert_eq!(window.status(), 11 | 64);
+    assert_eq!((window.read(Register::InterruptStatus), window.edges()), (0, 0));
+
+    let mut window = Window::live(V1);
+    window.transport.interrupt().needs_reset();
+    assert_eq!(window.status(), 15 | 64);
+    assert_eq!((window.read(Register::InterruptStatus), window.edges()), (2, 1));
+    window.reset();
+    assert_eq!(window.status(), 0);
+}
+
+#[test]
+fn s2_1_2_needs_reset_survives_the_drivers_status_writes() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.transport.interrupt().needs_reset();
+    assert_eq!(window.write(Register::Status, 15), Effect::Activate);
+    assert!(needs_reset(&window));
+}
+
+#[test]
+fn s2_1_failed_leaves_only_the_reset() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.set(Register::Status, 128);
+    assert_eq!(window.status(), 11 | 128, "no bit is lost");
+    window.set(Register::Status, 15 | 128);
+    assert_eq!(window.status(), 11 | 128);
+    window.set_up_queue(0, 16, &RING);
+    window.set(Register::QueueReady, 1);
+    assert_eq!(window.read(Register::QueueReady), 0);
+    window.reset();
+    assert_eq!(window.status(), 0);
+}
+
+#[test]
+fn s2_2_2_features_ok_does_not_stick_for_a_feature_not_offered() {
+    for bit in 0..64 {
+        let mut window = Window::new(TestDevice::default());
+        let asked = V1 | 1 << bit;
+        let device = window.transport.device();
+        let valid = asked & !device.features == 0 && asked & device.refused == 0;
+        window.negotiate(asked);
+        assert_eq!(window.status() == 11, valid, "bit {bit}");
+        assert_eq!(window.transport.features(), if valid { asked } else { 0 });
+        assert_eq!(window.transport.device().accepted.is_some(), valid);
+    }
+}
+
+#[test]
+fn s2_2_2_a_refused_driver_may_try_again() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1 | 4);
+    assert_eq!(window.status(), 3);
+    window.offer(V1 | 1);
+    window.set(Register::Status, 11);
+    assert_eq!(window.status(), 11);
+    assert_eq!(window.transport.features(), V1 | 1, "the 4 is gone");
+}
+
+#[test]
+fn s6_2_version_1_must_be_taken() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(1);
+    assert_eq!(window.status(), 3);
+}
+
+#[test]
+fn s6_2_access_platform_must_be_taken_if_the_device_requires_it() {
+    let device = || TestDevice { required: feature::ACCESS_PLATFORM, ..TestDevice::default() };
+    let mut window = Window::new(device());
+    window.negotiate(V1);
+    assert_eq!(window.status(), 3);
+    let mut window = Window::new(device());
+    window.negotiate(V1 | feature::ACCESS_PLATFORM);
+    assert_eq!(window.status(), 11);
+}
+
+#[test]
+fn s2_2_1_features_are_final_after_features_ok() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.offer(V1 | 1);
+    assert_eq!(window.transport.features(), V1);
+}
+
+#[test]
+fn s4_2_2_a_renegotiation_replaces_the_features_and_never_adds_to_them() {
+    let mut window = Window::new(TestDevice::default());
+    window.offer(0xffff_ffff_ffff_ffff);
+    window.negotiate(V1 | 2);
+    assert_eq!(window.transport.features(), V1 | 2);
+    window.reset();
+    window.set(Register::Status, 1);
+    window.set(Register::Status, 3);
+    window.set(Register::DriverFeaturesSel, 1);
+    window.set(Register::DriverFeatures, 1);
+    window.set(Register::Status, 11);
+    assert_eq!(window.transport.features(), V1, "page 0 did not survive");
+}
+
+#[test]
+fn s2_4_status_reads_0_only_when_the_reset_is_done() {
+    let mut window = Window::live(V1);
+    assert_eq!(window.write(Register::Status, 0), Effect::Reset);
+    assert_eq!(window.status(), 15);
+    assert_eq!(window.transport.queue(0), None, "nothing is to be started any more");
+    for (register, value) in [
+        (Register::Status, 15),
+        (Register::QueueNotify, 0),
+        (Register::QueueReady, 0),
+        (Register::QueueReset, 1),
+    ] {
+        assert_eq!(window.write(register, value), Effect::None, "{register:?}");
+    }
+    assert_eq!(window.transport.write(0x108, &[1]), Effect::None);
+    assert_eq!(window.write(Register::Status, 0), Effect::Reset, "again");
+    assert_eq!(window.transport.device().resets, 0);
+    window.transport.reset_done();
+    window.transport.reset_done();
+    assert_eq!(window.status(), 0);
+    assert_eq!(window.transport.device().resets, 1);
+}
+
+#[test]
+fn s2_4_1_a_reset_clears_everything_and_then_there_is_silence() {
+    let mut window = Window::live(V1);
+    let stale = window.transport.interrupt();
+    stale.used_buffer();
+    stale.config_change();
+    assert_eq!((window.read(Register::InterruptStatus), window.edges()), (3, 2));
+    window.reset();
+
+    stale.used_buffer();
+    stale.config_change();
+    stale.needs_reset();
+    assert_eq!(window.read(Register::InterruptStatus), 0);
+    assert_eq!(window.read(Register::QueueReady), 0);
+    assert_eq!(window.status(), 0);
+    assert_eq!(window.edges(), 2);
+
+    // Nor does it reach the next run of the device.
+    window.negotiate(V1);
+    assert_eq!(window.write(Register::Status, 15), Effect::Activate);
+    stale.used_buffer();
+    stale.needs_reset();
+    assert_eq!((window.status(), window.read(Register::InterruptStatus)), (15, 0));
+    assert_eq!(window.edges(), 2);
+    window.transport.interrupt().used_buffer();
+    assert_eq!((window.read(Register::InterruptStatus), window.edges()), (1, 3));
+}
+
+#[test]
+fn s2_4_1_a_reset_leaves_a_state_like_new() {
+    let mut window = Window::live(V1 | 1);
+    window.set(Register::QueueSel, 1);
+    window.set(Register::ShmSel, 1);
+    window.set(Register::DeviceFeaturesSel, 1);
+    let generation = window.read(Register::ConfigGeneration);
+    window.reset();
+    let mut fresh = Window::new(TestDevice::default()).transport.state();
+    fresh.config_generation = generation;
+    assert_eq!(window.transport.state(), fresh);
+}
+
+#[test]
+fn a_device_that_cannot_be_is_refused() {
+    let new = |device| MmioTransport::new(device, || {}).map(|_| ()).unwrap_err();
+    let device = TestDevice::default;
+    assert_eq!(new(TestDevice { features: 1, ..device() }), Error::NoVersion1(1));
+    assert_eq!(
+        new(TestDevice { features: V1 | feature::RING_PACKED, ..device() }),
+        Error::UnsupportedFeatures(feature::RING_PACKED)
+    );
+    assert_eq!(
+        new(TestDevice { required: 1 << 60, ..device() }),
+        Error::RequiredNotOffered(1 << 60)
+    );
+    for size in [0, 3, 32769] {
+        assert_eq!(
+            new(TestDevice { sizes: vec![8, size], ..device() }),
+            Error::QueueSize { index: 1, size }
+        );
+    }
+    assert_eq!(new(TestDevice { sizes: vec![1; 65536], ..device() }), Error::TooManyQueues(65536));
+}
+
+#[test]
+fn a_saved_state_goes_on_where_it_was() {
+    let mut window = Window::live(V1 | feature::EVENT_IDX | 1);
+    window.transport.interrupt().used_buffer();
+    window.transport.config_changed();
+    window.set(Register::QueueSel, 1);
+    let mut state = window.transport.state();
+    state.queues[0].next_avail = 7;
+    state.queues[0].next_used = 5;
+
+    let edges = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let line = std::sync::Arc::clone(&edges);
+    let restored = MmioTransport::restore(
+        TestDevice::default(),
+        move || {
+            line.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        },
+        &state,
+    )
+    .unwrap();
+    assert_eq!(restored.state(), state);
+    assert_eq!(restored.device().accepted, Some(V1 | feature::EVENT_IDX | 1));
+    assert_eq!(restored.features(), window.transport.features());
+    let queue = restored.queue(0).unwrap();
+    assert_eq!((queue.next_avail, queue.next_used), (7, 5));
+    assert_eq!(
+        edges.load(std::sync::atomic::Ordering::Relaxed),
+        1,
+        "pending: the line may not have been raised"
+    );
+    restored.interrupt().used_buffer();
+    assert_eq!(restored.interrupt().suppressed(), 1, "the bit is still set");
+}
+
+#[test]
+fn a_pending_reset_or_stop_is_still_pending_after_a_restore() {
+    let mut window = Window::live(V1);
+    window.set(Register::QueueSel, 0);
+    assert_eq!(window.write(Register::QueueReady, 0), Effect::QueueStop(0));
+    let state = window.transport.state();
+    let mut restored = Window::new(TestDevice::default());
+    restored.transport = MmioTransport::restore(TestDevice::default(), || {}, &state).unwrap();
+    assert_eq!(restored.transport.queue(0), None);
+    assert_eq!(restored.write(Register::QueueReady, 0), Effect::QueueStop(0), "executed again");
+
+    assert_eq!(window.write(Register::Status, 0), Effect::Reset);
+    let state = window.transport.state();
+    restored.transport = MmioTransport::restore(TestDevice::default(), || {}, &state).unwrap();
+    assert_eq!(restored.transport.status(), Status::from_bits(15).unwrap());
+    assert_eq!(restored.write(Register::Status, 0), Effect::Reset);
+}
+
+#[test]
+fn a_saved_state_of_another_device_is_refused() {
+    let state = Window::live(V1).transport.state();
+    let refused = |change: &dyn Fn(&mut virtio_mmio_dev::TransportState)| {
+        let mut state = state.clone();
+        change(&mut state);
+        let restored = MmioTransport::restore(TestDevice::default(), || {}, &state);
+        matches!(restored, Err(Error::State(_)))
+    };
+    assert!(!refused(&|_| {}));
+    assert!(refused(&|state| state.queues.truncate(1)));
+    assert!(refused(&|state| state.queues[0].size = 32));
+    assert!(refused(&|state| state.queues[0].size = 3));
+    assert!(refused(&|state| state.queues[0].size = 0));
+    assert!(refused(&|state| state.interrupt_status = 4));
+    assert!(refused(&|state| state.status = Status::DRIVER_OK));
+    assert!(refused(&|state| state.driver_features |= 1 << 50));
+}
