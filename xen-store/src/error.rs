@@ -1,0 +1,112 @@
+//! What can go wrong.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::Op;
+
+/// A failed xenstore operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No xenstore could be reached.
+    #[error("no xenstore here:{}", Tried(tried))]
+    Unavailable {
+        /// Every way that was tried, and why it failed.
+        tried: Vec<(PathBuf, io::Error)>,
+    },
+    /// The connection failed: the daemon died, did not answer in time, or could not be written to.
+    #[error("cannot {op}{}", Target(path))]
+    Io {
+        /// What was asked.
+        op: Op,
+        /// The node, as it was given; empty where there is none.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon said no. The connection is fine.
+    #[error("cannot {op}{}: {errno}", Target(path))]
+    Refused {
+        /// What was asked.
+        op: Op,
+        /// The node, as it was given; empty where there is none.
+        path: String,
+        /// The daemon's error by name: `ENOENT`, `EACCES`, `EINVAL`, `EAGAIN`, `EEXIST`, … (`xsd_errors` in
+        /// `xen/include/public/io/xs_wire.h`; oxenstored knows a few more, such as `EQUOTA`).
+        errno: String,
+    },
+    /// The daemon's answer makes no sense. After this the connection is of no use and every call fails.
+    #[error("cannot {op}{}: xenstored broke the protocol: {what}", Target(path))]
+    Protocol {
+        /// What was asked.
+        op: Op,
+        /// The node, as it was given; empty where there is none.
+        path: String,
+        /// What is wrong with the answer.
+        what: String,
+    },
+    /// A value that should be text is not UTF-8.
+    #[error("the value of {path} is not UTF-8")]
+    NotText {
+        /// The node.
+        path: String,
+        /// Where it stops being UTF-8.
+        source: std::str::Utf8Error,
+    },
+}
+
+impl Error {
+    /// Whether the node does not exist (ENOENT).
+    pub fn is_not_found(&self) -> bool {
+        self.is_refused("ENOENT")
+    }
+
+    /// Whether a transaction lost against another change and should be tried again (EAGAIN).
+    pub fn is_again(&self) -> bool {
+        self.is_refused("EAGAIN")
+    }
+
+    /// Whether this client may not do that (EACCES or EPERM).
+    pub fn is_permission(&self) -> bool {
+        self.is_refused("EACCES") || self.is_refused("EPERM")
+    }
+
+    fn is_refused(&self, name: &str) -> bool {
+        matches!(self, Self::Refused { errno, .. } if errno == name)
+    }
+
+    pub(crate) fn io(op: Op, path: &str, source: io::Error) -> Self {
+        Self::Io { op, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn refused(op: Op, path: &str, errno: &str) -> Self {
+        Self::Refused { op, path: path.to_owned(), errno: errno.to_owned() }
+    }
+
+    pub(crate) fn protocol(op: Op, path: &str, what: impl Into<String>) -> Self {
+        Self::Protocol { op, path: path.to_owned(), what: what.into() }
+    }
+}
+
+/// ` path`, or nothing.
+struct Target<'a>(&'a str);
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " {}", self.0.escape_debug()) }
+    }
+}
+
+struct Tried<'a>(&'a [(PathBuf, io::Error)]);
+
+impl fmt::Display for Tried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (path, error)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ";" };
+            write!(f, "{separator} {}: {error}", path.display())?;
+        }
+        Ok(())
+    }
+}
