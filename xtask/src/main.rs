@@ -1,3 +1,106 @@
-//! What people and CI run.
+//! `cargo xtask …`: what people and CI run.
 
-fn main() {}
+mod apt;
+mod cache;
+mod case;
+mod console;
+mod cpio;
+mod cross;
+mod debian;
+mod domains;
+mod host;
+mod image;
+mod kernel;
+mod log;
+mod paths;
+mod progress;
+mod qemu;
+mod run;
+mod shell;
+mod suite;
+mod testbed;
+mod xen;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+use testbed::Testbed;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What people and CI run in this workspace")]
+enum Xtask {
+    /// All tests of the workspace, then all cases of the testbed.
+    Test(Jobs),
+    /// Real Xen for Arm64 under emulation.
+    #[command(subcommand)]
+    Testbed(Command),
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install, download and build everything; what was built before is kept.
+    Build {
+        /// Resolve the suite's candidates anew.
+        #[arg(long)]
+        update: bool,
+    },
+    /// List the cases.
+    List,
+    /// Run cases; the verdict of each is one line.
+    Run {
+        /// Cases to run.
+        #[arg(required_unless_present = "all")]
+        cases: Vec<String>,
+        /// Run all cases.
+        #[arg(long, conflicts_with = "cases")]
+        all: bool,
+        /// Show the whole console.
+        #[arg(short, long)]
+        verbose: bool,
+        #[command(flatten)]
+        jobs: Jobs,
+    },
+    /// An interactive dom0 console, our daemon running.
+    Shell,
+}
+
+#[derive(Args)]
+struct Jobs {
+    /// How many machines run at once; each keeps one processor busy.
+    #[arg(short, long, default_value_t = paths::processors())]
+    jobs: usize,
+}
+
+fn main() -> ExitCode {
+    match xtask(Xtask::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if everything passed.
+fn xtask(command: Xtask) -> Result<bool> {
+    match command {
+        Xtask::Test(Jobs { jobs }) => suite::workspace_and_cases(jobs),
+        Xtask::Testbed(Command::Build { update }) => {
+            let testbed = Testbed::build(update)?;
+            testbed.binaries(true)?;
+            testbed.versions.print();
+            Ok(true)
+        }
+        Xtask::Testbed(Command::List) => suite::list().map(|()| true),
+        Xtask::Testbed(Command::Run { cases, all, verbose, jobs: Jobs { jobs } }) => {
+            let cases = if all {
+                case::Case::all()
+            } else {
+                cases.iter().map(|name| case::Case::load(name)).collect()
+            };
+            suite::run(&cases?, jobs, verbose)
+        }
+        Xtask::Testbed(Command::Shell) => shell::run(),
+    }
+}

@@ -1,0 +1,236 @@
+# The verbs of a case. A case is sourced after this file and runs in dom0.
+#
+# What decides: `@@ ok …` and `@@ not ok …` lines, and reaching the case's end.
+
+# The console, whatever the output of a verb is redirected to.
+exec 3>&1
+GUEST_LOG=/var/log/xen/console
+DAEMON_LOG=/var/log/xen-virtio-blk.log
+
+# note TEXT…: a line of data for the reader (or for xtask) on the console.
+note() { echo "@@ note $*"; }
+
+# check WHAT COMMAND…: one check of the case; its output is shown if it fails.
+check() {
+    local what=$1; shift
+    if "$@" >/tmp/check.out 2>&1; then
+        echo "@@ ok $what"
+    else
+        echo "@@ not ok $what (status $?: $*)"
+        tail -n 20 /tmp/check.out | sed 's/^/   /'
+        return 1
+    fi
+}
+
+# fails COMMAND…: true if COMMAND fails (for `check`).
+fails() { ! "$@"; }
+
+# fail WHAT: a check that did not hold; the case goes on.
+fail() { echo "@@ not ok $*"; }
+
+# give_up WHAT: a check that did not hold and without which the rest means nothing.
+give_up() { fail "$*"; show_state; sync; sleep 2; poweroff -f; sleep 60; }
+
+# wait_for SECONDS COMMAND…: true as soon as COMMAND is. Seconds are dom0's own,
+# which the deterministic mode skips while everybody sleeps.
+wait_for() {
+    local left=$(($1 * 5)); shift
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1)); [ "$left" -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
+# uptime_ms: dom0's clock in milliseconds.
+uptime_ms() {
+    local seconds
+    read -r seconds _ </proc/uptime
+    echo "${seconds%.*}${seconds#*.}0"
+}
+
+# sum FILE…: the sha256 of what they hold together.
+sum() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+# show_state: what dom0 knows, for the reader of a failure.
+show_state() {
+    xl list 2>&1 | sed 's/^/   /'
+    xenstore-ls -f /local/domain/0/backend 2>/dev/null | sed 's/^/   /'
+    dmesg | tail -n 25 | sed 's/^/dom0| /'
+}
+
+# --- images ---------------------------------------------------------------
+
+# image NAME SIZE: an empty (sparse) image; prints its path.
+image() {
+    rm -f "/dev/shm/$1.img"
+    truncate -s "$2" "/dev/shm/$1.img" && echo "/dev/shm/$1.img"
+}
+
+# host_disk NAME: the block device of the case's `# disk: NAME …`.
+host_disk() {
+    local serial
+    for serial in /sys/block/vd*/serial; do
+        if [ "$(cat "$serial")" = "$1" ]; then
+            serial=${serial#/sys/block/}
+            echo "/dev/${serial%/serial}"
+            return 0
+        fi
+    done
+    fail "the host gave a disk named $1"
+    return 1
+}
+
+# image_from NAME: an image in dom0's memory with the content of the host's disk NAME.
+image_from() {
+    cp "$(host_disk "$1")" "/dev/shm/$1.img" && echo "/dev/shm/$1.img"
+}
+
+# virtio_disk PATH VDEV [ro|rw] [OPTION,…]: the disk line of a virtio-mmio disk.
+virtio_disk() {
+    echo "$1,raw,$2,${3:-rw},backendtype=standalone,specification=virtio${4:+,$4}"
+}
+
+# --- the daemon -----------------------------------------------------------
+
+# daemon_start [ARG…]: starts xen-virtio-blk; its log is streamed as `daemon| …`.
+daemon_start() {
+    : >"$DAEMON_LOG"
+    NO_COLOR=1 xen-virtio-blk "$@" >"$DAEMON_LOG" 2>&1 &
+    DAEMON_PID=$!
+    stream daemon "$DAEMON_LOG"
+    sleep 0.5
+    kill -0 "$DAEMON_PID" 2>/dev/null || fail "the daemon stays up"
+}
+
+# daemon_stop: SIGTERM; succeeds if the daemon ends by itself with status 0 within 20 s.
+daemon_stop() {
+    kill -TERM "$DAEMON_PID" || return 1
+    if ! wait_for 20 fails kill -0 "$DAEMON_PID"; then
+        kill -KILL "$DAEMON_PID"
+        return 1
+    fi
+    wait "$DAEMON_PID"
+}
+
+# daemon_says TEXT [SECONDS]: true once the daemon's log holds TEXT.
+daemon_says() { wait_for "${2:-30}" grep -qF -- "$1" "$DAEMON_LOG"; }
+
+# daemon_total DEVICE KEY: a number of the device's last `disk totals`, e.g.
+# `daemon_total virtio_disk/1/51712 requests`.
+daemon_total() {
+    grep -F "disk totals id=$1 " "$DAEMON_LOG" | tail -n 1 | sed "s/.* $2=\([0-9]*\).*/\1/"
+}
+
+# daemon_holds: what the daemon holds, one line: descriptors, threads, mappings of
+# Xen's devices, event channels in the kernel (one interrupt each).
+daemon_holds() {
+    echo "fds=$(ls "/proc/$DAEMON_PID/fd" | wc -l)" \
+        "threads=$(ls "/proc/$DAEMON_PID/task" | wc -l)" \
+        "mappings=$(grep -c /dev/xen/ "/proc/$DAEMON_PID/maps")" \
+        "channels=$(grep -c evtchn:xen-virtio-blk /proc/interrupts)"
+}
+
+# daemon_holds_only HOLDINGS: true once it holds just that, as daemon_holds printed it.
+daemon_holds_only() {
+    wait_for 5 holds_equal "$1" || { echo "expected $1, holds $(daemon_holds)"; return 1; }
+}
+holds_equal() { [ "$(daemon_holds)" = "$1" ]; }
+
+# --- guests ---------------------------------------------------------------
+
+# guest_config NAME MEMORY VCPUS KERNEL DISKLINE…: writes /tmp/NAME.cfg.
+# KERNEL is slim (initramfs only) or stock (Debian's, root on /dev/vda).
+# GUEST_CMDLINE is added to the guest's kernel command line, GUEST_ON_REBOOT
+# (destroy) says what a reboot does, GUEST_CONFIG is added to the file verbatim.
+guest_config() {
+    local name=$1 memory=$2 vcpus=$3 kernel=$4 disks= line
+    shift 4
+    for line in "$@"; do disks="$disks\"$line\", "; done
+    {
+        echo "name = \"$name\""
+        echo "memory = $memory"
+        echo "vcpus = $vcpus"
+        case $kernel in
+        slim)
+            echo 'kernel = "/guest/slim/Image"'
+            echo 'ramdisk = "/guest/slim/initrd"'
+            echo "extra = \"console=hvc0 panic=5 loglevel=6 ${GUEST_CMDLINE:-}\""
+            ;;
+        stock)
+            echo 'kernel = "/guest/stock/vmlinuz"'
+            echo 'ramdisk = "/guest/stock/initrd"'
+            echo "extra = \"console=hvc0 panic=5 loglevel=6 root=/dev/vda rw ${GUEST_CMDLINE:-}\""
+            ;;
+        esac
+        echo 'on_poweroff = "destroy"'
+        echo 'on_crash = "destroy"'
+        echo "on_reboot = \"${GUEST_ON_REBOOT:-destroy}\""
+        [ -z "$disks" ] || echo "disk = [ $disks ]"
+        [ -z "${GUEST_CONFIG:-}" ] || echo "$GUEST_CONFIG"
+    } >"/tmp/$name.cfg"
+}
+
+# guest_create NAME: `xl create`, its console streamed as `NAME| …`; xl's own
+# words are in /tmp/NAME.xl and shown if it fails.
+guest_create() {
+    rm -f "$GUEST_LOG/guest-$1.log"
+    stream "$1" "$GUEST_LOG/guest-$1.log"
+    if ! xl create "/tmp/$1.cfg" >"/tmp/$1.xl" 2>&1; then
+        sed "s/^/xl-$1| /" "/tmp/$1.xl"
+        return 1
+    fi
+}
+
+# guest_refused NAME TEXT: a check that `xl create` fails at once, and that the device
+# which its words name has an error node that holds TEXT.
+guest_refused() {
+    local start=$(uptime_ms) path
+    check "$1: xl create fails" fails guest_create "$1" || { xl destroy "$1"; return 1; }
+    check "$1: within 5 s, not after libxl's time-out" [ $(($(uptime_ms) - start)) -lt 5000 ]
+    path=$(grep -o '/local/domain/0/backend/virtio[a-z_]*/[0-9]*/[0-9]*' "/tmp/$1.xl" | head -n 1)
+    check "$1: xl names the device: $path" [ -n "$path" ]
+    error_holds "$1" "$path" "$2"
+}
+
+# error_holds WHO PATH TEXT: checks that the device at the backend path PATH has its two
+# error nodes, both with TEXT.
+error_holds() {
+    local node
+    for node in "$2/error" "/local/domain/0/error/${2#/local/domain/0/}/error"; do
+        note "$1: $node = $(xenstore-read "$node" 2>&1)"
+        check "$1: it says \"$3\"" sh -c 'xenstore-read "$0" | grep -qF -- "$1"' "$node" "$3"
+    done
+}
+
+# guest_gone NAME: true if no such domain exists.
+guest_gone() { ! xl domid "$1" >/dev/null 2>&1; }
+
+# guest_wait_gone NAME [SECONDS]: true once the domain is gone.
+guest_wait_gone() {
+    wait_for "${2:-120}" guest_gone "$1" || return 1
+    sleep 1.5
+}
+
+# guest_says NAME TEXT [SECONDS]: true once the guest's console holds TEXT.
+guest_says() { wait_for "${3:-60}" grep -qF -- "$2" "$GUEST_LOG/guest-$1.log"; }
+
+# guest_said NAME TEXT: how many lines of the guest's console hold TEXT.
+guest_said() { grep -cF -- "$2" "$GUEST_LOG/guest-$1.log"; }
+
+# expect NAME TEXT [SECONDS]: a check that the guest's console comes to hold TEXT.
+expect() { check "$1 says: $2" guest_says "$@"; }
+
+# --- streams --------------------------------------------------------------
+
+# stream PREFIX FILE: copies FILE to the console as it grows, each line with the prefix.
+stream() {
+    [ -e "$2" ] || : >"$2"
+    tail -n +1 -f "$2" 2>/dev/null | sed "s/^/$1| /" >&3 &
+}
+
+# stop_streams: the last lines out, then no more streams.
+stop_streams() {
+    sleep 2
+    killall tail 2>/dev/null
+    true
+}

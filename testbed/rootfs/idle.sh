@@ -1,0 +1,2 @@
+# Nothing to do: the guest came up, which is the news.
+true

@@ -1,0 +1,266 @@
+//! A private apt: Debian's packages of another suite or architecture, the host's own apt untouched.
+
+use crate::log::{Log, output};
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// One binary package at one version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) architecture: String,
+    /// The file `apt-get download` makes of it.
+    pub(crate) file: String,
+}
+
+impl Package {
+    fn from_file(file: &str) -> Option<Self> {
+        let mut parts = file.strip_suffix(".deb")?.splitn(3, '_');
+        Some(Self {
+            name: parts.next()?.to_owned(),
+            version: parts.next()?.replace("%3a", ":"),
+            architecture: parts.next()?.to_owned(),
+            file: file.to_owned(),
+        })
+    }
+
+    fn specifier(&self) -> String {
+        let Self { name, version, architecture, .. } = self;
+        if architecture == "all" {
+            format!("{name}={version}")
+        } else {
+            format!("{name}:{architecture}={version}")
+        }
+    }
+}
+
+/// One source package: its files, apart from the .dsc, with their SHA-256.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) files: Vec<(String, String)>,
+}
+
+impl Source {
+    /// The file whose name has this ending.
+    pub(crate) fn file(&self, ending: &str) -> Result<&str> {
+        self.files
+            .iter()
+            .map(|(file, _)| file.as_str())
+            .find(|file| file.contains(ending))
+            .with_context(|| format!("source {} {} has no {ending}", self.name, self.version))
+    }
+}
+
+/// An apt root of its own: lists, status, cache.
+pub(crate) struct Apt {
+    dir: PathBuf,
+    debs: PathBuf,
+    architectures: String,
+}
+
+impl Apt {
+    /// `sources` are lines without the leading `deb`: `URI SUITE COMPONENT`.
+    pub(crate) fn new(
+        dir: PathBuf,
+        debs: PathBuf,
+        architectures: &str,
+        sources: &[String],
+    ) -> Result<Self> {
+        if !Path::new(KEYRING).exists() {
+            bail!("{KEYRING} is missing: install debian-archive-keyring");
+        }
+        for sub in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(sub))?;
+        }
+        fs::write(dir.join("status"), "")?;
+        let list: String = sources
+            .iter()
+            .flat_map(|source| {
+                ["deb", "deb-src"].map(|kind| format!("{kind} [signed-by={KEYRING}] {source}\n"))
+            })
+            .collect();
+        fs::write(dir.join("sources.list"), list)?;
+        Ok(Self { dir, debs, architectures: architectures.to_owned() })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let dir = self.dir.display();
+        let native = self.architectures.split(',').next().unwrap_or_default();
+        let mut command = Command::new(program);
+        command.current_dir(&self.debs);
+        for option in [
+            format!("Dir::Etc::SourceList={dir}/sources.list"),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::State::Lists={dir}/lists"),
+            format!("Dir::State::status={dir}/status"),
+            format!("Dir::Cache={dir}/cache"),
+            format!("APT::Architecture={native}"),
+            format!("APT::Architectures={}", self.architectures),
+            "APT::Sandbox::User=root".to_owned(),
+            "APT::Update::Post-Invoke-Success=true".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        command.arg("-q");
+        command
+    }
+
+    pub(crate) fn update(&self, log: &Log) -> Result<()> {
+        log.run(self.command("apt-get").args(["update", "--error-on=any"]))
+    }
+
+    /// Everything that installing these packages on an empty system brings, without recommendations.
+    pub(crate) fn closure(&self, packages: &[&str]) -> Result<Vec<Package>> {
+        let mut command = self.command("apt-get");
+        command.args(["install", "--print-uris", "--no-install-recommends", "-y"]).args(packages);
+        let text = output(&mut command)?;
+        let mut closure: Vec<Package> = text
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .filter_map(|line| Package::from_file(line.split_whitespace().nth(1)?))
+            .collect();
+        closure.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(closure)
+    }
+
+    /// A field of the candidate of a package.
+    pub(crate) fn field(&self, package: &str, field: &str) -> Result<String> {
+        let mut command = self.command("apt-cache");
+        command.args(["show", "--no-all-versions", package]);
+        let text = output(&mut command)?;
+        text.lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| *name == field)
+            .map(|(_, value)| value.trim().to_owned())
+            .with_context(|| format!("package {package} has no {field}"))
+    }
+
+    /// The candidate of one package, without its dependencies.
+    pub(crate) fn candidate(&self, package: &str) -> Result<Package> {
+        let name = package.split(':').next().unwrap_or(package).to_owned();
+        let version = self.field(package, "Version")?;
+        let architecture = self.field(package, "Architecture")?;
+        let file = format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a"));
+        Ok(Package { name, version, architecture, file })
+    }
+
+    pub(crate) fn source(&self, name: &str, version: &str) -> Result<Source> {
+        let mut command = self.command("apt-get");
+        command.args(["source", "--print-uris", &format!("{name}={version}")]);
+        let files = output(&mut command)?
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .filter_map(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                let file = words.next()?.to_owned();
+                let sum = words.nth(1)?.strip_prefix("SHA256:")?.to_owned();
+                (!file.ends_with(".dsc")).then_some((file, sum))
+            })
+            .collect();
+        Ok(Source { name: name.to_owned(), version: version.to_owned(), files })
+    }
+
+    /// Downloads what is not there yet.
+    pub(crate) fn download(&self, packages: &[Package], log: &Log) -> Result<()> {
+        let absent: Vec<String> = packages
+            .iter()
+            .filter(|package| !self.debs.join(&package.file).exists())
+            .map(Package::specifier)
+            .collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        log.run(self.command("apt-get").arg("download").args(absent))
+    }
+
+    /// Downloads a source package. Some mirrors have the tarballs but not the .dsc, of which
+    /// apt-get then complains; the tarballs' sums are checked here, so nothing else is needed.
+    pub(crate) fn download_source(&self, source: &Source, log: &Log) -> Result<()> {
+        let complete = || -> bool {
+            source.files.iter().all(|(file, sum)| {
+                fs::read(self.debs.join(file)).is_ok_and(|content| &sha256(&content) == sum)
+            })
+        };
+        if complete() {
+            return Ok(());
+        }
+        let wanted = format!("{}={}", source.name, source.version);
+        let status =
+            log.status(self.command("apt-get").args(["source", "--download-only", &wanted]))?;
+        if !complete() {
+            bail!("source {wanted} did not arrive whole ({status}); log: {}", log.path().display());
+        }
+        Ok(())
+    }
+}
+
+/// Where the host gets Debian itself from; `XEN_VIRTIO_MIRROR` overrides.
+pub(crate) fn mirror() -> Result<String> {
+    if let Ok(mirror) = std::env::var("XEN_VIRTIO_MIRROR") {
+        return Ok(mirror);
+    }
+    let targets = host_targets()?;
+    targets
+        .iter()
+        .find(|target| target.label == "Debian" && target.component == "main")
+        .map(|target| target.uri.clone())
+        .context(
+            "the host's apt knows no Debian mirror: run `apt-get update`, or set XEN_VIRTIO_MIRROR \
+             to a mirror's URI",
+        )
+}
+
+/// One suite and component the host's apt is configured for.
+pub(crate) struct Target {
+    pub(crate) uri: String,
+    pub(crate) suite: String,
+    pub(crate) component: String,
+    pub(crate) label: String,
+}
+
+/// The host's own apt configuration.
+pub(crate) fn host_targets() -> Result<Vec<Target>> {
+    let format = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(LABEL)";
+    let text = output(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            Some(Target {
+                uri: words.next()?,
+                suite: words.next()?,
+                component: words.next()?,
+                label: words.next()?,
+            })
+        })
+        .collect())
+}
+
+fn sha256(content: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Unpacks packages into a directory.
+pub(crate) fn unpack(debs: &Path, packages: &[Package], into: &Path, log: &Log) -> Result<()> {
+    fs::create_dir_all(into)?;
+    for package in packages {
+        log.run(Command::new("dpkg-deb").arg("-x").arg(debs.join(&package.file)).arg(into))?;
+    }
+    Ok(())
+}

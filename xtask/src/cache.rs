@@ -1,0 +1,189 @@
+//! What was built once stays: each artefact is a directory named by a hash of its recipe.
+
+use crate::log::Log;
+use crate::progress::Step;
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Everything an artefact is made from; the same recipe, the same directory.
+pub(crate) struct Recipe {
+    name: &'static str,
+    expected: Duration,
+    hash: Sha256,
+}
+
+impl Recipe {
+    /// `expected` is how many seconds the step takes on two cores, until it was once measured here.
+    pub(crate) fn new(name: &'static str, expected: u64) -> Self {
+        Self { name, expected: Duration::from_secs(expected), hash: Sha256::new() }
+            .part("name", name)
+    }
+
+    /// Adds a version, a text or a file's content.
+    pub(crate) fn part(mut self, label: &str, content: impl AsRef<[u8]>) -> Self {
+        let content = content.as_ref();
+        self.hash.update(format!("{label} {}\n", content.len()));
+        self.hash.update(content);
+        self
+    }
+
+    /// Adds an artefact it is made from.
+    pub(crate) fn input(self, artefact: &Artefact) -> Self {
+        self.part("input", artefact.key.as_bytes())
+    }
+
+    fn key(self) -> String {
+        let digest = self.hash.finalize();
+        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{hex}", self.name)
+    }
+}
+
+/// A finished artefact.
+#[derive(Clone, Debug)]
+pub(crate) struct Artefact {
+    key: String,
+    dir: PathBuf,
+}
+
+impl Artefact {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        let path = self.path(name);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+}
+
+/// Where an artefact is made.
+pub(crate) struct Workshop<'a> {
+    /// What is put here becomes the artefact.
+    pub(crate) out: &'a Path,
+    /// Scratch space that outlives an interruption, and is removed after success.
+    pub(crate) work: &'a Path,
+    pub(crate) log: &'a Log,
+}
+
+/// The user's cache of the testbed, held by one process at a time.
+pub(crate) struct Cache {
+    root: PathBuf,
+    measured: Mutex<BTreeMap<String, u64>>,
+    _lock: Lock,
+}
+
+impl Cache {
+    /// Opens `$XDG_CACHE_HOME/xen-virtio` (`~/.cache/xen-virtio`), waiting for its holder.
+    pub(crate) fn open() -> Result<Self> {
+        let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
+            Some(dir) => PathBuf::from(dir),
+            None => std::env::home_dir().context("no home directory for the cache")?.join(".cache"),
+        };
+        let root = base.join("xen-virtio");
+        for dir in ["", "work", "logs", "debs"] {
+            let dir = root.join(dir);
+            fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        }
+        let lock = Lock::take(&root.join("lock"), "another run is using the cache")?;
+        let measured = fs::read(root.join("times.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        Ok(Self { root, measured: Mutex::new(measured), _lock: lock })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The log of a step.
+    pub(crate) fn log(&self, step: &str) -> Result<Log> {
+        Log::create(self.root.join("logs").join(format!("{step}.log")))
+    }
+
+    /// The artefact of the recipe: found, or made now.
+    pub(crate) fn get(
+        &self,
+        recipe: Recipe,
+        make: impl FnOnce(&Workshop<'_>) -> Result<()>,
+    ) -> Result<Artefact> {
+        let (name, expected) = (recipe.name, recipe.expected);
+        let key = recipe.key();
+        let dir = self.root.join(&key);
+        if !dir.exists() {
+            let out = self.root.join(format!("{key}.partial"));
+            if out.exists() {
+                fs::remove_dir_all(&out)?;
+            }
+            fs::create_dir(&out)?;
+            let work = self.root.join("work").join(&key);
+            fs::create_dir_all(&work)?;
+            let log = self.log(name)?;
+            self.timed(name, expected, || {
+                make(&Workshop { out: &out, work: &work, log: &log })
+                    .with_context(|| format!("building {name}"))
+            })?;
+            fs::remove_dir_all(&work)?;
+            fs::rename(&out, &dir).with_context(|| format!("keeping {}", dir.display()))?;
+        }
+        Ok(Artefact { key, dir })
+    }
+
+    /// Runs a step under the clock, and remembers how long it took.
+    pub(crate) fn timed<T>(
+        &self,
+        name: &str,
+        expected: Duration,
+        run: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let known = self.times().get(name).copied();
+        let step = Step::start(name, known.map_or(expected, Duration::from_secs));
+        let result = run()?;
+        let took = step.done();
+        let mut measured = self.times();
+        measured.insert(name.to_owned(), took.as_secs());
+        fs::write(self.root.join("times.json"), serde_json::to_vec(&*measured)?)?;
+        Ok(result)
+    }
+
+    fn times(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
+        self.measured.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// An exclusive lock on a file, released when dropped.
+pub(crate) struct Lock(
+    #[expect(dead_code, reason = "the lock lives as long as the file is open")] File,
+);
+
+impl Lock {
+    /// Takes the lock; says why it waits if it has to.
+    pub(crate) fn take(path: &Path, busy: &str) -> Result<Self> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+        if !flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+            eprintln!("  {busy} ({}): waiting", path.display());
+            while !flock(&file, libc::LOCK_EX) {
+                let error = std::io::Error::last_os_error();
+                if error.kind() != std::io::ErrorKind::Interrupted {
+                    bail!("locking {}: {error}", path.display());
+                }
+            }
+        }
+        Ok(Self(file))
+    }
+}
+
+fn flock(file: &File, operation: i32) -> bool {
+    // SAFETY: flock takes a descriptor, open for as long as `file` is borrowed, and no pointers.
+    unsafe { libc::flock(file.as_raw_fd(), operation) == 0 }
+}

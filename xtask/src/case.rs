@@ -1,0 +1,168 @@
+//! A case: a script for dom0, whose header says what machine it wants.
+
+use crate::paths;
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::PathBuf;
+
+/// Which hypervisor boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hypervisor {
+    /// Built here, with the IOREQ server.
+    Ioreq,
+    /// Debian's own, without.
+    Debian,
+}
+
+/// What a disk of the host holds at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The Debian root file system.
+    Rootfs,
+    /// Nothing; so many MiB.
+    Empty(u64),
+}
+
+/// What a case's header declares.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) script: PathBuf,
+    pub(crate) about: String,
+    pub(crate) memory: u32,
+    pub(crate) dom0_memory: u32,
+    pub(crate) vcpus: u32,
+    pub(crate) hypervisor: Hypervisor,
+    /// Whether the stock kernel travels with it.
+    pub(crate) stock_guest: bool,
+    /// Whether our daemon does.
+    pub(crate) daemon: bool,
+    /// Seconds of real time.
+    pub(crate) time_limit: u64,
+    pub(crate) disks: Vec<(String, Content)>,
+    /// Disks whose ext4 must be clean afterwards.
+    pub(crate) fsck: Vec<String>,
+    /// Console lines that would be fatal elsewhere.
+    pub(crate) allowed: Vec<String>,
+    pub(crate) cmdline: String,
+}
+
+impl Case {
+    /// The case of this name.
+    pub(crate) fn load(name: &str) -> Result<Self> {
+        let script = paths::testbed("cases").join(format!("{name}.sh"));
+        if !script.exists() {
+            bail!("there is no case {name}; `cargo xtask testbed list` names them");
+        }
+        let text =
+            fs::read_to_string(&script).with_context(|| format!("reading {}", script.display()))?;
+        Self::parse(name, script, &text)
+    }
+
+    /// All cases, by name.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        paths::files_below(&paths::testbed("cases"))?
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
+            .filter_map(|path| path.file_stem()?.to_str())
+            .map(Self::load)
+            .collect()
+    }
+
+    fn parse(name: &str, script: PathBuf, text: &str) -> Result<Self> {
+        let mut case = Self {
+            name: name.to_owned(),
+            script,
+            about: String::new(),
+            memory: 2048,
+            dom0_memory: 768,
+            vcpus: 1,
+            hypervisor: Hypervisor::Ioreq,
+            stock_guest: false,
+            daemon: true,
+            time_limit: 300,
+            disks: Vec::new(),
+            fsck: Vec::new(),
+            allowed: Vec::new(),
+            cmdline: String::new(),
+        };
+        for line in text.lines().map_while(|line| line.strip_prefix('#')) {
+            let Some((key, value)) = line.split_once(": ") else { continue };
+            case.declare(key.trim(), value.trim())
+                .with_context(|| format!("case {name}, `#{line}`"))?;
+        }
+        if case.about.is_empty() {
+            bail!("case {name} has no `# about: …`");
+        }
+        Ok(case)
+    }
+
+    fn declare(&mut self, key: &str, value: &str) -> Result<()> {
+        match (key, value) {
+            ("about", _) => value.clone_into(&mut self.about),
+            ("memory", _) => self.memory = value.parse()?,
+            ("dom0-memory", _) => self.dom0_memory = value.parse()?,
+            ("vcpus", _) => self.vcpus = value.parse()?,
+            ("xen", "ioreq") => self.hypervisor = Hypervisor::Ioreq,
+            ("xen", "debian") => self.hypervisor = Hypervisor::Debian,
+            ("guest-kernel", "slim") => self.stock_guest = false,
+            ("guest-kernel", "stock") => self.stock_guest = true,
+            ("daemon", "none") => self.daemon = false,
+            ("time-limit", _) => self.time_limit = value.parse()?,
+            ("disk", _) => {
+                let (name, content) =
+                    value.split_once(' ').context("wants NAME and `rootfs` or a size in MiB")?;
+                let content = match content.trim() {
+                    "rootfs" => Content::Rootfs,
+                    size => Content::Empty(size.trim_end_matches('M').parse()?),
+                };
+                self.disks.push((name.to_owned(), content));
+            }
+            ("host-fsck", _) => self.fsck.push(value.to_owned()),
+            ("allow", _) => self.allowed.push(value.to_owned()),
+            ("cmdline", _) => value.clone_into(&mut self.cmdline),
+            _ => bail!("unknown declaration or value"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, Content, Hypervisor};
+
+    fn parse(text: &str) -> anyhow::Result<Case> {
+        Case::parse("x", "x.sh".into(), text)
+    }
+
+    #[test]
+    fn a_header_declares_the_machine() {
+        let case = parse("# about: a\n# memory: 8192\n# xen: debian\n# disk: root rootfs\n# disk: data 64M\n\n# vcpus: 9\n").unwrap();
+        assert_eq!(
+            (case.about.as_str(), case.memory, case.hypervisor),
+            ("a", 8192, Hypervisor::Debian)
+        );
+        assert_eq!(
+            case.disks,
+            [("root".into(), Content::Rootfs), ("data".into(), Content::Empty(64))]
+        );
+        assert_eq!(case.vcpus, 1, "only the header counts");
+    }
+
+    #[test]
+    fn a_mistaken_header_is_named() {
+        for text in [
+            "# about: a\n# memry: 1\n",
+            "# about: a\n# memory: much\n",
+            "# about: a\n# xen: other\n",
+            "# daemon: none\n",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_case_of_the_checkout_parses() {
+        assert!(!Case::all().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! Our own binaries for arm64, static: through rustup's musl target, else with Debian's compiler.
+
+use crate::apt::{self, Apt, Package};
+use crate::cache::{Artefact, Cache, Recipe};
+use crate::log::output;
+use crate::paths;
+use anyhow::{Context as _, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Debian's cross compiler for C, Xen and Linux.
+pub(crate) const GCC_PREFIX: &str = "aarch64-linux-gnu-";
+const MUSL: &str = "aarch64-unknown-linux-musl";
+const GNU: &str = "aarch64-unknown-linux-gnu";
+/// The backend: built only for runs that use it.
+const DAEMON: [&str; 4] = ["--package", "xen-virtio-examples", "--bin", "xen-virtio-blk"];
+const TOOLS: [&str; 3] = ["--package", "testbed-tools", "--bins"];
+
+/// The version of the cross compiler for C.
+pub(crate) fn gcc_version() -> Result<String> {
+    let text = output(Command::new(format!("{GCC_PREFIX}gcc")).arg("-dumpfullversion"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// What compiles Rust for arm64.
+pub(crate) enum Compiler {
+    /// The toolchain in use, with rust-lld.
+    Rustup,
+    /// Debian's rustc-web of the host's own suite, with the arm64 std of the very same version.
+    Debian(Artefact),
+}
+
+impl Compiler {
+    /// Chooses; `XEN_VIRTIO_CROSS=debian` insists on Debian's.
+    pub(crate) fn choose(cache: &Cache) -> Result<Self> {
+        let insists = std::env::var("XEN_VIRTIO_CROSS").is_ok_and(|choice| choice == "debian");
+        if !insists && (has_musl() || add_musl(cache)?) {
+            return Ok(Self::Rustup);
+        }
+        debians(cache).map(Self::Debian)
+    }
+
+    /// Builds our binaries; prints where they are. Cargo's own cache makes it quick when nothing changed.
+    pub(crate) fn build(&self, daemon: bool) -> Result<PathBuf> {
+        let target_dir = paths::results("cargo");
+        for package in [Some(&TOOLS[..]), daemon.then_some(&DAEMON[..])].into_iter().flatten() {
+            let mut cargo = self.cargo();
+            cargo.args(["build", "--release", "--quiet"]).args(package);
+            cargo.args(["--target", self.target()]).arg("--target-dir").arg(&target_dir);
+            let status = cargo.stdin(Stdio::null()).status().context("starting cargo")?;
+            if !status.success() {
+                bail!("cross-building {} failed", package[1]);
+            }
+        }
+        Ok(target_dir.join(self.target()).join("release"))
+    }
+
+    pub(crate) fn version(&self) -> Result<String> {
+        let rustc = match self {
+            Self::Rustup => "rustc".into(),
+            Self::Debian(tree) => tree.path("usr/bin/rustc"),
+        };
+        let mut command = Command::new(rustc);
+        if let Self::Debian(tree) = self {
+            command.env("LD_LIBRARY_PATH", libraries(tree)?);
+        }
+        let version = output(command.arg("--version"))?;
+        Ok(format!("{} ({})", version.trim(), self.target()))
+    }
+
+    fn target(&self) -> &'static str {
+        match self {
+            Self::Rustup => MUSL,
+            Self::Debian(_) => GNU,
+        }
+    }
+
+    fn cargo(&self) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(paths::root());
+        // It travels in an initramfs: the smaller the better.
+        cargo.envs([
+            ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+            ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+        ]);
+        match self {
+            Self::Rustup => {
+                cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld");
+            }
+            Self::Debian(tree) => {
+                cargo
+                    .env("RUSTC", tree.path("usr/bin/rustc"))
+                    .env("LD_LIBRARY_PATH", libraries(tree).unwrap_or_default())
+                    .env(
+                        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+                        format!("{GCC_PREFIX}gcc"),
+                    )
+                    .env(
+                        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+                        "-C target-feature=+crt-static",
+                    );
+            }
+        }
+        cargo
+    }
+}
+
+fn has_musl() -> bool {
+    output(Command::new("rustc").args(["--print", "target-libdir", "--target", MUSL]))
+        .is_ok_and(|dir| Path::new(dir.trim()).exists())
+}
+
+fn add_musl(cache: &Cache) -> Result<bool> {
+    let log = cache.log("rustup-target")?;
+    let added = cache.timed("rustup-target", Duration::from_secs(10), || {
+        Ok(log
+            .status(Command::new("rustup").args(["target", "add", MUSL]))
+            .is_ok_and(|status| status.success()))
+    })?;
+    Ok(added && has_musl())
+}
+
+fn debians(cache: &Cache) -> Result<Artefact> {
+    let native = output(Command::new("dpkg").arg("--print-architecture"))?;
+    let native = native.trim();
+    let sources: Vec<String> = apt::host_targets()?
+        .iter()
+        .map(|target| format!("{} {} {}", target.uri, target.suite, target.component))
+        .collect();
+    let debs = cache.path("debs");
+    let apt = Apt::new(cache.path("apt-rust"), debs.clone(), &format!("{native},arm64"), &sources)?;
+    let log = cache.log("rust-packages")?;
+    cache.timed("rust-packages", Duration::from_secs(30), || apt.update(&log))?;
+    // The host has libc and the like; of what the solver brings, only the compiler is unpacked.
+    let ours = ["rustc-web", "libstd-rust-web", "libllvm"];
+    let packages: Vec<Package> = apt
+        .closure(&["rustc-web", "libstd-rust-web-dev", "libstd-rust-web-dev:arm64"])
+        .context("rustup has no arm64 std here, and Debian's suite of this host no rustc-web")?
+        .into_iter()
+        .filter(|package| ours.iter().any(|name| package.name.starts_with(name)))
+        .filter(|package| package.architecture == native || package.name == "libstd-rust-web-dev")
+        .collect();
+    let recipe = packages.iter().fold(Recipe::new("rust-debian", 30), |recipe, package| {
+        recipe.part("package", &package.file)
+    });
+    cache.get(recipe, |shop| {
+        apt.download(&packages, shop.log)?;
+        apt::unpack(&debs, &packages, shop.out, shop.log)
+    })
+}
+
+/// Where Debian's compiler has its own shared libraries.
+fn libraries(tree: &Artefact) -> Result<PathBuf> {
+    let gnu = output(Command::new("gcc").arg("-print-multiarch"))?;
+    Ok(tree.path("usr/lib").join(gnu.trim()))
+}

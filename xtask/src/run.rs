@@ -1,0 +1,197 @@
+//! One run of a case: its files put together, the machine started and watched, the verdict.
+
+use crate::cache::Lock;
+use crate::case::{Case, Content, Hypervisor};
+use crate::console::{self, Console};
+use crate::cpio::Archive;
+use crate::image::Image;
+use crate::paths;
+use crate::qemu::{Machine, Mode};
+use crate::testbed::Testbed;
+use anyhow::{Context as _, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a machine may go on after it has said something fatal.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    /// Why it is no pass.
+    pub(crate) fault: Option<String>,
+    pub(crate) console: Console,
+    pub(crate) took: Duration,
+    pub(crate) log: PathBuf,
+}
+
+/// Runs a case. `binaries` is where ours for arm64 are, `echo` sees each line of the console.
+pub(crate) fn run(
+    testbed: &Testbed,
+    binaries: &Path,
+    case: &Case,
+    echo: &(dyn Fn(&str) + Sync),
+) -> Result<Outcome> {
+    let dir = paths::results("run").join(&case.name);
+    let log = paths::results("logs").join(format!("{}.log", case.name));
+    let _lock =
+        Lock::take(&dir.with_extension("lock"), &format!("case {} is running already", case.name))?;
+    fs::create_dir_all(&dir)?;
+    fs::create_dir_all(paths::results("logs"))?;
+
+    let disks = disks(testbed, case, &dir)?;
+    let mut machine = machine(testbed, binaries, Some(case), &dir)?;
+    machine.disks =
+        disks.iter().map(|(name, image)| (name.clone(), image.path().to_owned())).collect();
+
+    let started = Instant::now();
+    let mut command = machine.command();
+    // Standard error comes to the console's log by the same pipe.
+    let (reader, writer) = std::io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut qemu = command.spawn().context("starting qemu-system-aarch64")?;
+    drop(command);
+    let (sender, lines) = mpsc::channel();
+    let log_path = log.clone();
+    let reading = thread::spawn(move || {
+        console::read(reader, &log_path, started, |line| drop(sender.send(line)))
+    });
+
+    let mut console = Console::default();
+    let mut deadline = started + Duration::from_secs(case.time_limit);
+    let in_time = loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                echo(&line);
+                let healthy = console.fatal.is_none();
+                console.take(&line, &case.allowed);
+                if healthy && console.fatal.is_some() {
+                    deadline = deadline.min(Instant::now() + LAST_WORDS);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break false,
+            Err(RecvTimeoutError::Disconnected) => break true,
+        }
+    };
+    let ended_well = end(&mut qemu, in_time)?;
+    if let Ok(read) = reading.join() {
+        read?;
+    }
+    let fault = fault(case, &console, in_time, ended_well, &disks);
+    let _ = fs::remove_file(&machine.initrd);
+    Ok(Outcome { name: case.name.clone(), fault, console, took: started.elapsed(), log })
+}
+
+fn fault(
+    case: &Case,
+    console: &Console,
+    in_time: bool,
+    ended_well: bool,
+    disks: &[(String, Image)],
+) -> Option<String> {
+    if !in_time && console.fatal.is_none() {
+        return Some(format!("not done after {} s", case.time_limit));
+    }
+    if let Some(fault) = console.fault() {
+        return Some(fault);
+    }
+    if !ended_well {
+        return Some("QEMU did not end well".to_owned());
+    }
+    let checked = disks.iter().filter(|(name, _)| case.fsck.contains(name));
+    checked.map(|(_, image)| image.fsck()).find_map(Result::err).map(|error| format!("{error:#}"))
+}
+
+/// Waits for the machine's end, or brings it about.
+fn end(qemu: &mut Child, by_itself: bool) -> Result<bool> {
+    if !by_itself {
+        qemu.kill()?;
+    }
+    Ok(qemu.wait()?.success() && by_itself)
+}
+
+fn disks(testbed: &Testbed, case: &Case, dir: &Path) -> Result<Vec<(String, Image)>> {
+    case.disks
+        .iter()
+        .map(|(name, content)| {
+            let path = dir.join(format!("{name}.img"));
+            let image = match content {
+                Content::Rootfs => Image::copy(&testbed.rootfs(), path)?,
+                Content::Empty(size) => Image::empty(size << 20, path)?,
+            };
+            Ok((name.clone(), image))
+        })
+        .collect()
+}
+
+/// The machine of a case, or of the shell: its initramfs is written to `dir`.
+pub(crate) fn machine(
+    testbed: &Testbed,
+    binaries: &Path,
+    case: Option<&Case>,
+    dir: &Path,
+) -> Result<Machine> {
+    let initrd = dir.join("initrd.cpio");
+    let mut file = BufWriter::new(File::create(&initrd)?);
+    std::io::copy(&mut File::open(testbed.dom0())?, &mut file)?;
+    cargo_of(testbed, binaries, case)?.write(&mut file)?;
+    file.flush().with_context(|| format!("writing {}", initrd.display()))?;
+    Ok(Machine {
+        xen: match case.map(|case| case.hypervisor) {
+            Some(Hypervisor::Debian) => testbed.xen_debian(),
+            Some(Hypervisor::Ioreq) | None => testbed.xen(),
+        },
+        kernel: testbed.kernel(),
+        initrd_size: fs::metadata(&initrd)?.len(),
+        initrd,
+        memory: case.map_or(2048, |case| case.memory),
+        dom0_memory: case.map_or(768, |case| case.dom0_memory),
+        vcpus: case.map_or(2, |case| case.vcpus),
+        cmdline: case.map_or("xvt.shell".to_owned(), |case| case.cmdline.clone()),
+        mode: Mode::Deterministic,
+        disks: Vec::new(),
+    })
+}
+
+/// What a run adds to dom0's initramfs: the case, our binaries, the guests' kernels.
+fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for script in ["lib.sh", "run.sh", "shell.sh"] {
+        archive.file(&format!("testbed/{script}"), 0o644, &paths::testbed("dom0").join(script))?;
+    }
+    if let Some(case) = case {
+        archive.file("testbed/case.sh", 0o644, &case.script)?;
+    }
+    archive.file("usr/bin/bio", 0o755, &binaries.join("bio"))?;
+    if case.is_none_or(|case| case.daemon) {
+        archive.file("usr/bin/xen-virtio-blk", 0o755, &binaries.join("xen-virtio-blk"))?;
+    }
+    archive.file("guest/slim/Image", 0o644, &testbed.kernel())?;
+    archive.bytes("guest/slim/initrd", 0o644, slim_initrd(testbed, binaries)?);
+    if case.is_none_or(|case| case.stock_guest) {
+        let [kernel, initrd] = testbed.stock();
+        archive.file("guest/stock/vmlinuz", 0o644, &kernel)?;
+        archive.file("guest/stock/initrd", 0o644, &initrd)?;
+    }
+    Ok(archive)
+}
+
+fn slim_initrd(testbed: &Testbed, binaries: &Path) -> Result<Vec<u8>> {
+    let mut initrd = fs::read(testbed.guest())?;
+    let mut archive = Archive::default();
+    archive.file("usr/bin/bio", 0o755, &binaries.join("bio"))?;
+    for script in paths::files_below(&paths::testbed("guest"))? {
+        if let Some(name) =
+            script.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".sh"))
+        {
+            archive.file(&format!("scripts/{name}"), 0o644, &script)?;
+        }
+    }
+    archive.write(&mut initrd)?;
+    Ok(initrd)
+}

@@ -1,0 +1,151 @@
+//! The testbed as a whole: every artefact a run may need, and what it is made of.
+
+use crate::cache::{Artefact, Cache};
+use crate::cross::{self, Compiler};
+use crate::debian::{Debian, SUITE};
+use crate::log::output;
+use crate::{domains, host, image, kernel, paths, xen};
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What runs are made from.
+pub(crate) struct Testbed {
+    xen: Artefact,
+    xen_debian: Artefact,
+    kernel: Artefact,
+    stock_kernel: Artefact,
+    stock_initrd: Artefact,
+    dom0: Artefact,
+    guest: Artefact,
+    rootfs: Artefact,
+    compiler: Compiler,
+    pub(crate) versions: Versions,
+}
+
+/// What the testbed consists of; `target/testbed/versions.json`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Versions {
+    pub(crate) suite: String,
+    /// Seconds since 1970.
+    pub(crate) resolved_at: u64,
+    pub(crate) xen: String,
+    pub(crate) xen_debian: String,
+    pub(crate) kernel_slim: String,
+    pub(crate) kernel_stock: String,
+    pub(crate) qemu: String,
+    pub(crate) compiler_c: String,
+    pub(crate) compiler_rust: String,
+}
+
+impl Testbed {
+    /// Builds what is not in the cache.
+    pub(crate) fn build(update: bool) -> Result<Self> {
+        let cache = Cache::open()?;
+        host::ensure(&cache)?;
+        let debian = Debian::resolve(&cache, update)?;
+        debian.download(&cache)?;
+        let compiler = Compiler::choose(&cache)?;
+        let packages = &debian.resolution;
+        let dom0_tree = debian.tree(&cache, "packages-dom0", &packages.dom0)?;
+        let rootfs_tree = debian.tree(&cache, "packages-rootfs", &packages.rootfs)?;
+        let stock_kernel = kernel::stock(&cache, &debian)?;
+        let xen = xen::with_ioreq(&cache, &debian)?;
+        let kernel = kernel::slim(&cache, &debian)?;
+        let qemu = output(Command::new("qemu-system-aarch64").arg("--version"))?;
+        let versions = Versions {
+            suite: SUITE.to_owned(),
+            resolved_at: packages.resolved_at,
+            xen: format!("{} with IOREQ_SERVER", packages.xen_source.version),
+            xen_debian: packages.hypervisor.version.clone(),
+            kernel_slim: format!(
+                "{} (linux-source {})",
+                kernel.read("release")?.trim(),
+                packages.linux_source.version
+            ),
+            kernel_stock: format!("{} ({})", debian.stock_release(), packages.stock_kernel.version),
+            qemu: qemu.lines().next().unwrap_or_default().to_owned(),
+            compiler_c: format!("{}gcc {}", cross::GCC_PREFIX, cross::gcc_version()?),
+            compiler_rust: compiler.version()?,
+        };
+        versions.write()?;
+        Ok(Self {
+            xen_debian: xen::debians_own(&cache, &debian)?,
+            stock_initrd: domains::stock_initrd(&cache, &dom0_tree, &stock_kernel)?,
+            dom0: domains::dom0(&cache, &dom0_tree)?,
+            guest: domains::guest(&cache, &dom0_tree)?,
+            rootfs: image::rootfs(&cache, &rootfs_tree)?,
+            xen,
+            kernel,
+            stock_kernel,
+            compiler,
+            versions,
+        })
+    }
+
+    /// Our binaries for the domains.
+    pub(crate) fn binaries(&self, daemon: bool) -> Result<PathBuf> {
+        self.compiler.build(daemon)
+    }
+
+    pub(crate) fn xen(&self) -> PathBuf {
+        self.xen.path("xen")
+    }
+
+    pub(crate) fn xen_debian(&self) -> PathBuf {
+        self.xen_debian.path("xen")
+    }
+
+    pub(crate) fn kernel(&self) -> PathBuf {
+        self.kernel.path("Image")
+    }
+
+    pub(crate) fn dom0(&self) -> PathBuf {
+        self.dom0.path("dom0.cpio")
+    }
+
+    pub(crate) fn guest(&self) -> PathBuf {
+        self.guest.path("guest.cpio")
+    }
+
+    /// Debian's kernel and the initramfs that goes with it.
+    pub(crate) fn stock(&self) -> [PathBuf; 2] {
+        [self.stock_kernel.path("vmlinuz"), self.stock_initrd.path("initrd")]
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.rootfs.path("rootfs.img")
+    }
+}
+
+impl Versions {
+    fn path() -> PathBuf {
+        paths::results("versions.json")
+    }
+
+    fn write(&self) -> Result<()> {
+        let path = Self::path();
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// The table for people.
+    pub(crate) fn print(&self) {
+        for (what, version) in [
+            ("Debian suite", &self.suite),
+            ("Xen", &self.xen),
+            ("Xen, Debian's own", &self.xen_debian),
+            ("kernel, slim", &self.kernel_slim),
+            ("kernel, stock", &self.kernel_stock),
+            ("QEMU", &self.qemu),
+            ("C compiler", &self.compiler_c),
+            ("Rust compiler", &self.compiler_rust),
+        ] {
+            println!("{what:<18} {version}");
+        }
+        println!("{:<18} {}", "recorded in", Self::path().display());
+    }
+}

@@ -1,0 +1,96 @@
+//! Xen for arm64: built from Debian's source with the IOREQ server, and Debian's own build.
+
+use crate::cache::{Artefact, Cache, Recipe, Workshop};
+use crate::debian::Debian;
+use crate::{cross, paths};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Raise it when the steps below change what they make.
+const REVISION: &str = "1";
+
+/// Xen with `CONFIG_IOREQ_SERVER`; the artefact holds `xen` and `config`.
+pub(crate) fn with_ioreq(cache: &Cache, debian: &Debian) -> Result<Artefact> {
+    let source = &debian.resolution.xen_source;
+    let config = fs::read(paths::testbed("xen.config"))?;
+    let recipe = Recipe::new("xen", 45)
+        .part("revision", REVISION)
+        .part("source", &source.version)
+        .part("compiler", cross::gcc_version()?)
+        .part("config", &config);
+    cache.get(recipe, |shop| {
+        let tree = shop.work.join("xen");
+        if !shop.work.join("patched").exists() {
+            unpack(shop, debian, &tree)?;
+            fs::write(shop.work.join("patched"), "")?;
+        }
+        fs::write(tree.join("xen/.config"), &config)?;
+        shop.log.run(make(&tree).arg("olddefconfig"))?;
+        let result = fs::read_to_string(tree.join("xen/.config"))?;
+        if !result.lines().any(|line| line == "CONFIG_IOREQ_SERVER=y") {
+            bail!("Xen's configuration lost CONFIG_IOREQ_SERVER");
+        }
+        shop.log.run(make(&tree).arg(paths::jobs()))?;
+        fs::copy(tree.join("xen/xen"), shop.out.join("xen"))?;
+        fs::write(shop.out.join("config"), result)?;
+        Ok(())
+    })
+}
+
+/// Debian's own build, which has no IOREQ server; the artefact holds `xen`.
+pub(crate) fn debians_own(cache: &Cache, debian: &Debian) -> Result<Artefact> {
+    let package = &debian.resolution.hypervisor;
+    let recipe = Recipe::new("xen-debian", 1).part("package", &package.file);
+    cache.get(recipe, |shop| {
+        crate::apt::unpack(&debian.file(""), std::slice::from_ref(package), shop.work, shop.log)?;
+        let boot = shop.work.join("boot");
+        let image = fs::read_dir(&boot)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .find(|name| name.starts_with("xen-") && name.ends_with("-arm64"))
+            .with_context(|| format!("{} brings no boot/xen-…-arm64", package.file))?;
+        fs::copy(boot.join(image), shop.out.join("xen"))?;
+        Ok(())
+    })
+}
+
+fn unpack(shop: &Workshop<'_>, debian: &Debian, tree: &Path) -> Result<()> {
+    let source = &debian.resolution.xen_source;
+    let _ = fs::remove_dir_all(tree);
+    fs::create_dir(tree)?;
+    for (ending, strip) in [(".orig.tar", "1"), (".debian.tar", "0")] {
+        let archive = debian.file(source.file(ending)?);
+        shop.log.run(
+            Command::new("tar")
+                .arg("-C")
+                .arg(tree)
+                .arg("--strip-components")
+                .arg(strip)
+                .arg("-xf")
+                .arg(archive),
+        )?;
+    }
+    let series = fs::read_to_string(tree.join("debian/patches/series"))?;
+    for patch in
+        series.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        shop.log.run(
+            Command::new("patch")
+                .current_dir(tree)
+                .args(["-s", "-p1", "-i"])
+                .arg(format!("debian/patches/{patch}")),
+        )?;
+    }
+    Ok(())
+}
+
+fn make(tree: &Path) -> Command {
+    let mut command = Command::new("make");
+    command.arg("-C").arg(tree.join("xen")).args([
+        "XEN_TARGET_ARCH=arm64",
+        &format!("CROSS_COMPILE={}", cross::GCC_PREFIX),
+        "XEN_CONFIG_EXPERT=y",
+    ]);
+    command
+}
