@@ -195,3 +195,80 @@ impl<'a> Source<'a> {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::GuestMemoryMmap;
+
+    use super::*;
+
+    fn memory() -> GuestMemoryMmap<()> {
+        // Two banks without a gap between them.
+        let banks = [(GuestAddress(0), 0x1000), (GuestAddress(0x1000), 0x1000)];
+        GuestMemoryMmap::from_ranges(&banks).unwrap()
+    }
+
+    fn gathered(memory: &GuestMemoryMmap<()>, parts: &[(u64, usize)]) -> Segments {
+        let mut segments = Segments::default();
+        for &(addr, len) in parts {
+            segments.gather(memory, GuestAddress(addr), len, Permissions::Write).unwrap();
+        }
+        segments
+    }
+
+    #[test]
+    fn a_range_over_two_banks_is_two_segments() {
+        let memory = memory();
+        let segments = gathered(&memory, &[(0xffe, 4), (0x10, 1)]);
+        let lens: Vec<usize> = segments.rest().iter().map(|iovec| iovec.iov_len).collect();
+        assert_eq!((lens, segments.remaining()), (vec![2, 2, 1], 5));
+    }
+
+    #[test]
+    fn what_is_not_memory_is_refused() {
+        let memory = memory();
+        for (addr, len) in [(0x1fff, 2), (0x2000, 1), (u64::MAX, 1), (u64::MAX, 2), (0, 0x2001)] {
+            let mut segments = Segments::default();
+            let result = segments.gather(&memory, GuestAddress(addr), len, Permissions::Read);
+            assert!(result.is_err(), "{len} bytes at {addr:#x}");
+            assert_eq!(segments.remaining(), 0);
+        }
+    }
+
+    #[test]
+    fn advancing_by_any_steps_visits_every_byte_once() {
+        let memory = memory();
+        let parts = [(0x100, 3), (0xffd, 5), (0x1800, 1), (0x20, 7)];
+        let pattern: Vec<u8> = (1..=16).collect();
+        for step in 1..=17 {
+            // SAFETY: `memory` outlives it.
+            let mut mapped = unsafe { gathered(&memory, &parts).assume_mapped() };
+            let mut written = 0;
+            while mapped.remaining() > 0 {
+                let end = pattern.len().min(written + step);
+                assert_eq!(mapped.sink().copy_from(&pattern[written..end]), end - written);
+                mapped.advance(step);
+                written = end;
+            }
+            assert_eq!(written, 16);
+            assert!(mapped.sink().iovecs().is_empty());
+
+            // SAFETY: as above.
+            let mapped = unsafe { gathered(&memory, &parts).assume_mapped() };
+            let mut read = [0; 20];
+            assert_eq!(mapped.source().copy_to(&mut read), 16);
+            assert_eq!(read[..16], pattern, "step {step}");
+            assert_eq!(mapped.source().copy_to(&mut read[..5]), 5);
+            assert_eq!(mapped.sink().copy_from(&[0; 20]), 16);
+        }
+    }
+
+    #[test]
+    fn advancing_past_the_end_is_the_end() {
+        let memory = memory();
+        let mut segments = gathered(&memory, &[(0, 4)]);
+        segments.advance(usize::MAX);
+        assert_eq!(segments.remaining(), 0);
+        assert!(segments.rest().is_empty());
+    }
+}

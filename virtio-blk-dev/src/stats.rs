@@ -1,4 +1,5 @@
 use std::io;
+use std::ops::AddAssign;
 
 use crate::request::RequestKind;
 
@@ -58,6 +59,25 @@ impl Stats {
     }
 }
 
+/// The sum over several queues, or over the same queue before and after a reset.
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        for (op, more) in [
+            (&mut self.read, other.read),
+            (&mut self.write, other.write),
+            (&mut self.flush, other.flush),
+            (&mut self.get_id, other.get_id),
+            (&mut self.other, other.other),
+        ] {
+            op.requests = op.requests.wrapping_add(more.requests);
+            op.bytes = op.bytes.wrapping_add(more.bytes);
+            op.errors = op.errors.wrapping_add(more.errors);
+        }
+        self.host_errors = self.host_errors.wrapping_add(other.host_errors);
+        self.without_status = self.without_status.wrapping_add(other.without_status);
+    }
+}
+
 /// A request the host failed. The guest got `VIRTIO_BLK_S_IOERR`.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind:?} at sector {sector}: {source}")]
@@ -69,4 +89,25 @@ pub struct HostError {
     pub sector: u64,
     /// What the system said; `raw_os_error` has the errno.
     pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_counts_every_kind() {
+        let mut one = Stats { host_errors: 1, without_status: 2, ..Stats::default() };
+        one.count(RequestKind::Read, true, 512);
+        one.count(RequestKind::Write, false, 512);
+        one.count(RequestKind::Flush, true, 0);
+        one.count(RequestKind::GetId, true, 20);
+        one.count(RequestKind::Other, false, 0);
+        let mut sum = one;
+        sum += one;
+        assert_eq!(sum.requests(), 10);
+        assert_eq!(sum.read, OpStats { requests: 2, bytes: 1024, errors: 0 });
+        assert_eq!(sum.write, OpStats { requests: 2, bytes: 0, errors: 2 });
+        assert_eq!((sum.host_errors, sum.without_status), (2, 4));
+    }
 }

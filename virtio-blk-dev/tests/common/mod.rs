@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, Progress, SyncEngine, Worker};
 use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, VirtioDevice};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 pub type Memory = GuestMemoryMmap<()>;
 
@@ -32,11 +32,11 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
-const DESC: u64 = 0x1000;
-const AVAIL: u64 = 0x3000;
-const USED: u64 = 0x4000;
-const TABLES: u64 = 0x10_000;
-const HEAP: u64 = 0x10_0000;
+const DESC: u64 = 0x1_0000;
+const AVAIL: u64 = 0x3_0000;
+const USED: u64 = 0x4_0000;
+const TABLES: u64 = 0x5_0000;
+const HEAP: u64 = 0x20_0000;
 pub const MEMORY_END: u64 = 0x80_0000;
 
 /// One buffer of a request.
@@ -55,10 +55,10 @@ pub struct Answer {
     pub data: Vec<u8>,
 }
 
-pub struct Guest<E: Engine = SyncEngine<FakeImage>> {
+pub struct Guest<E: Engine = SyncEngine<FakeImage>, D: GuestAddressSpace = Arc<Memory>> {
     pub memory: Arc<Memory>,
     pub transport: MmioTransport<BlockDevice>,
-    pub worker: Worker<Arc<Memory>, Arc<Memory>, E>,
+    pub worker: Worker<Arc<Memory>, D, E>,
     pub raised: Arc<AtomicU64>,
     pub event_idx: bool,
     size: u16,
@@ -82,6 +82,19 @@ pub fn contents(sectors: u64) -> Vec<u8> {
 
 impl<E: Engine> Guest<E> {
     pub fn new(capacity: u64, config: &BlockConfig, features: u64, engine: E) -> Self {
+        Self::with_space(capacity, config, features, engine, |memory| memory)
+    }
+}
+
+impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
+    /// A guest whose requests' memory is reached through what `space` makes of it.
+    pub fn with_space(
+        capacity: u64,
+        config: &BlockConfig,
+        features: u64,
+        engine: E,
+        space: impl FnOnce(Arc<Memory>) -> D,
+    ) -> Self {
         let raised = Arc::new(AtomicU64::new(0));
         let line = Arc::clone(&raised);
         let device = BlockDevice::new(capacity, config).unwrap();
@@ -122,7 +135,7 @@ impl<E: Engine> Guest<E> {
         let queue = LiveQueue::new(
             &transport.queue(0).unwrap(),
             &memory,
-            Arc::clone(&memory),
+            space(Arc::clone(&memory)),
             transport.interrupt(),
         )
         .unwrap();
@@ -217,6 +230,7 @@ impl<E: Engine> Guest<E> {
 
     /// As [`Self::add`], through an indirect table.
     pub fn add_indirect(&mut self, bufs: &[Buf]) -> u16 {
+        assert!(bufs.len() <= 32, "a table has room for no more");
         let head = self.free.pop().unwrap();
         let table = TABLES + u64::from(head) * 0x200;
         for (nth, buf) in bufs.iter().enumerate() {
@@ -237,6 +251,17 @@ impl<E: Engine> Guest<E> {
         self.put_descriptor(DESC, first, addr, 16, NEXT, second);
         self.put_descriptor(DESC, second, addr, 16, NEXT, first);
         self.make_available(first);
+    }
+
+    /// Fills table and available ring with anything.
+    pub fn scribble(&mut self, table: &[(u64, u32, u16, u16)], avail: &[u16], index: u16) {
+        for (nth, &(addr, len, flags, next)) in table.iter().enumerate() {
+            self.put_descriptor(DESC, nth as u16, addr, len, flags, next);
+        }
+        for &head in avail {
+            self.make_available(head);
+        }
+        self.memory.write_obj(index.to_le(), GuestAddress(AVAIL + 2)).unwrap();
     }
 
     /// Runs the worker until it has nothing more to take.

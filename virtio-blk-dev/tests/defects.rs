@@ -1,0 +1,204 @@
+//! What other implementations get wrong, and what malformed requests and failing hosts do.
+#![cfg(feature = "test-utils")]
+
+mod common;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use common::*;
+use virtio_blk_dev::fake::{FakeImage, Fault};
+use virtio_blk_dev::{BlockConfig, RequestKind};
+
+/// An address outside of the guest's memory.
+const NOWHERE: u64 = MEMORY_END + 0x1000;
+
+fn writable(sectors: u64) -> (Guest, Arc<FakeImage>) {
+    guest(sectors, &BlockConfig::default(), F_ALL)
+}
+
+#[test]
+fn a_write_past_the_end_does_not_grow_the_image() {
+    let (mut guest, image) = writable(4);
+    assert_eq!(guest.request(OUT, 3, &[7; 1024], 0).status, IOERR);
+    assert_eq!(guest.request(OUT, 100, &[7; 512], 0).status, IOERR);
+    assert_eq!(image.bytes(), contents(4));
+}
+
+#[test]
+fn a_read_only_write_does_not_hang() {
+    let config = BlockConfig { read_only: true, ..Default::default() };
+    let (mut guest, image) = guest(4, &config, F_ALL);
+    assert_eq!(guest.request(OUT, 0, &[7; 512], 0).status, IOERR);
+    assert_eq!(image.bytes(), contents(4));
+}
+
+#[test]
+fn host_errors_complete_the_request() {
+    let (mut guest, image) = writable(4);
+    for errno in [libc::EIO, libc::ENOSPC, libc::EFAULT, libc::EBADF, libc::EAGAIN] {
+        image.inject(Fault::Errno(errno));
+        assert_eq!(guest.request(IN, 2, &[], 512).status, IOERR);
+        let error = guest.worker.take_last_error().unwrap();
+        assert_eq!((error.kind, error.sector), (RequestKind::Read, 2));
+        assert_eq!(error.source.raw_os_error(), Some(errno));
+
+        image.inject(Fault::Errno(errno));
+        assert_eq!(guest.request(OUT, 3, &[7; 512], 0).status, IOERR);
+        let error = guest.worker.take_last_error().unwrap();
+        assert_eq!((error.kind, error.sector), (RequestKind::Write, 3));
+
+        image.inject(Fault::Errno(errno));
+        assert_eq!(guest.request(FLUSH, 0, &[], 0).status, IOERR);
+        assert_eq!(guest.worker.take_last_error().unwrap().kind, RequestKind::Flush);
+        assert!(guest.worker.take_last_error().is_none(), "each is told once");
+    }
+    assert_eq!(guest.request(IN, 2, &[], 512).status, OK, "and the disk goes on");
+    let stats = guest.worker.stats();
+    assert_eq!(stats.host_errors, 15);
+    assert_eq!((stats.read.requests, stats.read.errors, stats.read.bytes), (6, 5, 512));
+    assert_eq!((stats.write.requests, stats.write.errors, stats.write.bytes), (5, 5, 0));
+    assert_eq!((stats.flush.requests, stats.flush.errors), (5, 5));
+}
+
+#[test]
+fn an_error_after_a_short_write_is_an_error() {
+    let (mut guest, image) = writable(4);
+    image.inject(Fault::Short(100));
+    image.inject(Fault::Errno(libc::ENOSPC));
+    assert_eq!(guest.request(OUT, 0, &[7; 512], 0).status, IOERR);
+}
+
+#[test]
+fn short_and_interrupted_transfers_go_on() {
+    let (mut guest, image) = writable(8);
+    let faults = [Fault::Short(1), Fault::Errno(libc::EINTR), Fault::Short(600), Fault::Short(3)];
+    faults.iter().for_each(|&fault| image.inject(fault));
+    let data = guest.request(IN, 2, &[], 2048).data;
+    assert_eq!(data, contents(8)[1024..3072]);
+
+    faults.iter().for_each(|&fault| image.inject(fault));
+    let pattern: Vec<u8> = (0..2048).map(|n| (n % 251) as u8).collect();
+    assert_eq!(guest.request(OUT, 3, &pattern, 0).status, OK);
+    assert_eq!(image.bytes()[3 * 512..7 * 512], pattern);
+}
+
+#[test]
+fn an_image_cut_short_behind_our_back_is_an_error_and_no_loop() {
+    let (mut guest, image) = writable(8);
+    image.inject(Fault::Short(512));
+    image.inject(Fault::Short(0));
+    assert_eq!(guest.request(IN, 0, &[], 1024).status, IOERR);
+    assert_eq!(guest.worker.take_last_error().unwrap().source.kind(), ErrorKind::UnexpectedEof);
+    image.inject(Fault::Short(0));
+    assert_eq!(guest.request(OUT, 0, &[7; 512], 0).status, IOERR);
+    assert_eq!(guest.worker.take_last_error().unwrap().source.kind(), ErrorKind::WriteZero);
+}
+
+#[test]
+fn unknown_types_complete() {
+    let (mut guest, _) = writable(4);
+    assert_eq!(guest.request(0x1234, 0, &[], 0).status, UNSUPP);
+    assert_eq!(guest.worker.stats().other.errors, 1);
+}
+
+#[test]
+fn a_request_without_room_for_a_status_is_returned_and_not_carried_out() {
+    let (mut guest, image) = writable(4);
+    let bufs = [guest.header(OUT, 0), guest.out(&[7; 512])];
+    let head = guest.add(&bufs);
+    guest.finish();
+    assert_eq!(guest.used(), [(head, 0)]);
+    assert_eq!(image.bytes(), contents(4));
+    assert_eq!(guest.worker.stats().without_status, 1);
+    assert!(!guest.needs_reset());
+}
+
+#[test]
+fn a_request_without_a_header_fails() {
+    let (mut guest, _) = writable(4);
+    let status = guest.room(1);
+    let answer = guest.serve(&[status], 0, 0, status.addr);
+    assert_eq!((answer.status, answer.len), (IOERR, 1));
+
+    let header = guest.header(FLUSH, 0);
+    let status = guest.room(1);
+    let answer = guest.serve(&[Buf { len: 15, ..header }, status], 0, 0, status.addr);
+    assert_eq!((answer.status, answer.len), (IOERR, 1));
+}
+
+#[test]
+fn a_header_outside_of_memory_fails() {
+    let (mut guest, _) = writable(4);
+    for addr in [NOWHERE, MEMORY_END - 8, u64::MAX, u64::MAX - 15] {
+        let status = guest.room(1);
+        let header = Buf { addr, len: 16, write: false };
+        let answer = guest.serve(&[header, status], 0, 0, status.addr);
+        assert_eq!((answer.status, answer.len), (IOERR, 1), "at {addr:#x}");
+    }
+}
+
+#[test]
+fn data_outside_of_memory_fails_before_anything_is_moved() {
+    let (mut guest, image) = writable(8);
+    for addr in [NOWHERE, MEMORY_END - 511, u64::MAX - 511, u64::MAX] {
+        let status = guest.room(1);
+        let bufs = [
+            guest.header(OUT, 0),
+            guest.out(&[7; 512]),
+            Buf { addr, len: 512, write: false },
+            status,
+        ];
+        let answer = guest.serve(&bufs, 0, 0, status.addr);
+        assert_eq!((answer.status, answer.len), (IOERR, 1), "at {addr:#x}");
+
+        let good = guest.room(512);
+        let status = guest.room(1);
+        let bufs = [guest.header(IN, 0), good, Buf { addr, len: 512, write: true }, status];
+        let answer = guest.serve(&bufs, good.addr, 512, status.addr);
+        assert_eq!((answer.status, answer.len), (IOERR, 0), "at {addr:#x}");
+        assert_eq!(answer.data, [UNWRITTEN; 512]);
+
+        let bufs = [guest.header(GET_ID, 0), Buf { addr, len: 20, write: true }, status];
+        let answer = guest.serve(&bufs, 0, 0, status.addr);
+        assert_eq!(answer.len, if addr == MEMORY_END - 511 { 21 } else { 0 }, "at {addr:#x}");
+    }
+    assert_eq!(image.bytes(), contents(8));
+    assert_eq!(guest.worker.stats().host_errors, 0, "the guest's mistake");
+}
+
+#[test]
+fn a_status_outside_of_memory_returns_the_request_with_nothing_claimed() {
+    let (mut guest, _) = writable(4);
+    for addr in [NOWHERE, MEMORY_END, u64::MAX] {
+        let bufs = [guest.header(IN, 0), guest.room(512), Buf { addr, len: 1, write: true }];
+        let head = guest.add(&bufs);
+        guest.finish();
+        assert_eq!(guest.used(), [(head, 0)]);
+    }
+    assert_eq!(guest.worker.stats().without_status, 3);
+}
+
+#[test]
+fn a_header_need_not_be_a_descriptor_of_sixteen_bytes() {
+    let (mut guest, _) = writable(4);
+    let header = guest.header(IN, 3);
+    let (data, status) = (guest.room(512), guest.room(1));
+    let pieces: Vec<Buf> =
+        (0..16).map(|n| Buf { addr: header.addr + n, len: 1, ..header }).collect();
+    let bufs = [&pieces[..], &[data, status]].concat();
+    let answer = guest.serve(&bufs, data.addr, 512, status.addr);
+    assert_eq!(answer, Answer { status: OK, len: 513, data: vec![3; 512] });
+}
+
+#[test]
+fn more_buffers_than_a_system_call_takes_do_no_harm() {
+    let config = BlockConfig { queue_size: 2048, ..Default::default() };
+    let (mut guest, image) = guest(8, &config, F_ALL);
+    let pattern: Vec<u8> = (0..2048u32).map(|n| (n % 253) as u8).collect();
+    let (header, data, status) = (guest.header(OUT, 2), guest.out(&pattern[..1536]), guest.room(1));
+    let pieces = (0..1536).map(|n| Buf { addr: data.addr + n, len: 1, ..data });
+    let bufs: Vec<Buf> = std::iter::once(header).chain(pieces).chain([status]).collect();
+    assert_eq!(guest.serve(&bufs, 0, 0, status.addr).status, OK);
+    assert!(image.bytes()[1024..2560] == pattern[..1536]);
+}

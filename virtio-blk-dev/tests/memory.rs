@@ -1,0 +1,237 @@
+//! How long a request's guest memory stays mapped, and what is allocated for it.
+#![cfg(feature = "test-utils")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::*;
+use virtio_blk_dev::fake::{FakeEngine, FakeImage};
+use virtio_blk_dev::{BlockConfig, Engine, Image, RawImage, Sink, Source, SyncEngine};
+use vm_memory::GuestAddressSpace;
+
+/// Guest memory whose guards are counted.
+#[derive(Clone)]
+struct Counted {
+    memory: Arc<Memory>,
+    live: Arc<AtomicUsize>,
+}
+
+struct Guard(Counted);
+
+impl Clone for Guard {
+    fn clone(&self) -> Self {
+        self.0.memory()
+    }
+}
+
+impl Deref for Guard {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.0.memory
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl GuestAddressSpace for Counted {
+    type M = Memory;
+    type T = Guard;
+
+    fn memory(&self) -> Guard {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Guard(self.clone())
+    }
+}
+
+/// An image that looks at the count while it works.
+struct Watching {
+    inner: FakeImage,
+    live: Arc<AtomicUsize>,
+    calls: AtomicUsize,
+}
+
+impl Watching {
+    fn look(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        assert_ne!(self.live.load(Ordering::Relaxed), 0, "unmapped under the engine");
+    }
+}
+
+impl Image for Watching {
+    fn capacity(&self) -> u64 {
+        self.inner.capacity()
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.inner.is_read_only()
+    }
+
+    fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
+        self.look();
+        self.inner.read_vectored_at(sink, offset)
+    }
+
+    fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize> {
+        self.look();
+        self.inner.write_vectored_at(source, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+type CountedGuest<E> = Guest<E, Counted>;
+
+fn counted<E: Engine>(
+    engine: impl FnOnce(Arc<dyn Image>) -> E,
+) -> (CountedGuest<E>, Arc<AtomicUsize>, Arc<Watching>) {
+    let live = Arc::new(AtomicUsize::new(0));
+    let image = Arc::new(Watching {
+        inner: FakeImage::new(contents(8), false),
+        live: Arc::clone(&live),
+        calls: AtomicUsize::new(0),
+    });
+    let engine = engine(Arc::clone(&image) as Arc<dyn Image>);
+    let space = |memory| Counted { memory, live: Arc::clone(&live) };
+    let guest = Guest::with_space(8 * 512, &BlockConfig::default(), F_ALL, engine, space);
+    (guest, live, image)
+}
+
+#[test]
+fn memory_is_mapped_during_the_io_and_unmapped_when_it_is_answered() {
+    let (mut guest, live, image) = counted(SyncEngine::new);
+    for kind in [IN, OUT, FLUSH, GET_ID, 99] {
+        guest.request(kind, 1, &[1; 512], 512);
+        assert_eq!(live.load(Ordering::Relaxed), 0, "type {kind}");
+    }
+    assert_eq!(image.calls.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn memory_stays_mapped_while_the_engine_is_late() {
+    let (mut guest, live, image) = counted(|image| FakeEngine::new(image, 7).unwrap());
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    for _ in 0..16 {
+        guest.add(&bufs);
+    }
+    let mut answered = 0;
+    while answered < 16 {
+        guest.worker.run();
+        answered += guest.used().len();
+        assert_eq!(live.load(Ordering::Relaxed), 16 - answered);
+    }
+    assert_eq!(image.calls.load(Ordering::Relaxed), 16);
+}
+
+#[test]
+fn drain_answers_everything_and_leaves_nothing_mapped() {
+    for seed in 1..20 {
+        let (mut guest, live, _) = counted(|image| FakeEngine::new(image, seed).unwrap());
+        let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+        for _ in 0..16 {
+            guest.add(&bufs);
+        }
+        guest.worker.run();
+        guest.worker.drain();
+        assert_eq!(guest.worker.queue().in_flight(), 0);
+        assert_eq!(live.load(Ordering::Relaxed), 0);
+        assert_eq!(guest.used().len(), 16);
+    }
+}
+
+#[test]
+fn a_worker_dropped_in_mid_io_waits_for_its_engine() {
+    for seed in 1..20 {
+        let (mut guest, live, image) = counted(|image| FakeEngine::new(image, seed).unwrap());
+        let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+        for _ in 0..16 {
+            guest.add(&bufs);
+        }
+        guest.worker.run();
+        drop(guest);
+        assert_eq!(live.load(Ordering::Relaxed), 0);
+        assert_eq!(image.calls.load(Ordering::Relaxed), 16);
+    }
+}
+
+#[test]
+fn into_queue_gives_back_a_queue_at_rest() {
+    let (mut guest, live, _) = counted(|image| FakeEngine::new(image, 3).unwrap());
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    guest.add(&bufs);
+    guest.worker.run();
+    let queue = guest.worker.into_queue();
+    assert_eq!(queue.in_flight(), 0);
+    assert_eq!((queue.state().next_avail, queue.state().next_used), (1, 1));
+    assert_eq!(live.load(Ordering::Relaxed), 0);
+}
+
+/// Counts this thread's allocations.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system allocator's; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn nothing_is_allocated_in_the_steady_state() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), contents(64)).unwrap();
+    let image = Arc::new(RawImage::open(file.path(), false).unwrap());
+    let engine = SyncEngine::new(Arc::clone(&image));
+    let mut guest = Guest::new(image.capacity(), &BlockConfig::default(), F_ALL, engine);
+    let data = guest.out(&[7; 512]);
+    let reads = [guest.header(IN, 1), guest.room(512), guest.room(512), guest.room(1)];
+    let writes = [guest.header(OUT, 2), data, guest.room(1)];
+    let flushes = [guest.header(FLUSH, 0), guest.room(1)];
+    let ids = [guest.header(GET_ID, 0), guest.room(20), guest.room(1)];
+    let mut round = |depth: usize| {
+        for _ in 0..depth {
+            guest.add(&reads);
+            guest.add_indirect(&writes);
+            guest.add(&flushes);
+            guest.add(&ids);
+        }
+        let before = ALLOCATIONS.get();
+        let progress = guest.kick();
+        let allocated = ALLOCATIONS.get() - before;
+        assert_eq!(progress.processed, 4 * depth as u64);
+        assert_eq!(guest.used().len(), 4 * depth);
+        allocated
+    };
+    for _ in 0..4 {
+        round(8);
+    }
+    for _ in 0..50 {
+        assert_eq!(round(8), 0);
+    }
+}
