@@ -1,0 +1,361 @@
+//! No kick and no interrupt is lost, whatever the driver does between any two steps of the device:
+//! with every schedule of a bounded length, with random long ones, and on two threads.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use virtio_mmio_dev::vm_memory::bitmap::BS;
+use virtio_mmio_dev::vm_memory::guest_memory::GuestMemorySliceIterator;
+use virtio_mmio_dev::vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
+use virtio_mmio_dev::{Effect, Interrupt, LiveQueue, MmioTransport, Register, feature};
+
+use common::{DATA, Desc, RING, Ram, Ring, TestDevice, WRITE, ram};
+
+const SIZE: u16 = 4;
+
+/// Rings at whose every look-up the driver gets its turn.
+struct Interleaved<'a> {
+    mem: &'a Ram,
+    driver: &'a Driver<'a>,
+}
+
+impl GuestMemory for Interleaved<'_> {
+    type PhysicalMemory = Ram;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        GuestMemory::check_range(self.mem, addr, count, access)
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+        self.driver.turn();
+        GuestMemory::get_slices(self.mem, addr, count, access)
+    }
+}
+
+/// Where the driver's submitting CPU is.
+#[derive(Clone, Copy)]
+enum Submit {
+    Offer,
+    Kick,
+}
+
+/// Where the CPU that takes its interrupts is, as Linux `vm_interrupt` and `virtqueue_enable_cb`.
+#[derive(Clone, Copy)]
+enum Handle {
+    Idle,
+    Acknowledge(u32),
+    Collect,
+    Enable,
+    Recheck,
+}
+
+/// A driver of two CPUs, one memory access at a time.
+struct Driver<'a> {
+    ring: RefCell<Ring<'a, Ram>>,
+    transport: &'a RefCell<MmioTransport<TestDevice>>,
+    event_idx: bool,
+    edge: &'a Mutex<bool>,
+    kick: Cell<bool>,
+    submit: Cell<Submit>,
+    handle: Cell<Handle>,
+    to_offer: Cell<u16>,
+    collected: Cell<usize>,
+    free: RefCell<Vec<u16>>,
+    schedule: RefCell<Box<dyn Iterator<Item = u8>>>,
+}
+
+impl Driver<'_> {
+    /// What the schedule says: bit 0 a step of the submitter, bit 1 one of the handler.
+    fn turn(&self) {
+        let now = self.schedule.borrow_mut().next().unwrap_or(0);
+        if now & 1 != 0 {
+            self.submit_step();
+        }
+        if now & 2 != 0 {
+            self.handle_step();
+        }
+    }
+
+    fn submit_step(&self) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        match self.submit.get() {
+            Submit::Offer => {
+                if self.to_offer.get() == 0 {
+                    return false;
+                }
+                let Some(head) = self.free.borrow_mut().pop() else {
+                    return false;
+                };
+                self.to_offer.set(self.to_offer.get() - 1);
+                ring.desc(head, Desc(DATA, 8, WRITE, 0));
+                ring.offer(head);
+                self.submit.set(Submit::Kick);
+            }
+            Submit::Kick => {
+                let wanted = if self.event_idx {
+                    ring.avail_event() == ring.avail_idx.wrapping_sub(1)
+                } else {
+                    ring.used_flags() & 1 == 0
+                };
+                if wanted {
+                    self.kick.set(true);
+                }
+                self.submit.set(Submit::Offer);
+            }
+        }
+        true
+    }
+
+    fn handle_step(&self) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        let next = match self.handle.get() {
+            Handle::Idle => {
+                if !std::mem::take(&mut *self.edge.lock().unwrap()) {
+                    return false;
+                }
+                let mut status = [0; 4];
+                // Between the device's steps the transport is nobody's.
+                self.transport.borrow_mut().read(Register::InterruptStatus.offset(), &mut status);
+                match u32::from_le_bytes(status) {
+                    0 => Handle::Idle,
+                    bits => Handle::Acknowledge(bits),
+                }
+            }
+            Handle::Acknowledge(bits) => {
+                let effect = self
+                    .transport
+                    .borrow_mut()
+                    .write(Register::InterruptAck.offset(), &bits.to_le_bytes());
+                assert_eq!(effect, Effect::None);
+                ring.set_avail_flags(1);
+                Handle::Collect
+            }
+            Handle::Collect => {
+                let used = ring.used();
+                self.collected.set(self.collected.get() + used.len());
+                let mut free = self.free.borrow_mut();
+                free.extend(used.iter().map(|(id, _)| *id as u16));
+                Handle::Enable
+            }
+            Handle::Enable => {
+                ring.set_used_event(ring.last_used);
+                ring.set_avail_flags(0);
+                Handle::Recheck
+            }
+            Handle::Recheck if ring.used_idx() != ring.last_used => Handle::Collect,
+            Handle::Recheck => Handle::Idle,
+        };
+        self.handle.set(next);
+        true
+    }
+}
+
+/// Runs device and driver under `schedule` until neither has anything to do; gives how many of
+/// `requests` came back.
+fn run(event_idx: bool, requests: u16, schedule: impl Iterator<Item = u8> + 'static) -> usize {
+    let mem = &ram();
+    let edge = Arc::new(Mutex::new(false));
+    let line = Arc::clone(&edge);
+    let transport = MmioTransport::new(TestDevice::default(), move || {
+        *line.lock().unwrap() = true;
+    });
+    let transport = &RefCell::new(transport.unwrap());
+    let interrupt = go_live(&mut transport.borrow_mut());
+    let driver = Driver {
+        ring: RefCell::new(Ring::new(mem, SIZE)),
+        transport,
+        event_idx,
+        edge: &edge,
+        kick: Cell::new(true),
+        submit: Cell::new(Submit::Offer),
+        handle: Cell::new(Handle::Idle),
+        to_offer: Cell::new(requests),
+        collected: Cell::new(0),
+        free: RefCell::new((0..SIZE).collect()),
+        schedule: RefCell::new(Box::new(schedule)),
+    };
+    let rings = Interleaved { mem, driver: &driver };
+    let config = driver.ring.borrow().config(event_idx);
+    let mut queue = LiveQueue::new(&config, &&rings, mem, interrupt).unwrap();
+    loop {
+        if driver.kick.take() {
+            serve(&mut queue);
+        } else if !driver.submit_step() && !driver.handle_step() {
+            assert!(!queue.is_broken(), "{:?}", queue.fault());
+            return driver.collected.get();
+        }
+    }
+}
+
+fn go_live(transport: &mut MmioTransport<TestDevice>) -> Interrupt {
+    for (register, value) in [
+        (Register::Status, 3_u32),
+        (Register::DriverFeaturesSel, 1),
+        (Register::DriverFeatures, (feature::VERSION_1 >> 32) as u32),
+        (Register::Status, 11),
+        (Register::Status, 15),
+    ] {
+        let _ = transport.write(register.offset(), &value.to_le_bytes());
+    }
+    transport.interrupt()
+}
+
+/// A worker's loop between two sleeps.
+fn serve<R, D>(queue: &mut LiveQueue<R, D>)
+where
+    R: virtio_mmio_dev::vm_memory::GuestAddressSpace,
+    D: virtio_mmio_dev::vm_memory::GuestAddressSpace,
+{
+    loop {
+        queue.disable_notification();
+        while let Some(chain) = queue.pop() {
+            queue.complete(chain, 0);
+        }
+        queue.publish();
+        if !queue.enable_notification() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn no_schedule_of_bounded_length_loses_a_kick_or_an_interrupt() {
+    let points = if cfg!(miri) { 3 } else { 6 };
+    for event_idx in [false, true] {
+        // The first look-ups are those of `new`; start at different ones further on.
+        for skip in [0, 6, 12] {
+            for schedule in 0_u32..1 << (2 * points) {
+                let turns = (0..points).map(move |nth| (schedule >> (2 * nth)) as u8 & 3);
+                let came_back = run(event_idx, 3, std::iter::repeat_n(1, skip).chain(turns));
+                assert_eq!(came_back, 3, "event_idx {event_idx}, {skip}, {schedule:#x}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 2000 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_random_schedule_loses_a_kick_or_an_interrupt(
+        event_idx in any::<bool>(),
+        requests in 1_u16..40,
+        schedule in prop::collection::vec(0_u8..4, 0..400),
+    ) {
+        prop_assert_eq!(run(event_idx, requests, schedule.into_iter()), usize::from(requests));
+    }
+}
+
+#[test]
+fn no_kick_or_interrupt_is_lost_between_two_threads() {
+    const REQUESTS: usize = if cfg!(miri) { 20 } else { 5_000 };
+    const PATIENCE: Duration = Duration::from_secs(20);
+    for event_idx in [false, true] {
+        let mem = Arc::new(ram());
+        let (raise, edges) = mpsc::sync_channel::<()>(1);
+        let line = Mutex::new(raise);
+        let mut transport = MmioTransport::new(TestDevice::default(), move || {
+            let _ = line.lock().unwrap().try_send(());
+        })
+        .unwrap();
+        let interrupt = go_live(&mut transport);
+        let mut ring = Ring::new(&*mem, SIZE);
+        (0..SIZE).for_each(|head| ring.desc(head, Desc(DATA, 8, WRITE, 0)));
+        let config = ring.config(event_idx);
+        let (kick, kicks) = mpsc::sync_channel::<()>(1);
+        std::thread::scope(|scope| {
+            let device_mem = Arc::clone(&mem);
+            scope.spawn(move || {
+                let mut queue =
+                    LiveQueue::new(&config, &device_mem, Arc::clone(&device_mem), interrupt)
+                        .unwrap();
+                serve(&mut queue);
+                while kicks.recv().is_ok() {
+                    serve(&mut queue);
+                }
+                assert!(!queue.is_broken());
+            });
+            threaded_driver(&mut ring, &mut transport, event_idx, REQUESTS, &kick, || {
+                edges.recv_timeout(PATIENCE).expect("an interrupt or a kick is lost");
+            });
+            drop(kick);
+        });
+    }
+}
+
+/// Keeps the ring full until `requests` came back. Its accesses of the indices are atomic and
+/// ordered as a driver's are.
+fn threaded_driver(
+    ring: &mut Ring<'_, Ram>,
+    transport: &mut MmioTransport<TestDevice>,
+    event_idx: bool,
+    requests: usize,
+    kick: &mpsc::SyncSender<()>,
+    wait: impl Fn(),
+) {
+    use std::sync::atomic::{Ordering, fence};
+    use virtio_mmio_dev::vm_memory::Bytes;
+
+    let mem = ring.mem;
+    let load = |addr: u64| -> u16 { mem.load(GuestAddress(addr), Ordering::Acquire).unwrap() };
+    let store = |value: u16, addr: u64| {
+        mem.store(value, GuestAddress(addr), Ordering::Release).unwrap();
+    };
+    let used_event = RING.avail + 4 + 2 * u64::from(SIZE);
+    let avail_event = RING.used + 4 + 8 * u64::from(SIZE);
+    let (mut offered, mut collected) = (0_usize, 0_usize);
+    while collected < requests {
+        // One request at a time or as many as fit, in turns of different lengths.
+        let window = 1 + collected % usize::from(SIZE);
+        while offered < requests && offered - collected < window {
+            let slot = u64::from(ring.avail_idx % SIZE);
+            store(ring.avail_idx % SIZE, RING.avail + 4 + 2 * slot);
+            ring.avail_idx = ring.avail_idx.wrapping_add(1);
+            store(ring.avail_idx, RING.avail + 2);
+            fence(Ordering::SeqCst);
+            let wanted = if event_idx {
+                load(avail_event) == ring.avail_idx.wrapping_sub(1)
+            } else {
+                load(RING.used) & 1 == 0
+            };
+            if wanted {
+                let _ = kick.try_send(());
+            }
+            offered += 1;
+        }
+        loop {
+            let used = load(RING.used + 2);
+            collected += usize::from(used.wrapping_sub(ring.last_used));
+            let progress = used != ring.last_used;
+            ring.last_used = used;
+            store(used, used_event);
+            fence(Ordering::SeqCst);
+            if load(RING.used + 2) != used {
+                continue;
+            }
+            if !progress {
+                wait();
+                let mut status = [0; 4];
+                transport.read(Register::InterruptStatus.offset(), &mut status);
+                let _ = transport.write(Register::InterruptAck.offset(), &status);
+                continue;
+            }
+            break;
+        }
+    }
+}
