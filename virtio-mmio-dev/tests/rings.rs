@@ -48,7 +48,7 @@ fn oracle(mem: &Ram, size: u16, next_avail: u16) -> Option<Vec<(u16, Vec<Seen>)>
     )
 }
 
-fn seen<'a>(chain: &Chain<&'a Ram>) -> Vec<Seen> {
+fn seen(chain: &Chain<&Ram>) -> Vec<Seen> {
     let readable = chain.readable().iter().map(|b| (b.addr.0, b.len, false));
     let writable = chain.writable().iter().map(|b| (b.addr.0, b.len, true));
     readable.chain(writable).collect()
@@ -97,7 +97,9 @@ fn lay_out(ring: &Ring<'_, Ram>, plan: &Plan, free: &mut Vec<u16>, table: u64) -
     }
     if in_table != 0 {
         let len = (in_table * 16) as u32;
-        let refer = Desc(table, len, INDIRECT | plan.writable.len() as u16 % 2 * WRITE, 0);
+        // WRITE means nothing there: set it now and then.
+        let odd = plan.writable.len() as u16 % 2;
+        let refer = Desc(table, len, INDIRECT | odd * WRITE, 0);
         ring.desc(*indices.last().unwrap(), refer);
         // Backwards in the table, but for the first.
         let place = |nth: usize| if nth == 0 { 0 } else { in_table - nth };
