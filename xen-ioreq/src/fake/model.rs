@@ -1,0 +1,175 @@
+//! `/dev/xen/privcmd`, as far as device-model operations go.
+
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use xen_foreignmem::RESOURCE_IOREQ_SERVER;
+use xen_foreignmem::fake::FakePages;
+
+use super::ranges::Ranges;
+use super::state::{BoundKick, Server, Slots, State};
+use super::{Call, Machine, errno};
+use crate::eventfd::{EventFds, Kick};
+use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
+use crate::{DeviceModel, DomId, ServerId, ServerInfo};
+
+/// Device-model operations on a [`FakeDomain`](super::FakeDomain), with the errno Xen and Linux give.
+#[derive(Debug)]
+pub struct FakeDeviceModel {
+    pub(super) machine: Arc<Machine>,
+    pub(super) domid: DomId,
+}
+
+impl FakeDeviceModel {
+    /// Runs an operation, unless the kernel or Xen refuse it whatever it is.
+    fn dm_op<T>(&self, call: Call, op: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.machine.state();
+        state.fault(call)?;
+        if self.domid != self.machine.domid {
+            let restricted = self.machine.foreign.is_restricted();
+            return Err(errno(if restricted { libc::EPERM } else { libc::ESRCH }));
+        }
+        if state.destroyed {
+            return Err(errno(libc::ESRCH));
+        }
+        let result = op(&mut state);
+        drop(state);
+        self.machine.changed.notify_all();
+        result
+    }
+}
+
+impl DeviceModel for FakeDeviceModel {
+    fn domid(&self) -> DomId {
+        self.domid
+    }
+
+    fn nr_vcpus(&self) -> io::Result<u32> {
+        self.dm_op(Call::NrVcpus, |_| Ok(self.machine.vcpus))
+    }
+
+    fn create_ioreq_server(&self) -> io::Result<ServerId> {
+        self.dm_op(Call::Create, |state| {
+            let free = state.servers.iter().position(Option::is_none);
+            let id = free.ok_or_else(|| errno(libc::ENOSPC))?;
+            let pages = Arc::new(FakePages::new(1)?);
+            let machine = &self.machine;
+            let resource = (RESOURCE_IOREQ_SERVER, id as u32, FRAME_IOREQ);
+            machine.foreign.add_resource(resource.0, resource.1, resource.2, Arc::clone(&pages));
+            state.servers[id] = Some(Server {
+                enabled: false,
+                ranges: Ranges::default(),
+                slots: Slots(pages),
+                ports: (0..machine.vcpus)
+                    .map(|_| machine.hub.alloc_unbound(machine.domid))
+                    .collect(),
+                kicks: Vec::new(),
+            });
+            Ok(id as ServerId)
+        })
+    }
+
+    fn ioreq_server_info(&self, id: ServerId) -> io::Result<ServerInfo> {
+        self.dm_op(Call::Info, |state| state.server(id).map(|_| ServerInfo::default()))
+    }
+
+    fn map_mmio_range(&self, id: ServerId, range: RangeInclusive<u64>) -> io::Result<()> {
+        self.dm_op(Call::MapRange, |state| {
+            state.server(id)?.ranges.add(*range.start(), *range.end()).map_err(errno)
+        })
+    }
+
+    fn unmap_mmio_range(&self, id: ServerId, range: RangeInclusive<u64>) -> io::Result<()> {
+        self.dm_op(Call::UnmapRange, |state| {
+            state.server(id)?.ranges.remove(*range.start(), *range.end()).map_err(errno)
+        })
+    }
+
+    fn set_ioreq_server_state(&self, id: ServerId, enabled: bool) -> io::Result<()> {
+        self.dm_op(Call::SetState, |state| {
+            let server = state.server(id)?;
+            server.enabled = enabled;
+            if enabled {
+                for (vcpu, &port) in (0..).zip(&server.ports) {
+                    server.slots.slot(vcpu).vp_eport.store(port, Ordering::Release);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn destroy_ioreq_server(&self, id: ServerId) -> io::Result<()> {
+        self.dm_op(Call::Destroy, |state| {
+            state.server(id)?;
+            let Some(server) = state.servers[usize::from(id)].take() else { return Ok(()) };
+            let machine = &self.machine;
+            machine.foreign.remove_resource(RESOURCE_IOREQ_SERVER, id.into(), FRAME_IOREQ);
+            for (vcpu, &port) in (0..).zip(&server.ports) {
+                if server.slots.slot(vcpu).state() != STATE_IOREQ_NONE {
+                    state.hung.push(vcpu);
+                }
+                machine.hub.close(machine.domid, port)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn set_irq_level(&self, irq: u32, level: bool) -> io::Result<()> {
+        self.dm_op(Call::SetIrqLevel, |state| state.interrupts.set_level(irq, level))
+    }
+}
+
+impl EventFds for FakeDeviceModel {
+    fn irqfd(&self, irq: u32, eventfd: BorrowedFd<'_>, assign: bool) -> io::Result<()> {
+        self.dm_op(Call::IrqFd, |state| match assign {
+            true => state.interrupts.bind(irq, eventfd),
+            false => {
+                state.interrupts.unbind(eventfd);
+                Ok(())
+            }
+        })
+    }
+
+    unsafe fn ioeventfd(
+        &self,
+        kick: &Kick<'_>,
+        eventfd: BorrowedFd<'_>,
+        assign: bool,
+    ) -> io::Result<()> {
+        self.dm_op(Call::IoEventFd, |state| {
+            if !matches!(kick.size, 1 | 2 | 4 | 8) {
+                return Err(errno(libc::EINVAL));
+            }
+            // The kernel knows a page by its address; here, the ports tell whose it is.
+            let machine = &self.machine;
+            let bound = |server: &&mut Server| {
+                let local = |&port| machine.hub.bound_to(machine.domid, port);
+                server.ports.iter().map(local).eq(kick.ports.iter().copied().map(Some))
+            };
+            let server = state.servers.iter_mut().flatten().find(bound);
+            let kicks = &mut server.ok_or_else(|| errno(libc::EINVAL))?.kicks;
+            let same =
+                |k: &BoundKick| (k.base, k.size, k.queue) == (kick.base, kick.size, kick.queue);
+            let at = kicks.iter().position(same);
+            match (at, assign) {
+                (None, true) => {
+                    let &Kick { base, size, queue, .. } = kick;
+                    let fd = eventfd.as_raw_fd();
+                    let eventfd = File::from(eventfd.try_clone_to_owned()?);
+                    kicks.push(BoundKick { base, size, queue, fd, eventfd });
+                    Ok(())
+                }
+                (Some(_), true) => Err(errno(libc::EEXIST)),
+                (Some(at), false) if kicks[at].fd == eventfd.as_raw_fd() => {
+                    kicks.remove(at);
+                    Ok(())
+                }
+                (_, false) => Err(errno(libc::ENODEV)),
+            }
+        })
+    }
+}
