@@ -50,9 +50,10 @@ pub trait GrantTable: Send + Sync + 'static {
 
 /// One piece of a grant copy: local memory on one side, (a part of) a granted page on the other.
 #[repr(transparent)]
+#[derive(Clone, Copy)]
 pub struct CopySegment<'a> {
     raw: sys::GrantCopySegment,
-    local: PhantomData<VolatileSlice<'a>>,
+    local: PhantomData<&'a ()>,
 }
 
 /// The status of a segment that Xen has not looked at: `GNTST_general_error`.

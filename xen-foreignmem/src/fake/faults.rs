@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 
-use super::pages::lock;
+use crate::lock;
 
 /// Calls that are to fail: the nth from now, with an errno.
 #[derive(Debug, Default)]

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::faults::Faults;
-use super::pages::{FakePages, lock};
+use super::pages::FakePages;
 use super::ram::FakeRam;
 use crate::batch::map_frames;
 use crate::error::{MapError, MapTarget};
 use crate::foreign::{ForeignMemory, Holes};
 use crate::mapping::{Mapping, Prot, Release, Unmap};
-use crate::{DomId, PAGE_SIZE};
+use crate::{DomId, PAGE_SIZE, lock};
 
 /// An open `/dev/xen/privcmd` of a machine whose only guest is a [`FakeRam`]'s.
 #[derive(Debug)]

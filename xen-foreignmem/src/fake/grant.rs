@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use vm_memory::VolatileSlice;
 
 use super::faults::Faults;
-use super::pages::lock;
 use super::ram::FakeRam;
 use crate::error::{MapError, MapTarget};
 use crate::grant::{CopySegment, GrantTable};
 use crate::mapping::{Mapping, Prot, Release, Unmap};
-use crate::{DomId, PAGE_SIZE};
+use crate::{DomId, PAGE_SIZE, lock};
 
 /// Statuses of `xen/include/public/grant_table.h`.
 const GNTST_OKAY: i16 = 0;

@@ -3,18 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 use vm_memory::VolatileSlice;
 
 use crate::PAGE_SIZE;
 use crate::mapping::{Mapping, Prot};
-
-/// Locks whatever a test's panicking thread left behind.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Zeroed pages of memory that can be mapped again and again, in any order.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryResult, Permissions, VolatileSlice};
 
-use super::pages::{FakePages, lock};
+use super::pages::FakePages;
 use crate::physical::{NoPhysicalMemory, Slices, invalid_address};
-use crate::{DomId, PAGE_SIZE};
+use crate::{DomId, PAGE_SIZE, lock};
 
 /// A guest's RAM, in banks.
 ///

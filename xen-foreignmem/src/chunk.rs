@@ -1,0 +1,124 @@
+//! A chunk of RAM, mapped.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::PAGE_SIZE;
+use crate::foreign::Holes;
+use crate::mapping::Mapping;
+use crate::stats::{Counters, count};
+
+/// Consecutive frames of a guest's RAM, mapped as long as somebody holds the chunk.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    range: Range<u64>,
+    mapping: Mapping,
+    /// Ascending indices of the pages that could not be mapped.
+    holes: Vec<usize>,
+    /// Whether new accesses may use it: it was neither evicted nor invalidated.
+    current: AtomicBool,
+    last_used: AtomicU64,
+    counters: Arc<Counters>,
+}
+
+impl Chunk {
+    pub(crate) fn new(
+        range: Range<u64>,
+        mapping: Mapping,
+        holes: Holes,
+        counters: Arc<Counters>,
+    ) -> Self {
+        count(&counters.chunks);
+        counters.bytes.fetch_add(mapping.len() as u64, Ordering::Relaxed);
+        Self {
+            range,
+            mapping,
+            holes: holes.into_iter().map(|(index, _)| index).collect(),
+            current: AtomicBool::new(true),
+            last_used: AtomicU64::new(0),
+            counters,
+        }
+    }
+
+    pub(crate) fn start(&self) -> u64 {
+        self.range.start
+    }
+
+    /// Where `addr` is mapped, and how many bytes from there on; None if it is not, here.
+    pub(crate) fn find(&self, addr: u64) -> Option<(*mut u8, usize)> {
+        if !self.range.contains(&addr) {
+            return None;
+        }
+        let offset = (addr - self.range.start) as usize;
+        let page = offset / PAGE_SIZE;
+        let next_hole = self.holes.partition_point(|&hole| hole < page);
+        let end = match self.holes.get(next_hole) {
+            None => self.mapping.len(),
+            Some(&hole) if hole == page => return None,
+            Some(&hole) => hole * PAGE_SIZE,
+        };
+        Some((self.mapping.as_ptr().wrapping_add(offset), end - offset))
+    }
+
+    pub(crate) fn is_all_holes(&self) -> bool {
+        self.holes.len() * PAGE_SIZE == self.mapping.len()
+    }
+
+    /// Takes it out of use; who holds it keeps it mapped.
+    pub(crate) fn retire(&self) {
+        self.current.store(false, Ordering::Release);
+    }
+
+    fn is_current(&self) -> bool {
+        self.current.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn touch(&self, now: u64) {
+        // A store only when it changes, so that queues sharing the chunk don't fight for the line.
+        if self.last_used.load(Ordering::Relaxed) != now {
+            self.last_used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.counters.chunks.fetch_sub(1, Ordering::Relaxed);
+        self.counters.bytes.fetch_sub(self.mapping.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// One queue's own way to the chunks it used lately, without a lock it shares with another queue.
+///
+/// It keeps no chunk mapped.
+#[derive(Debug)]
+pub(crate) struct Lookaside {
+    slots: [Weak<Chunk>; Lookaside::SLOTS],
+}
+
+impl Lookaside {
+    const SLOTS: usize = 256;
+
+    pub(crate) fn new() -> Self {
+        Self { slots: [const { Weak::new() }; Self::SLOTS] }
+    }
+
+    /// The chunk of this number, if it is known, in use, and has the address mapped.
+    pub(crate) fn get(&self, number: u64, addr: u64) -> Option<Arc<Chunk>> {
+        let chunk = self.slots[Self::slot(number)].upgrade()?;
+        (chunk.is_current() && chunk.find(addr).is_some()).then_some(chunk)
+    }
+
+    pub(crate) fn put(&mut self, number: u64, chunk: &Arc<Chunk>) {
+        self.slots[Self::slot(number)] = Arc::downgrade(chunk);
+    }
+
+    fn slot(number: u64) -> usize {
+        number as usize % Self::SLOTS
+    }
+}

@@ -1,0 +1,175 @@
+//! The two address spaces of a guest's memory, and the guards they give out.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use vm_memory::GuestAddressSpace;
+
+use crate::bounce::BouncePool;
+use crate::chunk::{Chunk, Lookaside};
+use crate::domain_memory::Domain;
+use crate::error::MapError;
+use crate::foreign::ForeignMemory;
+use crate::grant::GrantTable;
+use crate::lock;
+use crate::pinned::PinnedMemory;
+
+/// What the guards of one address space share.
+pub(crate) struct Handle<F: ForeignMemory, G: GrantTable> {
+    pub(crate) domain: Arc<Domain<F, G>>,
+    /// For requests, where grants can be copied.
+    pub(crate) pool: Option<BouncePool>,
+    kind: Kind,
+    lookaside: Mutex<Lookaside>,
+    /// Empty memories whose allocations the next guards use.
+    idle: Mutex<Vec<Arc<PinnedMemory<F, G>>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Rings,
+    Requests,
+}
+
+/// Allocations kept for later guards: as many as a queue of the largest common size has requests.
+const MAX_IDLE: usize = 1024;
+
+impl<F: ForeignMemory, G: GrantTable> Handle<F, G> {
+    fn new(domain: Arc<Domain<F, G>>, kind: Kind) -> Arc<Self> {
+        let copies = kind == Kind::Requests && domain.grants.is_some();
+        let pool = copies.then(|| BouncePool::new(domain.layout.bounce_page_count()));
+        Arc::new(Self {
+            domain,
+            pool,
+            kind,
+            lookaside: Mutex::new(Lookaside::new()),
+            idle: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn is_for_rings(&self) -> bool {
+        self.kind == Kind::Rings
+    }
+
+    /// The chunk that has the page of `addr`, an address in a bank.
+    pub(crate) fn chunk(&self, addr: u64) -> Result<Arc<Chunk>, MapError> {
+        let number = self.domain.layout.chunk_number(addr);
+        let known = lock(&self.lookaside).get(number, addr);
+        if let Some(chunk) = known {
+            chunk.touch(self.domain.chunks.now());
+            return Ok(chunk);
+        }
+        let chunk = self.domain.chunk(addr)?;
+        lock(&self.lookaside).put(number, &chunk);
+        Ok(chunk)
+    }
+
+    fn guard(self: &Arc<Self>) -> Guard<F, G> {
+        let mut memory = lock(&self.idle).pop().unwrap_or_else(|| Arc::new(PinnedMemory::new()));
+        if let Some(memory) = Arc::get_mut(&mut memory) {
+            memory.begin(self.clone());
+        }
+        Guard { memory: Some(memory) }
+    }
+
+    fn recycle(&self, memory: Arc<PinnedMemory<F, G>>) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(memory);
+        }
+    }
+}
+
+/// Keeps what was accessed through it mapped, in place, until it and its clones are dropped.
+///
+/// Dropping the last one gives all grants back before it returns.
+pub struct Guard<F: ForeignMemory, G: GrantTable> {
+    /// None only while it is dropped.
+    memory: Option<Arc<PinnedMemory<F, G>>>,
+}
+
+impl<F: ForeignMemory, G: GrantTable> Deref for Guard<F, G> {
+    type Target = PinnedMemory<F, G>;
+
+    fn deref(&self) -> &Self::Target {
+        self.memory.as_deref().expect("held until the guard is dropped")
+    }
+}
+
+impl<F: ForeignMemory, G: GrantTable> Clone for Guard<F, G> {
+    fn clone(&self) -> Self {
+        Self { memory: self.memory.clone() }
+    }
+}
+
+impl<F: ForeignMemory, G: GrantTable> Drop for Guard<F, G> {
+    fn drop(&mut self) {
+        // When the last two clones are dropped at the same time, neither may find itself alone;
+        // the memory then gives everything back as it is dropped with the second of them.
+        if let Some(mut memory) = self.memory.take()
+            && let Some(handle) = Arc::get_mut(&mut memory).and_then(PinnedMemory::end)
+        {
+            handle.recycle(memory);
+        }
+    }
+}
+
+impl<F: ForeignMemory, G: GrantTable> fmt::Debug for Guard<F, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&**self).finish()
+    }
+}
+
+/// The address space to reach a queue's rings through: grants are mapped, for writing where the
+/// guest allows that, and shared with the guest.
+///
+/// Take one guard when the queue becomes ready, access the rings through it, and drop it before the
+/// reset, or the write of 0 to QueueReady, is answered. A clone shares its lookups with the
+/// original; give each queue one of its own from [`DomainMemory`](crate::DomainMemory::rings).
+pub struct Rings<F: ForeignMemory, G: GrantTable>(Arc<Handle<F, G>>);
+
+/// The address space to reach requests through, with a guard for each request.
+///
+/// Short granted ranges are copied: when first read, from the guest; what was accessed for writing
+/// alone is cleared, and goes to the guest when the guard is dropped, all of it in one call. Longer
+/// ones are mapped until then. Publish the used entry after the guard is dropped: a guest that finds
+/// a page still mapped when it ends its grant gives the device up for good.
+///
+/// A clone shares its lookups and its pages for copies with the original; give each queue one of its
+/// own from [`DomainMemory`](crate::DomainMemory::requests).
+pub struct Requests<F: ForeignMemory, G: GrantTable>(Arc<Handle<F, G>>);
+
+macro_rules! address_space {
+    ($name:ident) => {
+        impl<F: ForeignMemory, G: GrantTable> $name<F, G> {
+            pub(crate) fn new(domain: Arc<Domain<F, G>>) -> Self {
+                Self(Handle::new(domain, Kind::$name))
+            }
+        }
+
+        impl<F: ForeignMemory, G: GrantTable> GuestAddressSpace for $name<F, G> {
+            type M = PinnedMemory<F, G>;
+            type T = Guard<F, G>;
+
+            fn memory(&self) -> Guard<F, G> {
+                self.0.guard()
+            }
+        }
+
+        impl<F: ForeignMemory, G: GrantTable> Clone for $name<F, G> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone())
+            }
+        }
+
+        impl<F: ForeignMemory, G: GrantTable> fmt::Debug for $name<F, G> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.0.domain).finish()
+            }
+        }
+    };
+}
+
+address_space!(Rings);
+address_space!(Requests);
