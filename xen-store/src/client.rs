@@ -13,7 +13,7 @@ use crate::connection::{Connection, Failure};
 use crate::event::{EventQueue, TooMany};
 use crate::poller::Poller;
 use crate::wire::{self, Message};
-use crate::{DomId, Error, Op, Perm, Store, TxId, WatchEvent};
+use crate::{DomId, Error, Op, Perm, Store, TxId, WatchEvent, sys};
 
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
 const DEVICES: [&str; 2] = ["/dev/xen/xenbus", "/proc/xen/xenbus"];
@@ -41,7 +41,8 @@ struct State {
     connection: Connection,
     events: EventQueue,
     last_id: u32,
-    lost: bool,
+    /// Why it is of no use any more.
+    lost: Option<String>,
 }
 
 impl XenStore {
@@ -97,7 +98,7 @@ impl XenStore {
         let connection = Connection::new(connection);
         let events = EventQueue::new()?;
         let poller = Poller::new([connection.as_fd(), events.as_fd()])?;
-        let state = State { connection, events, last_id: 0, lost: false };
+        let state = State { connection, events, last_id: 0, lost: None };
         Ok(Self { state: Mutex::new(state), poller, reply_timeout: REPLY_TIMEOUT })
     }
 
@@ -213,21 +214,22 @@ impl State {
     }
 
     fn check(&self, op: Op, path: &str) -> Result<(), Error> {
-        if self.lost {
-            let source = io::Error::new(io::ErrorKind::NotConnected, "the connection was lost");
-            return Err(Error::io(op, path, source));
+        if let Some(cause) = &self.lost {
+            let what = format!("the connection was lost: {cause}");
+            return Err(Error::io(op, path, io::Error::new(io::ErrorKind::NotConnected, what)));
         }
         Ok(())
     }
 
     /// Gives up the connection: what it carries next can't be told. Its descriptor stays readable.
     fn fail(&mut self, op: Op, path: &str, failure: Failure) -> Error {
-        self.lost = true;
+        let (cause, error) = match failure {
+            Failure::Io(source) => (source.to_string(), Error::io(op, path, source)),
+            Failure::Protocol(what) => (what.clone(), Error::protocol(op, path, what)),
+        };
+        self.lost = Some(cause);
         self.events.hold_readable();
-        match failure {
-            Failure::Io(source) => Error::io(op, path, source),
-            Failure::Protocol(what) => Error::protocol(op, path, what),
-        }
+        error
     }
 
     /// The reply to `message`: of type `op`, or an error. Events that come before it are queued.
@@ -246,7 +248,7 @@ impl State {
                 self.queue(&reply)?;
             } else if id != req_id {
                 return Err(Failure::Protocol(format!("a reply to request {id}, not {req_id}")));
-            } else if kind != op as u32 && kind != wire::ERROR {
+            } else if kind != op as u32 && kind != sys::ERROR {
                 return Err(Failure::Protocol(format!("a reply of type {kind}")));
             } else {
                 // What was read along with the reply would not make the descriptor readable any more.

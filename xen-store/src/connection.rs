@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::PAYLOAD_MAX;
-use crate::wire::{self, Header, Message};
+use crate::sys::Header;
+use crate::wire::{self, Message};
 
 /// Why no message came.
 pub(crate) enum Failure {

@@ -50,6 +50,7 @@ mod op;
 mod perm;
 mod poller;
 mod store;
+mod sys;
 mod wire;
 
 #[cfg(any(test, feature = "test-utils"))]

@@ -1,28 +1,13 @@
-//! Messages (`xen/include/public/io/xs_wire.h`, `docs/misc/xenstore.txt`): a header and a payload, mostly
-//! NUL-terminated strings.
+//! Messages (`docs/misc/xenstore.txt`): a header and a payload, mostly NUL-terminated strings.
 
 use zerocopy::little_endian::U32;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
-use crate::store::PAYLOAD_MAX;
-use crate::{Op, Perm, WatchEvent};
+use crate::sys::Header;
+use crate::{Op, PAYLOAD_MAX, Perm, WatchEvent};
 
-/// `XS_ERROR`: the reply that refuses a request.
-pub(crate) const ERROR: u32 = 16;
 /// The longest error name: the known ones have at most nine letters.
 const ERRNO_MAX: usize = 16;
-
-/// `struct xsd_sockmsg`. Xen is little-endian wherever it runs.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub(crate) struct Header {
-    pub(crate) msg_type: U32,
-    pub(crate) req_id: U32,
-    pub(crate) tx_id: U32,
-    pub(crate) len: U32,
-}
 
 /// A message from the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,5 +120,124 @@ pub(crate) fn watch_event(payload: &[u8]) -> Result<WatchEvent, String> {
     match strings(payload)?[..] {
         [path, token] => Ok(WatchEvent { path: path.to_owned(), token: token.to_owned() }),
         ref other => Err(format!("a watch event of {} strings", other.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn message(kind: u32, payload: &[u8]) -> Message {
+        let header = Header {
+            msg_type: U32::new(kind),
+            req_id: U32::new(7),
+            tx_id: U32::new(9),
+            len: U32::new(payload.len() as u32),
+        };
+        Message { header, payload: payload.to_vec() }
+    }
+
+    fn bytes(message: &Message) -> Vec<u8> {
+        [message.header.as_bytes(), &message.payload].concat()
+    }
+
+    #[test]
+    fn a_request_on_the_wire() {
+        let bytes = encode(Op::Write, 0x0102_0304, 5, &[b"/a\0", b"v"]).unwrap();
+        let header = [11, 0, 0, 0, 4, 3, 2, 1, 5, 0, 0, 0, 4, 0, 0, 0];
+        assert_eq!(bytes, [&header[..], b"/a\0v"].concat());
+        assert_eq!(encode(Op::Read, 1, 0, &[&[b'a'; PAYLOAD_MAX]]).unwrap().len(), 16 + 4096);
+        assert_eq!(encode(Op::Read, 1, 0, &[&[b'a'; PAYLOAD_MAX], b"\0"]), None);
+    }
+
+    #[test]
+    fn a_payload_that_is_too_long_is_refused_before_it_comes() {
+        let mut header = message(2, b"");
+        for len in [4097, u32::MAX] {
+            header.header.len = U32::new(len);
+            assert!(take(&mut bytes(&header)).is_err());
+        }
+    }
+
+    #[test]
+    fn payloads() {
+        assert_eq!(strings(b"").unwrap(), Vec::<&str>::new());
+        assert_eq!(strings(b"\0").unwrap(), [""]);
+        assert_eq!(strings(b"a\0b\0").unwrap(), ["a", "b"]);
+        for bad in [&b"a"[..], b"a\0b", b"\xff\0"] {
+            assert!(strings(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(string(b"/x\0"), Ok("/x"));
+        assert!(string(b"").is_err());
+        assert!(string(b"a\0b\0").is_err());
+        assert_eq!(errno(b"E2BIG\0"), Ok("E2BIG"));
+        for bad in [&b"\0"[..], b"", b"ENOENT", b"enoent\0", b"E\0E\0", b"EABCDEFGHIJKLMNOP\0"] {
+            assert!(errno(bad).is_err(), "{bad:?}");
+        }
+        assert!(names(b"a\0\0").is_err());
+        assert!(names(b"a/b\0").is_err());
+        assert!(perms(b"").is_err());
+        assert!(perms(b"r1\0x2\0").is_err());
+        assert!(watch_event(b"/a\0").is_err());
+        assert!(watch_event(b"/a\0t\0x\0").is_err());
+    }
+
+    #[test]
+    fn parts_of_a_directory() {
+        let part = |names: &[&str], bytes, last| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            Ok(Part { generation: "12", names, bytes, last })
+        };
+        assert_eq!(directory_part(b"12\0a\0bc\0"), part(&["a", "bc"], 5, false));
+        assert_eq!(directory_part(b"12\0a\0bc\0\0"), part(&["a", "bc"], 5, true));
+        assert_eq!(directory_part(b"12\0\0"), part(&[], 0, true));
+        for bad in [&b""[..], b"12", b"12\0", b"12\0a", b"12\0\0a\0", b"12\0\0\0", b"\xff\0\0"] {
+            assert!(directory_part(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            cases: if cfg!(miri) { 8 } else { 256 },
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn messages_survive_any_fragmentation(
+            payloads in vec(vec(any::<u8>(), 0..100), 1..8),
+            cuts in vec(1_usize..40, 1..20),
+        ) {
+            let sent: Vec<Message> =
+                payloads.iter().zip(1..).map(|(payload, kind)| message(kind, payload)).collect();
+            let mut stream: &[u8] = &sent.iter().flat_map(bytes).collect::<Vec<u8>>();
+            let mut cuts = cuts.iter().cycle();
+            let (mut buffer, mut received) = (Vec::new(), Vec::new());
+            while !stream.is_empty() {
+                let (now, later) = stream.split_at(stream.len().min(*cuts.next().unwrap()));
+                buffer.extend_from_slice(now);
+                stream = later;
+                while let Some(message) = take(&mut buffer).unwrap() {
+                    received.push(message);
+                }
+            }
+            prop_assert_eq!(received, sent);
+            prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn any_payload_is_understood_or_refused(payload in vec(prop_oneof![Just(0), any::<u8>()], 0..64)) {
+            if let Ok(list) = strings(&payload) {
+                prop_assert_eq!(list.iter().flat_map(|s| [s.as_bytes(), b"\0"].concat())
+                    .collect::<Vec<u8>>(), payload.clone());
+            }
+            if let Ok(part) = directory_part(&payload) {
+                prop_assert!(part.last || part.bytes > 0);
+                prop_assert!(part.bytes < payload.len());
+            }
+            let _ = (errno(&payload), perms(&payload), watch_event(&payload), names(&payload));
+        }
     }
 }
