@@ -1,3 +1,82 @@
-//! A virtio block backend for Xen.
+//! `xen-virtio-blk`: serves virtio disks to the guests of a Xen host.
 
-fn main() {}
+use std::{
+    io::{IsTerminal, stderr},
+    os::unix::net::UnixStream,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use rustix::event::{PollFd, PollFlags, poll};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use xen_store::{Store, XenStore};
+use xen_virtio_blk::{
+    args::{Cli, Command, RunArgs},
+    backend::Backend,
+    check,
+    platform::Xen,
+};
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match Cli::parse().command {
+        Command::Check => check::run(),
+        Command::Run(args) => match run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("xen-virtio-blk: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let stop = signals(&[signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+    let report = signals(&[signal_hook::consts::SIGUSR1])?;
+    let store = XenStore::open().context(
+        "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
+    )?;
+    let mut backend = Backend::new(store, Xen, args.queue_size)?;
+    loop {
+        // Events may have been read along with an answer, so they come before the descriptor is asked.
+        backend.handle_events()?;
+        let mut fds = [
+            PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN),
+            PollFd::new(&stop, PollFlags::IN),
+            PollFd::new(&report, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error).context("waiting for events"),
+        }
+        let [_, stopped, reported] = fds.map(|fd| !fd.revents().is_empty());
+        if reported {
+            let _ = rustix::io::read(&report, &mut [0_u8; 64]);
+            backend.report();
+        }
+        if stopped {
+            info!("asked to stop");
+            return Ok(());
+        }
+    }
+}
+
+/// A descriptor that becomes readable when one of `signals` comes.
+fn signals(signals: &[i32]) -> anyhow::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair().context("making a signal pipe")?;
+    for &signal in signals {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)
+            .with_context(|| format!("handling signal {signal}"))?;
+    }
+    Ok(ours)
+}

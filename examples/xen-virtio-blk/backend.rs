@@ -1,0 +1,311 @@
+//! The toolstack's handshake: which disks there are, and which are served.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{debug, info, warn};
+use virtio_blk_dev::RawImage;
+use xen_ioreq::{DeviceModel, DomId};
+use xen_store::{Store, StoreExt, WatchEvent};
+
+use crate::{
+    device_id::{DeviceId, Kind},
+    disk::DiskSpec,
+    guest::{Guest, GuestError},
+    nodes::{DiskNodes, NodeError},
+    platform::Platform,
+    xenbus::XenbusState,
+};
+
+/// Why a device is not served. What it says is written to the device's error nodes.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(
+        "virtio = [ \"type=…\" ] names no image, so there is nothing to serve: write \
+         disk = [ \"/path,raw,xvda,rw,backendtype=standalone,specification=virtio\" ] instead"
+    )]
+    GenericVirtio,
+    #[error(transparent)]
+    Nodes(#[from] NodeError),
+    #[error(transparent)]
+    Image(#[from] virtio_blk_dev::OpenError),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+/// Serves every disk below one domain's `backend/` directory.
+pub struct Backend<S: Store, P: Platform> {
+    store: S,
+    platform: P,
+    /// `/local/domain/<own domid>`.
+    home: String,
+    /// Where the kinds stand.
+    dir: String,
+    guests: BTreeMap<DomId, Served<P>>,
+    /// Devices that were looked at and are not served: not to be tried at each of their events.
+    refused: BTreeSet<DeviceId>,
+    queue_size: u16,
+}
+
+struct Served<P: Platform> {
+    guest: Guest,
+    disks: BTreeSet<DeviceId>,
+    /// Asks whether the guest still lives.
+    model: std::sync::Arc<P::Model>,
+}
+
+impl<S: Store, P: Platform> Backend<S, P> {
+    /// Starts watching. Disks that already wait are served by the first [`Backend::handle_events`].
+    pub fn new(store: S, platform: P, queue_size: u16) -> Result<Self, xen_store::Error> {
+        // A driver domain has its own number here; dom0 may have no node at all.
+        let domid = match store.read(None, "domid") {
+            Ok(text) => String::from_utf8_lossy(&text).trim().parse().unwrap_or(0),
+            Err(error) if error.is_not_found() => 0,
+            Err(error) => return Err(error),
+        };
+        let home = store.domain_path(domid)?;
+        let dir = format!("{home}/backend");
+        for kind in Kind::ALL {
+            store.watch(&format!("{dir}/{}", kind.dir()), kind.dir())?;
+        }
+        store.watch("@releaseDomain", "release")?;
+        info!(dir, "watching for virtio disks");
+        Ok(Self {
+            store,
+            platform,
+            home,
+            dir,
+            guests: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            queue_size,
+        })
+    }
+
+    /// The store, to poll for events.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Takes in what has happened in xenstore since the last call.
+    pub fn handle_events(&mut self) -> Result<(), xen_store::Error> {
+        // One look at each device is enough, however many events named it.
+        let mut touched = BTreeSet::new();
+        while let Some(WatchEvent { path, .. }) = self.store.next_event()? {
+            if path == "@releaseDomain" {
+                self.release_dead_guests();
+            } else if let Some(id) = DeviceId::from_path(&self.dir, &path) {
+                touched.insert(id);
+            } else {
+                touched.extend(self.devices()?);
+                touched.extend(self.served());
+            }
+        }
+        for id in touched {
+            self.reconcile(id)?;
+        }
+        Ok(())
+    }
+
+    /// Logs what every disk has done so far.
+    pub fn report(&self) {
+        self.guests.values().for_each(|served| served.guest.report());
+    }
+
+    /// Every device that xenstore has.
+    fn devices(&self) -> Result<Vec<DeviceId>, xen_store::Error> {
+        let mut devices = Vec::new();
+        for kind in Kind::ALL {
+            let top = format!("{}/{}", self.dir, kind.dir());
+            for domid in self.list(&top)? {
+                for devid in self.list(&format!("{top}/{domid}"))? {
+                    let path = format!("{top}/{domid}/{devid}");
+                    match DeviceId::from_path(&self.dir, &path) {
+                        Some(id) => devices.push(id),
+                        None => warn!(path, "not a device: its names should be two numbers"),
+                    }
+                }
+            }
+        }
+        Ok(devices)
+    }
+
+    fn served(&self) -> Vec<DeviceId> {
+        self.guests.values().flat_map(|served| served.disks.iter().copied()).collect()
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, xen_store::Error> {
+        match self.store.directory(None, path) {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+
+    fn is_served(&self, id: DeviceId) -> bool {
+        self.guests.get(&id.domid).is_some_and(|served| served.disks.contains(&id))
+    }
+
+    /// Brings what is served in line with what xenstore says of one device.
+    fn reconcile(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+        let path = id.path(&self.dir);
+        let state = self.read_node(&format!("{path}/state"))?;
+        let online = self.read_node(&format!("{path}/online"))?;
+        let Some(state) = state.as_deref().map(XenbusState::parse) else {
+            if self.list(&path)?.is_empty() {
+                // The directory has gone: whatever comes there next is another device.
+                self.refused.remove(&id);
+            }
+            self.detach(id, "its nodes were removed");
+            return Ok(());
+        };
+        let leaving = state == XenbusState::Closing || online.as_deref() == Some("0");
+        if leaving {
+            self.detach(id, "the toolstack closed it");
+            if state != XenbusState::Closed {
+                self.change_state(&path, state, XenbusState::Closed)?;
+            }
+        } else if state == XenbusState::Initialising
+            && !self.is_served(id)
+            && !self.refused.contains(&id)
+        {
+            self.sweep_refused(id.domid)?;
+            match self.attach(id, &path) {
+                Ok(()) => {
+                    info!(%id, "serving");
+                    self.clear_error(id);
+                    self.change_state(&path, state, XenbusState::InitWait)?;
+                }
+                Err(error) => self.refuse(id, &path, &error)?,
+            }
+        } else if !self.is_served(id) && self.refused.insert(id) {
+            warn!(%id, %state, "an earlier backend has served this disk: restart the guest to serve it again");
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, id: DeviceId, path: &str) -> Result<(), AttachError> {
+        if id.kind == Kind::Virtio {
+            return Err(AttachError::GenericVirtio);
+        }
+        let nodes = DiskNodes::read(&self.store, id, path)?;
+        let image = RawImage::open(&nodes.image, nodes.read_only)?;
+        let spec = DiskSpec { id, nodes, queue_size: self.queue_size };
+        if !self.guests.contains_key(&id.domid) {
+            let handles = self
+                .platform
+                .open(id.domid)
+                .map_err(|source| GuestError::Open { domid: id.domid, source })?;
+            let model = std::sync::Arc::clone(&handles.model);
+            let guest = Guest::start(id.domid, handles)?;
+            self.guests.insert(id.domid, Served { guest, disks: BTreeSet::new(), model });
+        }
+        let Some(served) = self.guests.get_mut(&id.domid) else { unreachable!("inserted above") };
+        let attached = served.guest.attach(spec, image);
+        if attached.is_ok() {
+            served.disks.insert(id);
+        } else if served.disks.is_empty() {
+            self.guests.remove(&id.domid);
+        }
+        Ok(attached?)
+    }
+
+    fn detach(&mut self, id: DeviceId, reason: &str) {
+        let Some(served) = self.guests.get_mut(&id.domid) else { return };
+        if served.disks.remove(&id) {
+            info!(%id, reason, "letting go");
+            served.guest.detach(id);
+        }
+        if served.disks.is_empty() {
+            self.guests.remove(&id.domid);
+        }
+    }
+
+    /// Says why a device is not served where the integrator looks, and ends libxl's wait.
+    fn refuse(
+        &mut self,
+        id: DeviceId,
+        path: &str,
+        error: &AttachError,
+    ) -> Result<(), xen_store::Error> {
+        let message = format!("{error}");
+        warn!(%id, error = message, "not served");
+        self.refused.insert(id);
+        // Where Linux's xenbus_dev_error() writes; it outlives the device's own directory.
+        for node in [format!("{}/error", self.error_dir(id)), format!("{path}/error")] {
+            if let Err(error) = self.store.write(None, &node, message.as_bytes()) {
+                warn!(%id, node, %error, "the error could not be written to xenstore");
+            }
+        }
+        // libxl gives up at once, naming this path, instead of waiting for its time-out.
+        match self.store.rm(None, &format!("{path}/state")) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// libxl leaves a refused device's directory behind, and the error in it is there to be read. It goes
+    /// when the next guest comes, so that they don't pile up.
+    fn sweep_refused(&mut self, newcomer: DomId) -> Result<(), xen_store::Error> {
+        let others: Vec<_> =
+            self.refused.iter().copied().filter(|id| id.domid != newcomer).collect();
+        for id in others {
+            let guest = self.store.domain_path(id.domid)?;
+            if self.list(&guest)?.is_empty() {
+                self.refused.remove(&id);
+                for dir in [id.path(&self.dir), self.error_dir(id)] {
+                    match self.store.rm(None, &dir) {
+                        Err(error) if !error.is_not_found() => return Err(error),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn error_dir(&self, id: DeviceId) -> String {
+        format!("{}/error/{}", self.home, id.path("backend"))
+    }
+
+    fn clear_error(&self, id: DeviceId) {
+        if let Err(error) = self.store.rm(None, &self.error_dir(id))
+            && !error.is_not_found()
+        {
+            debug!(%id, %error, "an old error node stays");
+        }
+    }
+
+    /// Moves a device's state, unless somebody else has moved it meanwhile: its event will follow.
+    fn change_state(
+        &self,
+        path: &str,
+        from: XenbusState,
+        to: XenbusState,
+    ) -> Result<(), xen_store::Error> {
+        let node = format!("{path}/state");
+        self.store.transaction(|tx| match self.store.read(Some(tx), &node) {
+            Ok(now) if XenbusState::parse(&String::from_utf8_lossy(&now)) == from => {
+                self.store.write(Some(tx), &node, to.as_str().as_bytes())
+            }
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        })
+    }
+
+    /// `@releaseDomain` names no domain, so every guest is asked.
+    fn release_dead_guests(&mut self) {
+        self.guests.retain(|domid, served| {
+            let alive = served.model.nr_vcpus().is_ok();
+            if !alive {
+                info!(domid, "the guest is gone");
+            }
+            alive
+        });
+    }
+
+    fn read_node(&self, path: &str) -> Result<Option<String>, xen_store::Error> {
+        match self.store.read(None, path) {
+            Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! One disk of one guest: its registers, and the threads that serve its queues.
+
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tracing::{info, warn};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, Serial, Stats};
+use virtio_mmio_dev::{Effect, MmioTransport, VirtioDevice};
+use xen_ioreq::DeviceModel;
+
+use crate::{
+    device_id::DeviceId, guest_memory::DiskMemory, log_limit::LogLimit, nodes::DiskNodes,
+    platform::Platform, worker_thread::WorkerThread,
+};
+
+/// What a disk is to be.
+#[derive(Clone, Debug)]
+pub struct DiskSpec {
+    /// Which one.
+    pub id: DeviceId,
+    /// As the toolstack wrote it.
+    pub nodes: DiskNodes,
+    /// Descriptors in its queue.
+    pub queue_size: u16,
+}
+
+/// A disk at work.
+pub struct Disk<P: Platform> {
+    id: DeviceId,
+    window: RangeInclusive<u64>,
+    transport: MmioTransport<BlockDevice>,
+    memory: DiskMemory<P>,
+    image: Arc<dyn Image>,
+    workers: Vec<Option<WorkerThread>>,
+    past: Stats,
+    ioreqs: u64,
+    interrupts: Arc<AtomicU64>,
+    limit: LogLimit,
+}
+
+impl<P: Platform> Disk<P> {
+    /// A disk in its reset state. The error says what in its settings can't be.
+    pub fn new(
+        spec: &DiskSpec,
+        image: RawImage,
+        memory: DiskMemory<P>,
+        model: Arc<P::Model>,
+    ) -> Result<Self, String> {
+        let config = BlockConfig {
+            read_only: spec.nodes.read_only,
+            queue_size: spec.queue_size,
+            access_platform: spec.nodes.grants,
+            logical_block_size: image.logical_block_size(),
+            serial: Serial::new(&spec.id.devid.to_string()).map_err(|e| e.to_string())?,
+            ..BlockConfig::default()
+        };
+        let device = BlockDevice::new(image.capacity(), &config).map_err(|e| e.to_string())?;
+        let interrupts = Arc::new(AtomicU64::new(0));
+        let raised = Arc::clone(&interrupts);
+        let (irq, id) = (spec.nodes.irq, spec.id);
+        let line = move || {
+            raised.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = model.set_irq_level(irq, true) {
+                // Happens once, while the guest is being destroyed.
+                tracing::debug!(%id, irq, %error, "the interrupt could not be raised");
+            }
+        };
+        let transport = MmioTransport::new(device, line).map_err(|e| e.to_string())?;
+        let queues = transport.device().queue_max_sizes().len();
+        Ok(Self {
+            id: spec.id,
+            window: spec.nodes.window(),
+            transport,
+            memory,
+            image: Arc::new(image),
+            workers: (0..queues).map(|_| None).collect(),
+            past: Stats::default(),
+            ioreqs: 0,
+            interrupts,
+            limit: LogLimit::new(),
+        })
+    }
+
+    /// The guest-physical addresses of the registers.
+    pub fn window(&self) -> RangeInclusive<u64> {
+        self.window.clone()
+    }
+
+    /// A guest's read at `addr`, which lies in the window.
+    pub fn read(&mut self, addr: u64, data: &mut [u8]) {
+        self.ioreqs += 1;
+        self.transport.read(addr - self.window.start(), data);
+    }
+
+    /// A guest's write at `addr`, which lies in the window. Gives the queue to kick once the write
+    /// is answered.
+    pub fn write(&mut self, addr: u64, data: &[u8]) -> Option<u16> {
+        self.ioreqs += 1;
+        match self.transport.write(addr - self.window.start(), data) {
+            Effect::Notify(queue) => return Some(queue),
+            Effect::Activate => {
+                info!(
+                    id = %self.id,
+                    features = format_args!("{:#x}", self.transport.features()),
+                    "the guest's driver is ready"
+                );
+                for index in 0..self.workers.len() {
+                    self.start_worker(index);
+                }
+            }
+            Effect::QueueReady(queue) => self.start_worker(usize::from(queue)),
+            Effect::QueueStop(queue) => {
+                self.stop_worker(usize::from(queue));
+                self.transport.queue_stopped(queue);
+            }
+            Effect::Reset => {
+                for index in 0..self.workers.len() {
+                    self.stop_worker(index);
+                }
+                self.transport.reset_done();
+            }
+            Effect::None | Effect::ConfigWritten => {}
+        }
+        None
+    }
+
+    /// Tells a queue's worker that the guest has notified it.
+    pub fn kick(&self, queue: u16) {
+        if let Some(Some(worker)) = self.workers.get(usize::from(queue)) {
+            worker.kick();
+        }
+    }
+
+    /// Ends the disk's threads, finishing what is in flight.
+    pub fn stop(self) {}
+
+    /// Logs what the disk has done so far.
+    pub fn report(&self) {
+        let mut stats = self.past;
+        self.workers.iter().flatten().for_each(|worker| stats += worker.stats());
+        let memory = self.memory.stats();
+        info!(
+            id = %self.id,
+            features = format_args!("{:#x}", self.transport.features()),
+            requests = stats.requests(),
+            reads = stats.read.requests,
+            writes = stats.write.requests,
+            flushes = stats.flush.requests,
+            bytes_read = stats.read.bytes,
+            bytes_written = stats.write.bytes,
+            host_errors = stats.host_errors,
+            ioreqs = self.ioreqs,
+            interrupts = self.interrupts.load(Ordering::Relaxed),
+            ?memory,
+            "disk totals"
+        );
+    }
+
+    fn start_worker(&mut self, index: usize) {
+        let Ok(number) = u16::try_from(index) else { return };
+        let Some(config) = self.transport.queue(number) else { return };
+        let started = WorkerThread::start(
+            format!("vq-{}-{}-{index}", self.id.domid, self.id.devid),
+            &config,
+            &self.memory,
+            self.transport.interrupt(),
+            &self.transport.device().params(self.transport.features()),
+            self.id,
+            Arc::clone(&self.image),
+        );
+        match started {
+            // A kick that came before the queue was ready counts.
+            Ok(worker) => {
+                worker.kick();
+                self.workers[index] = Some(worker);
+            }
+            Err(error) => {
+                if let Some(dropped) = self.limit.allow() {
+                    warn!(id = %self.id, queue = index, %error, dropped, "the guest set up a queue that can't be served: asked it to reset");
+                }
+                self.transport.interrupt().needs_reset();
+            }
+        }
+    }
+
+    fn stop_worker(&mut self, index: usize) {
+        if let Some(worker) = self.workers[index].take() {
+            self.past += worker.stop();
+        }
+    }
+}
+
+impl<P: Platform> Drop for Disk<P> {
+    fn drop(&mut self) {
+        for index in 0..self.workers.len() {
+            self.stop_worker(index);
+        }
+        self.report();
+    }
+}

@@ -1,0 +1,19 @@
+//! The parts of `xen-virtio-blk`, a virtio block backend for Xen.
+//!
+//! [`backend`] follows the toolstack in xenstore; [`guest`] answers one guest's traps; [`disk`] joins
+//! registers and queues; [`worker_thread`] serves one queue. All of it runs over a [`platform`]: Xen, or
+//! the fakes of the `xen-*` crates.
+
+pub mod args;
+pub mod backend;
+pub mod check;
+pub mod device_id;
+pub mod disk;
+pub mod guest;
+pub mod guest_memory;
+mod log_limit;
+pub mod nodes;
+pub mod platform;
+mod wake;
+mod worker_thread;
+pub mod xenbus;

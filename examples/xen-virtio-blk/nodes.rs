@@ -1,0 +1,136 @@
+//! A disk as libxl describes it in xenstore, read and checked.
+
+use std::{ops::RangeInclusive, path::PathBuf};
+
+use xen_ioreq::DomId;
+use xen_store::Store;
+
+use crate::device_id::DeviceId;
+
+/// Bytes of a virtio-mmio window as libxl lays it out (`VIRTIO_MMIO_DEV_SIZE`, xen/include/public/arch-arm.h).
+pub const WINDOW_SIZE: u64 = 0x200;
+
+/// The nodes under `…/backend/virtio_disk/<domid>/<devid>` that decide how a disk is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskNodes {
+    /// Where the image is: libxl's `params`.
+    pub image: PathBuf,
+    /// `mode` is `r`.
+    pub read_only: bool,
+    /// Guest-physical address of the registers: `base`.
+    pub base: u64,
+    /// The shared peripheral interrupt: `irq`.
+    pub irq: u32,
+    /// The guest grants its memory (`grant_usage`), rather than leave it to foreign mapping.
+    pub grants: bool,
+}
+
+/// Why a device's nodes can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A node is absent.
+    #[error("xenstore node {path} is missing: was the device written by libxl 4.17 or newer?")]
+    Missing {
+        /// The node.
+        path: String,
+    },
+    /// A node says what can't be.
+    #[error("xenstore node {path} is {value:?}, but should be {expected}")]
+    Absurd {
+        /// The node.
+        path: String,
+        /// What it says, shortened.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// xenstore itself failed.
+    #[error(transparent)]
+    Store(#[from] xen_store::Error),
+}
+
+impl DiskNodes {
+    /// Reads and checks the nodes of `id`, whose directory is `path`.
+    pub fn read(store: &dyn Store, id: DeviceId, path: &str) -> Result<Self, NodeError> {
+        let nodes = Nodes { store, path };
+        nodes.expect("specification", "virtio", "\"virtio\"")?;
+        nodes.expect("transport", "mmio", "\"mmio\", the one transport that Xen has on Arm")?;
+        let frontend: DomId = nodes.parse("frontend-id", "a domain id", |t| t.parse().ok())?;
+        if frontend != id.domid {
+            return Err(nodes.absurd(
+                "frontend-id",
+                &frontend.to_string(),
+                "the domain of its own path",
+            ));
+        }
+        Ok(Self {
+            image: nodes.parse("params", "the absolute path of an image", |t| {
+                t.starts_with('/').then(|| PathBuf::from(t))
+            })?,
+            read_only: nodes.parse("mode", "\"r\" or \"w\"", |t| match t {
+                "r" => Some(true),
+                "w" => Some(false),
+                _ => None,
+            })?,
+            base: nodes.parse("base", "an address, a multiple of 512 below 2^48", |t| {
+                number(t).filter(|base| base % WINDOW_SIZE == 0 && *base < 1 << 48)
+            })?,
+            irq: nodes.parse("irq", "a shared peripheral interrupt, 32 to 1019", |t| {
+                number(t)
+                    .and_then(|irq| u32::try_from(irq).ok())
+                    .filter(|irq| (32..1020).contains(irq))
+            })?,
+            grants: nodes.parse("grant_usage", "\"0\" or \"1\"", |t| match t {
+                "0" => Some(false),
+                "1" => Some(true),
+                _ => None,
+            })?,
+        })
+    }
+
+    /// The guest-physical addresses of the registers.
+    pub fn window(&self) -> RangeInclusive<u64> {
+        self.base..=self.base + (WINDOW_SIZE - 1)
+    }
+}
+
+/// libxl writes `base` in decimal for disks and in hexadecimal for generic virtio devices.
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+struct Nodes<'a> {
+    store: &'a dyn Store,
+    path: &'a str,
+}
+
+impl Nodes<'_> {
+    fn parse<T>(
+        &self,
+        node: &str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, NodeError> {
+        let path = format!("{}/{node}", self.path);
+        let value = match self.store.read(None, &path) {
+            Ok(value) => value,
+            Err(error) if error.is_not_found() => return Err(NodeError::Missing { path }),
+            Err(error) => return Err(error.into()),
+        };
+        let text = String::from_utf8_lossy(&value);
+        parse(&text).ok_or_else(|| self.absurd(node, &text, expected))
+    }
+
+    fn expect(&self, node: &str, value: &str, expected: &'static str) -> Result<(), NodeError> {
+        self.parse(node, expected, |t| (t == value).then_some(()))
+    }
+
+    fn absurd(&self, node: &str, value: &str, expected: &'static str) -> NodeError {
+        // The value may be as long as xenstore lets it be; an error message is no place for that.
+        let value = value.chars().take(64).collect();
+        NodeError::Absurd { path: format!("{}/{node}", self.path), value, expected }
+    }
+}
