@@ -99,7 +99,7 @@ fn lay_out(ring: &Ring<'_, Ram>, plan: &Plan, free: &mut Vec<u16>, table: u64) -
         let len = (in_table * 16) as u32;
         // WRITE means nothing there: set it now and then.
         let odd = plan.writable.len() as u16 % 2;
-        let refer = Desc(table, len, INDIRECT | odd * WRITE, 0);
+        let refer = Desc(table, len, INDIRECT | (odd * WRITE), 0);
         ring.desc(*indices.last().unwrap(), refer);
         // Backwards in the table, but for the first.
         let place = |nth: usize| if nth == 0 { 0 } else { in_table - nth };
