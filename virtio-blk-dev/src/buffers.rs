@@ -198,9 +198,39 @@ impl<'a> Source<'a> {
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::GuestMemoryMmap;
+    use vm_memory::bitmap::BS;
+    use vm_memory::guest_memory::GuestMemorySliceIterator;
+    use vm_memory::{GuestMemoryError, GuestMemoryMmap};
 
     use super::*;
+
+    /// Gives one byte less than asked for.
+    struct Lossy(GuestMemoryMmap<()>);
+
+    impl GuestMemory for Lossy {
+        type PhysicalMemory = GuestMemoryMmap<()>;
+        type Bitmap = ();
+
+        fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+            GuestMemory::check_range(&self.0, addr, count, access)
+        }
+
+        fn get_slices<'a>(
+            &'a self,
+            addr: GuestAddress,
+            count: usize,
+            access: Permissions,
+        ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+            GuestMemory::get_slices(&self.0, addr, count - 1, access)
+        }
+    }
+
+    #[test]
+    fn memory_that_gives_less_than_asked_for_is_refused() {
+        let mut segments = Segments::default();
+        let result = segments.gather(&Lossy(memory()), GuestAddress(0), 8, Permissions::Read);
+        assert!(result.is_err());
+    }
 
     fn memory() -> GuestMemoryMmap<()> {
         // Two banks without a gap between them.

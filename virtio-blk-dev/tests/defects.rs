@@ -202,3 +202,18 @@ fn more_buffers_than_a_system_call_takes_do_no_harm() {
     assert_eq!(guest.serve(&bufs, 0, 0, status.addr).status, OK);
     assert!(image.bytes()[1024..2560] == pattern[..1536]);
 }
+
+#[test]
+fn requests_go_on_long_after_the_queue_has_been_through_once() {
+    let config = BlockConfig { queue_size: 8, ..Default::default() };
+    let (mut guest, _) = guest(4, &config, F_ALL);
+    for round in 0..100 {
+        assert_eq!(guest.request(IN, round % 4, &[], 512).status, OK);
+        assert_eq!(guest.request(OUT, 3, &[3; 512], 0).status, OK);
+        // One that fails before it gets to the engine.
+        let status = guest.room(1);
+        let data = Buf { addr: NOWHERE, len: 512, write: false };
+        let bufs = [guest.header(OUT, 0), data, status];
+        assert_eq!(guest.serve(&bufs, 0, 0, status.addr).status, IOERR);
+    }
+}
