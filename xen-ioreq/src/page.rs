@@ -137,3 +137,92 @@ impl Ioreq {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+    use super::*;
+    use crate::sys::STATE_IOREQ_NONE;
+
+    /// A slot in plain memory, where Miri can watch it.
+    fn slot(state: u8) -> Ioreq {
+        Ioreq {
+            addr: AtomicU64::new(0x200_0000),
+            data: AtomicU64::new(7),
+            count: AtomicU32::new(1),
+            size: AtomicU32::new(4),
+            vp_eport: AtomicU32::new(9),
+            pad: AtomicU16::new(0),
+            state: AtomicU8::new(state),
+            kind: AtomicU8::new(1),
+        }
+    }
+
+    #[test]
+    fn a_request_is_claimed_and_answered_with_its_flags_kept() {
+        let slot = slot(STATE_IOREQ_READY | FLAG_READ | 1 << 6);
+        let raw = slot.claim().unwrap();
+        assert!(raw.is_read() && !raw.data_is_ptr());
+        assert_eq!((raw.addr, raw.data, raw.count, raw.size, raw.kind), (0x200_0000, 7, 1, 4, 1));
+        assert_eq!(slot.state.load(Ordering::Relaxed), STATE_IOREQ_INPROCESS | FLAG_READ | 1 << 6);
+        slot.answer(Some(42));
+        assert_eq!(slot.state.load(Ordering::Relaxed), STATE_IORESP_READY | FLAG_READ | 1 << 6);
+        assert_eq!(slot.data.load(Ordering::Relaxed), 42);
+    }
+
+    #[test]
+    fn there_is_nothing_to_claim_in_an_idle_or_answered_slot() {
+        for state in [STATE_IOREQ_NONE, STATE_IORESP_READY, 4, STATE_MASK] {
+            let slot = slot(state);
+            assert_eq!(slot.claim(), None);
+            assert_eq!(slot.state(), state);
+        }
+    }
+
+    #[test]
+    fn only_a_claimed_slot_is_answered() {
+        for state in [STATE_IOREQ_NONE, STATE_IOREQ_READY, STATE_IORESP_READY, STATE_MASK] {
+            let slot = slot(state);
+            slot.answer(Some(42));
+            assert_eq!((slot.state(), slot.data.load(Ordering::Relaxed)), (state, 7));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_left_in_process_is_taken_over() {
+        let slot = slot(STATE_IOREQ_INPROCESS);
+        assert!(slot.claim().is_some());
+        slot.answer(None);
+        assert_eq!((slot.state(), slot.data.load(Ordering::Relaxed)), (STATE_IORESP_READY, 7));
+    }
+
+    #[test]
+    fn data_goes_both_ways_between_threads() {
+        let slot = slot(STATE_IOREQ_NONE);
+        let rounds = if cfg!(miri) { 20 } else { 2000 };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..rounds {
+                    slot.addr.store(round, Ordering::Relaxed);
+                    slot.state.store(STATE_IOREQ_READY, Ordering::Release);
+                    while slot.state() != STATE_IORESP_READY {
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(slot.data.load(Ordering::Relaxed), round + 1);
+                    slot.state.store(STATE_IOREQ_NONE, Ordering::Release);
+                }
+            });
+            for round in 0..rounds {
+                let raw = loop {
+                    match slot.claim() {
+                        Some(raw) => break raw,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                assert_eq!(raw.addr, round);
+                slot.answer(Some(round + 1));
+            }
+        });
+    }
+}

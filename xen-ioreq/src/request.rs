@@ -77,7 +77,7 @@ impl<E: EventChannel> Doorbell for Port<E> {
 /// A request taken from its slot; the vCPU waits for the answer.
 ///
 /// However it ends (completed, dropped by an early return, unwound by a panic), it is answered: reads then
-/// give all ones. Only [`std::mem::forget`] leaves the vCPU waiting, until the server is dropped.
+/// give all ones. One that is [forgotten](std::mem::forget) is handed out again.
 #[must_use = "dropping a request answers it with all ones"]
 pub struct Request<'a> {
     pub(crate) slot: &'a Ioreq,

@@ -276,6 +276,16 @@ fn a_server_that_ends_answers_who_waits() {
 }
 
 #[test]
+fn a_forgotten_request_is_handed_out_again() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    let mut access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    std::mem::forget(server.next_request().unwrap());
+    server.next_request().unwrap().unwrap().complete_read(4);
+    assert_eq!(access.poll(), Some(Ok(4)));
+}
+
+#[test]
 fn a_forgotten_request_is_answered_when_the_server_ends() {
     let domain = guest(1);
     let mut server = server(&domain);
