@@ -103,6 +103,7 @@
 mod device;
 mod error;
 pub mod feature;
+mod halves;
 mod interrupt;
 mod process;
 mod queue;

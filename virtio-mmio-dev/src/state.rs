@@ -1,6 +1,11 @@
 //! The state of a transport as one plain value.
 
-use crate::Status;
+use crate::halves::{high, join, low};
+use crate::interrupt::{CONFIG_CHANGE, USED_BUFFER};
+use crate::{Error, Register, Status};
+
+/// The largest queue a split ring can have (virtio 1.2 §2.7).
+const QUEUE_SIZE_MAX: u16 = 32768;
 
 /// One queue's registers and, for a device that is to be resumed, its ring positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,4 +54,89 @@ pub struct TransportState {
     pub shm_sel: u32,
     /// The queues, by index.
     pub queues: Vec<QueueState>,
+}
+
+impl QueueState {
+    fn after_reset(max: u16) -> Self {
+        Self { size: max, ..Self::default() }
+    }
+
+    /// Size and addresses: the driver's to write while the queue is not ready.
+    pub(crate) fn set_up(&mut self, register: Register, value: u32, max: u16) {
+        if self.ready {
+            return;
+        }
+        match register {
+            // A size that is none keeps the queue from becoming ready.
+            Register::QueueSize => {
+                self.size = u16::try_from(value)
+                    .ok()
+                    .filter(|&size| is_queue_size(size) && size <= max)
+                    .unwrap_or(0);
+            }
+            Register::QueueDescLow => set_low(&mut self.desc_table, value),
+            Register::QueueDescHigh => set_high(&mut self.desc_table, value),
+            Register::QueueDriverLow => set_low(&mut self.avail_ring, value),
+            Register::QueueDriverHigh => set_high(&mut self.avail_ring, value),
+            Register::QueueDeviceLow => set_low(&mut self.used_ring, value),
+            Register::QueueDeviceHigh => set_high(&mut self.used_ring, value),
+            _ => {}
+        }
+    }
+
+    /// Stopped: back to what a reset leaves if that was asked for, else only not ready. The
+    /// driver starts over at ring index 0 either way.
+    pub(crate) fn stop(&mut self, max: u16) {
+        if self.resetting {
+            *self = Self::after_reset(max);
+        } else {
+            self.ready = false;
+            self.stopping = false;
+            self.next_avail = 0;
+            self.next_used = 0;
+        }
+    }
+}
+
+impl TransportState {
+    pub(crate) fn after_reset(max_sizes: &[u16]) -> Self {
+        Self {
+            queues: max_sizes.iter().map(|&max| QueueState::after_reset(max)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a device with these queues can have been in this state.
+    pub(crate) fn check(&self, max_sizes: &[u16]) -> Result<(), Error> {
+        if self.queues.len() != max_sizes.len() {
+            return Err(Error::State("another number of queues"));
+        }
+        for (queue, &max) in self.queues.iter().zip(max_sizes) {
+            if queue.size != 0 && !(is_queue_size(queue.size) && queue.size <= max) {
+                return Err(Error::State("a queue's size is impossible"));
+            }
+            if queue.ready && queue.size == 0 {
+                return Err(Error::State("a ready queue without a size"));
+            }
+        }
+        if self.interrupt_status & !(USED_BUFFER | CONFIG_CHANGE) != 0 {
+            return Err(Error::State("unknown interrupt status bits"));
+        }
+        if self.status.contains(Status::DRIVER_OK) && !self.status.contains(Status::FEATURES_OK) {
+            return Err(Error::State("live without negotiated features"));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn is_queue_size(size: u16) -> bool {
+    size.is_power_of_two() && size <= QUEUE_SIZE_MAX
+}
+
+fn set_low(address: &mut u64, value: u32) {
+    *address = join(high(*address), value);
+}
+
+fn set_high(address: &mut u64, value: u32) {
+    *address = join(value, low(*address));
 }

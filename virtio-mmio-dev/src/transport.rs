@@ -1,6 +1,7 @@
 //! The transport: register accesses in, effects out.
 
-use crate::interrupt::{CONFIG_CHANGE, USED_BUFFER};
+use crate::halves::{high, join, low};
+use crate::state::is_queue_size;
 use crate::status::Move;
 use crate::{
     Error, Interrupt, IrqLine, QueueConfig, QueueState, Register, SharedMemory, Status,
@@ -11,8 +12,6 @@ const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const VERSION: u32 = 2;
 /// Where the configuration space starts in the window.
 const CONFIG: u64 = 0x100;
-/// The largest queue a split ring can have (virtio 1.2 §2.7).
-const QUEUE_SIZE_MAX: u16 = 32768;
 
 /// What a write asks of the transport's caller, to be done before the write is answered.
 #[must_use]
@@ -81,7 +80,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
                 return Err(Error::QueueSize { index, size });
             }
         }
-        let regs = after_reset(&device);
+        let regs = TransportState::after_reset(device.queue_max_sizes());
         Ok(Self { device, interrupt: Interrupt::new(Box::new(line)), regs })
     }
 
@@ -162,7 +161,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
     pub fn reset_done(&mut self) {
         if self.regs.reset_pending {
             self.device.reset();
-            self.regs = after_reset(&self.device);
+            self.regs = TransportState::after_reset(self.device.queue_max_sizes());
             self.interrupt.reset();
         }
     }
@@ -218,24 +217,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
         state: &TransportState,
     ) -> Result<Self, Error> {
         let mut transport = Self::new(device, line)?;
-        if state.queues.len() != transport.regs.queues.len() {
-            return Err(Error::State("another number of queues"));
-        }
-        for (queue, &max) in state.queues.iter().zip(transport.device.queue_max_sizes()) {
-            if queue.size != 0 && !(is_queue_size(queue.size) && queue.size <= max) {
-                return Err(Error::State("a queue's size is impossible"));
-            }
-            if queue.ready && queue.size == 0 {
-                return Err(Error::State("a ready queue without a size"));
-            }
-        }
-        if state.interrupt_status & !(USED_BUFFER | CONFIG_CHANGE) != 0 {
-            return Err(Error::State("unknown interrupt status bits"));
-        }
+        state.check(transport.device.queue_max_sizes())?;
         let status = state.status;
-        if status.contains(Status::DRIVER_OK) && !status.contains(Status::FEATURES_OK) {
-            return Err(Error::State("live without negotiated features"));
-        }
         transport.regs = state.clone();
         if status.contains(Status::FEATURES_OK) {
             if !transport.features_valid() {
@@ -327,7 +310,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Register::QueueNotify => return self.notify(value),
             Register::QueueReady => return self.write_queue_ready(value),
             Register::QueueReset => return self.write_queue_reset(value),
-            register => self.write_queue_setup(register, value),
+            register => {
+                if let Some((_, queue, max)) = self.selected_mut() {
+                    queue.set_up(register, value, max);
+                }
+            }
         }
         Effect::None
     }
@@ -430,34 +417,6 @@ impl<D: VirtioDevice> MmioTransport<D> {
         effect
     }
 
-    /// Size and addresses: the driver's to change while the queue is not ready.
-    fn write_queue_setup(&mut self, register: Register, value: u32) {
-        let Some((_, queue, max)) = self.selected_mut() else {
-            return;
-        };
-        if queue.ready {
-            return;
-        }
-        let (address, is_high) = match register {
-            Register::QueueSize => {
-                // 0 keeps the queue from becoming ready.
-                queue.size = u16::try_from(value)
-                    .ok()
-                    .filter(|&size| is_queue_size(size) && size <= max)
-                    .unwrap_or(0);
-                return;
-            }
-            Register::QueueDescLow => (&mut queue.desc_table, false),
-            Register::QueueDescHigh => (&mut queue.desc_table, true),
-            Register::QueueDriverLow => (&mut queue.avail_ring, false),
-            Register::QueueDriverHigh => (&mut queue.avail_ring, true),
-            Register::QueueDeviceLow => (&mut queue.used_ring, false),
-            Register::QueueDeviceHigh => (&mut queue.used_ring, true),
-            _ => return,
-        };
-        *address = if is_high { join(value, low(*address)) } else { join(high(*address), value) };
-    }
-
     fn selected(&self) -> Option<&QueueState> {
         let index = usize::try_from(self.regs.queue_sel).ok()?;
         self.regs.queues.get(index)
@@ -481,48 +440,4 @@ impl<D: VirtioDevice> MmioTransport<D> {
             .shared_memory(self.regs.shm_sel)
             .unwrap_or(SharedMemory { base: u64::MAX, len: u64::MAX })
     }
-}
-
-impl QueueState {
-    fn after_reset(max: u16) -> Self {
-        Self { size: max, ..Self::default() }
-    }
-
-    /// Stopped: back to what a reset leaves if that was asked for, else only not ready. The
-    /// driver starts over at ring index 0 either way.
-    fn stop(&mut self, max: u16) {
-        if self.resetting {
-            *self = Self::after_reset(max);
-        } else {
-            self.ready = false;
-            self.stopping = false;
-            self.next_avail = 0;
-            self.next_used = 0;
-        }
-    }
-}
-
-fn after_reset(device: &impl VirtioDevice) -> TransportState {
-    TransportState {
-        queues: device.queue_max_sizes().iter().map(|&max| QueueState::after_reset(max)).collect(),
-        ..TransportState::default()
-    }
-}
-
-fn is_queue_size(size: u16) -> bool {
-    size.is_power_of_two() && size <= QUEUE_SIZE_MAX
-}
-
-fn low(value: u64) -> u32 {
-    let [a, b, c, d, ..] = value.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
-}
-
-fn high(value: u64) -> u32 {
-    let [.., a, b, c, d] = value.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
-}
-
-fn join(high: u32, low: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use vm_memory::bitmap::BS;
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 
+use crate::QueueError;
+
 /// A ring access that failed although it was checked when the queue was made.
 #[derive(Debug)]
 pub(super) struct Lost;
@@ -12,12 +14,23 @@ pub(super) struct Lost;
 /// One of the three parts of a ring, in guest addresses, checked for overflow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Area {
+    /// Its name, for errors.
+    pub(super) part: &'static str,
     pub(super) addr: u64,
     pub(super) len: usize,
     pub(super) access: Permissions,
 }
 
 impl Area {
+    pub(super) fn is_accessible(&self, mem: &impl GuestMemory) -> bool {
+        mem.check_range(GuestAddress(self.addr), self.len, self.access)
+    }
+
+    /// The error that it is not, for queue `index`.
+    pub(super) fn inaccessible(&self, index: u16) -> QueueError {
+        QueueError::Inaccessible { index, part: self.part, addr: self.addr, len: self.len }
+    }
+
     /// Looks the whole part up once, for as many accesses as follow.
     pub(super) fn view<'a, M: GuestMemory>(&self, mem: &'a M) -> Result<View<'a, M>, Lost> {
         let slice = mem

@@ -3,19 +3,14 @@
 use std::ops::Deref;
 use std::sync::atomic::{Ordering, fence};
 
-use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
+use vm_memory::GuestAddressSpace;
 
-use super::area::{Area, Lost};
+use super::area::Lost;
 use super::chain::{Buffer, Chain};
-use super::walk::{DESCRIPTOR, RingFault, Walker};
+use super::layout::{AVAIL_ENTRY, INDEX, Layout, USED_ENTRY, event_offset, passed, slot};
+use super::walk::{RingFault, Walker};
 use crate::{Interrupt, QueueConfig, QueueError};
 
-/// Offset of `idx` in both rings, after `flags`.
-const INDEX: usize = 2;
-/// Offset of the first entry in both rings.
-const ENTRIES: usize = 4;
-/// `{ id: le32, len: le32 }`
-const USED_ENTRY: usize = 8;
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
@@ -49,9 +44,7 @@ pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
     rings: R::T,
     requests: D,
     interrupt: Interrupt,
-    descriptors: Area,
-    avail: Area,
-    used: Area,
+    layout: Layout,
     next_avail: u16,
     next_used: u16,
     /// Available entries read but not popped, in reverse.
@@ -91,15 +84,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         requests: D,
         interrupt: Interrupt,
     ) -> Result<Self, QueueError> {
-        let [descriptors, avail, used] = areas(config)?;
+        let layout = Layout::new(config)?;
         let rings = rings.memory();
-        for (part, area) in
-            [("descriptor table", descriptors), ("available ring", avail), ("used ring", used)]
-        {
-            if !rings.check_range(GuestAddress(area.addr), area.len, area.access) {
-                return Err(inaccessible(config.index, part, area));
-            }
-        }
+        layout.check(config.index, rings.deref())?;
         let size = usize::from(config.size);
         let mut queue = Self {
             index: config.index,
@@ -108,9 +95,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             rings,
             requests,
             interrupt,
-            descriptors,
-            avail,
-            used,
+            layout,
             next_avail: config.next_avail,
             next_used: config.next_used,
             heads: Vec::with_capacity(size),
@@ -126,7 +111,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         // (virtio 1.2 §2.7.10.2).
         match queue.store_used_flags(0).and_then(|()| queue.arm()) {
             Ok(_) => Ok(queue),
-            Err(Lost) => Err(inaccessible(config.index, "used ring", used)),
+            Err(Lost) => Err(layout.used.inaccessible(config.index)),
         }
     }
 
@@ -196,9 +181,6 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         if self.fault.is_some() {
             return false;
         }
-        if !self.heads.is_empty() {
-            return true;
-        }
         match self.arm() {
             Ok(more) => more,
             Err(Lost) => {
@@ -256,7 +238,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         }
         let guard = self.requests.memory();
         let mut buffers = self.reuse();
-        let descriptors = self.descriptors.view(self.rings.deref())?;
+        let descriptors = self.layout.descriptors.view(self.rings.deref())?;
         let totals = self.walker.walk(&descriptors, head, guard.deref(), &mut buffers)?;
         if let Some(taken) = self.taken.get_mut(usize::from(head)) {
             *taken = true;
@@ -275,7 +257,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
 
     /// Reads all available entries the driver has published, with one look-up of the ring.
     fn refill(&mut self) -> Result<(), RingFault> {
-        let avail = self.avail.view(self.rings.deref())?;
+        let avail = self.layout.avail.view(self.rings.deref())?;
         // Acquire: the entries and descriptors were written before the index.
         let index = u16::from_le(avail.load(INDEX, Ordering::Acquire)?);
         let count = index.wrapping_sub(self.next_avail);
@@ -283,7 +265,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             return Err(RingFault::AvailIndex(count));
         }
         for nth in (0..count).rev() {
-            let entry = slot(self.next_avail.wrapping_add(nth), self.size, 2);
+            let entry = slot(self.next_avail.wrapping_add(nth), self.size, AVAIL_ENTRY);
             self.heads.push(u16::from_le(avail.load(entry, Ordering::Relaxed)?));
         }
         Ok(())
@@ -292,7 +274,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     fn try_publish(&mut self) -> Result<bool, Lost> {
         let old = self.next_used;
         let mut new = old;
-        let used = self.used.view(self.rings.deref())?;
+        let used = self.layout.used.view(self.rings.deref())?;
         for (head, len) in self.staged.drain(..) {
             let entry = slot(new, self.size, USED_ENTRY);
             used.store(u32::from(head).to_le(), entry, Ordering::Relaxed)?;
@@ -308,9 +290,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         // Either the driver, having armed its event, sees this index, or we see its event: a full
         // barrier on both sides, between the own store and the load of the other's.
         fence(Ordering::SeqCst);
-        let avail = self.avail.view(self.rings.deref())?;
+        let avail = self.layout.avail.view(self.rings.deref())?;
         if self.event_idx {
-            let event = u16::from_le(avail.load(self.event_offset(2), Ordering::Relaxed)?);
+            let event =
+                u16::from_le(avail.load(event_offset(self.size, AVAIL_ENTRY), Ordering::Relaxed)?);
             Ok(passed(event, old, new))
         } else {
             let flags = u16::from_le(avail.load::<u16>(0, Ordering::Relaxed)?);
@@ -321,27 +304,22 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     /// Enables notifications, then looks again; gives whether an entry is waiting.
     fn arm(&mut self) -> Result<bool, Lost> {
         if self.event_idx {
-            let used = self.used.view(self.rings.deref())?;
-            let offset = self.event_offset(USED_ENTRY);
+            let used = self.layout.used.view(self.rings.deref())?;
+            let offset = event_offset(self.size, USED_ENTRY);
             used.store(self.next_avail.to_le(), offset, Ordering::Relaxed)?;
         } else {
             self.store_used_flags(0)?;
         }
         // As in `try_publish`, with the roles swapped.
         fence(Ordering::SeqCst);
-        let avail = self.avail.view(self.rings.deref())?;
+        let avail = self.layout.avail.view(self.rings.deref())?;
         let index = u16::from_le(avail.load(INDEX, Ordering::Acquire)?);
         Ok(index != self.next_avail)
     }
 
     fn store_used_flags(&self, flags: u16) -> Result<(), Lost> {
-        let used = self.used.view(self.rings.deref())?;
+        let used = self.layout.used.view(self.rings.deref())?;
         used.store(flags.to_le(), 0, Ordering::Relaxed)
-    }
-
-    /// Where the event index is: behind the last entry of the *other* side's ring.
-    fn event_offset(&self, entry: usize) -> usize {
-        usize::from(self.size).saturating_mul(entry).saturating_add(ENTRIES)
     }
 
     fn reuse(&mut self) -> Vec<Buffer> {
@@ -367,45 +345,4 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             self.interrupt.needs_reset();
         }
     }
-}
-
-/// Whether the step from `old` to `new` passed `event`: the driver wants to hear of the entry after
-/// `event` (virtio 1.2 §2.7.7.2, `vring_need_event`).
-fn passed(event: u16, old: u16, new: u16) -> bool {
-    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
-}
-
-/// The offset in a ring of the entry of `index`, which runs freely; `size` is a power of two.
-fn slot(index: u16, size: u16, entry: usize) -> usize {
-    usize::from(index & size.wrapping_sub(1)).saturating_mul(entry).saturating_add(ENTRIES)
-}
-
-/// The three parts of the ring, aligned and within the address space (virtio 1.2 §2.7).
-fn areas(config: &QueueConfig) -> Result<[Area; 3], QueueError> {
-    let index = config.index;
-    if !config.size.is_power_of_two() {
-        return Err(QueueError::Size { index, size: config.size });
-    }
-    let area = |part, addr: u64, align: u64, entry: usize, extra: usize, access| {
-        let len = usize::from(config.size).saturating_mul(entry).saturating_add(extra);
-        if !addr.is_multiple_of(align) {
-            return Err(QueueError::Alignment { index, part, addr, align });
-        }
-        let end = u64::try_from(len).ok().and_then(|len| addr.checked_add(len));
-        if end.is_none() {
-            return Err(QueueError::Overflow { index, part, addr, len });
-        }
-        Ok(Area { addr, len, access })
-    };
-    // Flags and index; the event only if it was negotiated.
-    let extra = if config.event_idx { 6 } else { 4 };
-    Ok([
-        area("descriptor table", config.desc_table, 16, DESCRIPTOR, 0, Permissions::Read)?,
-        area("available ring", config.avail_ring, 2, 2, extra, Permissions::Read)?,
-        area("used ring", config.used_ring, 4, USED_ENTRY, extra, Permissions::Write)?,
-    ])
-}
-
-fn inaccessible(index: u16, part: &'static str, area: Area) -> QueueError {
-    QueueError::Inaccessible { index, part, addr: area.addr, len: area.len }
 }

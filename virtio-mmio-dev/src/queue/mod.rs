@@ -2,6 +2,7 @@
 
 mod area;
 mod chain;
+mod layout;
 mod live;
 mod walk;
 
