@@ -8,16 +8,16 @@ GUEST_LOG=/var/log/xen/console
 DAEMON_LOG=/var/log/xen-virtio-blk.log
 
 # note TEXT…: a line of data for the reader (or for xtask) on the console.
-note() { echo "@@ note $*"; }
+note() { echo "@@ note $*" >&3; }
 
 # check WHAT COMMAND…: one check of the case; its output is shown if it fails.
 check() {
     local what=$1; shift
     if "$@" >/tmp/check.out 2>&1; then
-        echo "@@ ok $what"
+        echo "@@ ok $what" >&3
     else
-        echo "@@ not ok $what (status $?: $*)"
-        tail -n 20 /tmp/check.out | sed 's/^/   /'
+        echo "@@ not ok $what (status $?: $*)" >&3
+        tail -n 20 /tmp/check.out | sed 's/^/   /' >&3
         return 1
     fi
 }
@@ -26,7 +26,7 @@ check() {
 fails() { ! "$@"; }
 
 # fail WHAT: a check that did not hold; the case goes on.
-fail() { echo "@@ not ok $*"; }
+fail() { echo "@@ not ok $*" >&3; }
 
 # give_up WHAT: a check that did not hold and without which the rest means nothing.
 give_up() { fail "$*"; show_state; sync; sleep 2; poweroff -f; sleep 60; }
@@ -45,7 +45,7 @@ wait_for() {
 uptime_ms() {
     local seconds
     read -r seconds _ </proc/uptime
-    echo "${seconds%.*}${seconds#*.}0"
+    echo $((${seconds%.*} * 1000 + 1${seconds#*.}0 - 1000))
 }
 
 # sum FILE…: the sha256 of what they hold together.
@@ -76,7 +76,7 @@ host_disk() {
             return 0
         fi
     done
-    fail "the host gave a disk named $1"
+    echo "the host gave no disk named $1" >&2
     return 1
 }
 
@@ -120,6 +120,15 @@ daemon_says() { wait_for "${2:-30}" grep -qF -- "$1" "$DAEMON_LOG"; }
 daemon_total() {
     grep -F "disk totals id=$1 " "$DAEMON_LOG" | tail -n 1 | sed "s/.* $2=\([0-9]*\).*/\1/"
 }
+
+# daemon_now DEVICE KEY: the same number as it is now: the daemon is asked for its totals.
+daemon_now() {
+    local lines=$(grep -cF "disk totals id=$1 " "$DAEMON_LOG")
+    kill -USR1 "$DAEMON_PID"
+    wait_for 5 daemon_reported "$1" "$lines"
+    daemon_total "$@"
+}
+daemon_reported() { [ "$(grep -cF "disk totals id=$1 " "$DAEMON_LOG")" -gt "$2" ]; }
 
 # daemon_holds: what the daemon holds, one line: descriptors, threads, mappings of
 # Xen's devices, event channels in the kernel (one interrupt each).
@@ -186,6 +195,7 @@ guest_create() {
 guest_refused() {
     local start=$(uptime_ms) path
     check "$1: xl create fails" fails guest_create "$1" || { xl destroy "$1"; return 1; }
+    sed "s/^/xl-$1| /" "/tmp/$1.xl"
     check "$1: within 5 s, not after libxl's time-out" [ $(($(uptime_ms) - start)) -lt 5000 ]
     path=$(grep -o '/local/domain/0/backend/virtio[a-z_]*/[0-9]*/[0-9]*' "/tmp/$1.xl" | head -n 1)
     check "$1: xl names the device: $path" [ -n "$path" ]

@@ -54,6 +54,11 @@ impl Case {
         if !script.exists() {
             bail!("there is no case {name}; `cargo xtask testbed list` names them");
         }
+        Self::at(name, script)
+    }
+
+    /// A script that is no case but runs like one.
+    pub(crate) fn at(name: &str, script: PathBuf) -> Result<Self> {
         let text =
             fs::read_to_string(&script).with_context(|| format!("reading {}", script.display()))?;
         Self::parse(name, script, &text)

@@ -123,4 +123,13 @@ impl Image {
         }
         Ok(())
     }
+
+    /// Copies a directory out of its ext4 without mounting it.
+    pub(crate) fn extract(&self, dir: &str, to: &Path) -> Result<()> {
+        let _ = fs::remove_dir_all(to);
+        fs::create_dir_all(to)?;
+        let mut debugfs = Command::new("debugfs");
+        debugfs.arg("-R").arg(format!("rdump {dir} {}", to.display()));
+        output(debugfs.arg(&self.0)).map(drop)
+    }
 }

@@ -7,7 +7,9 @@ mod console;
 mod cpio;
 mod cross;
 mod debian;
+mod demo;
 mod domains;
+mod figures;
 mod host;
 mod image;
 mod kernel;
@@ -29,6 +31,8 @@ use testbed::Testbed;
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What people and CI run in this workspace")]
 enum Xtask {
+    /// A stock Debian guest on real Xen lives on our disks, its console shown live.
+    Demo,
     /// All tests of the workspace, then all cases of the testbed.
     Test(Jobs),
     /// Real Xen for Arm64 under emulation.
@@ -60,6 +64,8 @@ enum Command {
         #[command(flatten)]
         jobs: Jobs,
     },
+    /// What requests cost a guest, for our backend and for Xen's own, in one deterministic boot.
+    Figures,
     /// An interactive dom0 console, our daemon running.
     Shell,
 }
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
 /// True if everything passed.
 fn xtask(command: Xtask) -> Result<bool> {
     match command {
+        Xtask::Demo => demo::run(),
         Xtask::Test(Jobs { jobs }) => suite::workspace_and_cases(jobs),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;
@@ -101,6 +108,7 @@ fn xtask(command: Xtask) -> Result<bool> {
             };
             suite::run(&cases?, jobs, verbose)
         }
+        Xtask::Testbed(Command::Figures) => figures::run(),
         Xtask::Testbed(Command::Shell) => shell::run(),
     }
 }

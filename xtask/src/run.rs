@@ -28,6 +28,16 @@ pub(crate) struct Outcome {
     pub(crate) console: Console,
     pub(crate) took: Duration,
     pub(crate) log: PathBuf,
+    /// Where the run's files are.
+    pub(crate) dir: PathBuf,
+    disks: Vec<(String, Image)>,
+}
+
+impl Outcome {
+    /// A disk of the case, as the run left it.
+    pub(crate) fn disk(&self, name: &str) -> Option<&Image> {
+        self.disks.iter().find(|(disk, _)| disk == name).map(|(_, image)| image)
+    }
 }
 
 /// Runs a case. `binaries` is where ours for arm64 are, `echo` sees each line of the console.
@@ -84,7 +94,15 @@ pub(crate) fn run(
     }
     let fault = fault(case, &console, in_time, ended_well, &disks);
     let _ = fs::remove_file(&machine.initrd);
-    Ok(Outcome { name: case.name.clone(), fault, console, took: started.elapsed(), log })
+    Ok(Outcome {
+        name: case.name.clone(),
+        fault,
+        console,
+        took: started.elapsed(),
+        log,
+        dir,
+        disks,
+    })
 }
 
 fn fault(

@@ -1,0 +1,19 @@
+# Times requests of several sizes and depths, a mark before and after each series. Between them it
+# sleeps, which costs nothing in virtual time, so that dom0 can look at its counters while all is quiet.
+disk=/dev/vda
+[ -b "$disk" ] || disk=/dev/xvda
+mark() {
+    echo "%% mark $(grep -E 'virtio|blkif' /proc/interrupts | sed 's/^[^:]*: *\([0-9]*\) .*/\1/') $*"
+    sleep 3
+}
+for depth in 1 32; do
+    for series in 4096:512 65536:128 1048576:32; do
+        for op in r w; do
+            # The first requests map the guest's memory and warm the caches; they don't count.
+            bio bench $disk $op ${series%:*} $depth --depth $depth >/dev/null || exit 1
+            mark begin
+            result=$(bio bench $disk $op ${series%:*} ${series#*:} --depth $depth) || exit 1
+            mark "$result"
+        done
+    done
+done
