@@ -153,6 +153,7 @@ impl<P: Platform> Disk<P> {
             flushes = stats.flush.requests,
             bytes_read = stats.read.bytes,
             bytes_written = stats.write.bytes,
+            errors = stats.errors(),
             host_errors = stats.host_errors,
             ioreqs = self.ioreqs,
             interrupts = self.interrupts.load(Ordering::Relaxed),

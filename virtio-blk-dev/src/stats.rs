@@ -37,9 +37,18 @@ pub struct OpStats {
 impl Stats {
     /// All requests answered.
     pub fn requests(&self) -> u64 {
+        self.sum(|op| op.requests)
+    }
+
+    /// All requests answered with a status other than OK, whosever fault it was.
+    pub fn errors(&self) -> u64 {
+        self.sum(|op| op.errors)
+    }
+
+    fn sum(&self, count: impl Fn(&OpStats) -> u64) -> u64 {
         [self.read, self.write, self.flush, self.get_id, self.other]
             .iter()
-            .fold(0, |sum, op| sum.wrapping_add(op.requests))
+            .fold(0, |sum, op| sum.wrapping_add(count(op)))
     }
 
     pub(crate) fn count(&mut self, kind: RequestKind, ok: bool, bytes: u64) {
@@ -105,7 +114,7 @@ mod tests {
         one.count(RequestKind::Other, false, 0);
         let mut sum = one;
         sum += one;
-        assert_eq!(sum.requests(), 10);
+        assert_eq!((sum.requests(), sum.errors()), (10, 4));
         assert_eq!(sum.read, OpStats { requests: 2, bytes: 1024, errors: 0 });
         assert_eq!(sum.write, OpStats { requests: 2, bytes: 0, errors: 2 });
         assert_eq!((sum.host_errors, sum.without_status), (2, 4));
