@@ -1,5 +1,5 @@
 //! What a client may rely on, asked of the fake and, over the wire, of the real client: both agree.
-#![cfg(feature = "test-utils")]
+#![cfg(all(feature = "test-utils", not(miri)))] // Miri does not know poll(2)
 
 mod support;
 
@@ -32,7 +32,6 @@ macro_rules! scenarios {
         }
         mod on_the_wire {
             $(#[test]
-            #[cfg_attr(miri, ignore = "threads that poll")]
             fn $name() {
                 super::$name(&super::World { hub: super::FakeStore::new(), real: true });
             })*
