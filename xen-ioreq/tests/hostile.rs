@@ -62,7 +62,6 @@ fn a_spurious_event_asks_for_nothing() {
     let domain = guest(1);
     let mut server = server(&domain);
     assert!(server.next_request().unwrap().is_none());
-    // Found by the look after the unmasking, before its event is read.
     let mut access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
     server.next_request().unwrap().unwrap().complete_read(1);
     assert_eq!(access.poll(), Some(Ok(1)));

@@ -1,0 +1,111 @@
+//! How a server ends, and that it leaves nothing behind.
+
+mod common;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{BASE, guest, new_server, serve, server};
+use xen_evtchn::fake::Call as EvtchnCall;
+use xen_ioreq::fake::{Call, FakeDomain, Fault};
+use xen_ioreq::{DeviceModel, Error, IoreqServer};
+
+fn assert_nothing_left(domain: &FakeDomain) {
+    assert_eq!(domain.servers(), 0);
+    assert_eq!(domain.foreign_memory().live_mappings(), 0);
+    assert!(domain.hub().local_ports().is_empty());
+    assert_eq!(domain.eventfds(), 0);
+}
+
+#[test]
+fn a_server_that_ends_answers_who_waits() {
+    let domain = guest(2);
+    let mut server = server(&domain);
+    serve(&mut server, |_| 0);
+    let vcpus: Vec<_> = (0..2)
+        .map(|n| {
+            let vcpu = domain.vcpu(n);
+            thread::spawn(move || vcpu.read(BASE, 4))
+        })
+        .collect();
+    let start = Instant::now();
+    while domain.waiting_vcpus() < 2 && start.elapsed() < Duration::from_secs(10) {
+        thread::yield_now();
+    }
+    drop(server);
+    for vcpu in vcpus {
+        assert_eq!(vcpu.join().unwrap(), Ok(0xffff_ffff));
+    }
+    assert_eq!(domain.hung_vcpus(), [0_u32; 0]);
+    assert_nothing_left(&domain);
+}
+
+#[test]
+fn a_forgotten_request_is_answered_when_the_server_ends() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    serve(&mut server, |_| 0);
+    let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    std::mem::forget(server.next_request().unwrap());
+    let ends = thread::spawn(move || drop(server));
+    let value = access.wait();
+    ends.join().unwrap();
+    assert_eq!(value, Ok(0xffff_ffff));
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let domain = guest(4);
+    drop(server(&domain));
+    assert_nothing_left(&domain);
+    // Nor when it fails half-way.
+    for call in [Call::NrVcpus, Call::Create] {
+        domain.fail_next(call, 1, libc::ENOSYS);
+        let error = IoreqServer::create(
+            domain.device_model(),
+            domain.foreign_memory(),
+            domain.event_channel(),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("CONFIG_IOREQ_SERVER") && error.contains("domain 1"), "{error}");
+        assert_nothing_left(&domain);
+    }
+    domain.foreign_memory().map_faults().fail_nth(0, libc::ENOMEM);
+    let error =
+        IoreqServer::create(domain.device_model(), domain.foreign_memory(), domain.event_channel());
+    assert!(matches!(error, Err(Error::Page { id: 0, .. })));
+    assert_nothing_left(&domain);
+
+    let mut server = new_server(&domain);
+    domain.fail_next(Call::SetState, 1, libc::EPERM);
+    let error = server.enable().unwrap_err().to_string();
+    assert!(error.contains("not privileged"), "{error}");
+    domain.hub().fail_next(EvtchnCall::Bind, 1, libc::ENOSPC);
+    assert!(matches!(server.enable(), Err(Error::Bind { vcpu: 0, .. })));
+    assert!(domain.hub().local_ports().is_empty());
+    server.map_range(BASE..=BASE + 3).unwrap();
+    assert_eq!(domain.vcpu(0).read(BASE, 4), Err(Fault::Abort), "not enabled");
+    server.enable().unwrap();
+    drop(server);
+    assert_nothing_left(&domain);
+}
+
+#[test]
+fn a_guest_that_is_gone_is_no_trouble() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    let mut access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    let request = server.next_request().unwrap().unwrap();
+    domain.destroy();
+    assert_eq!(access.poll(), Some(Err(Fault::Destroyed)));
+    request.complete_read(1);
+    assert!(server.next_request().unwrap().is_none());
+    let error = server.map_range(0..=1).unwrap_err().to_string();
+    assert!(error.contains("no such domain"), "{error}");
+    let started = Instant::now();
+    drop(server);
+    assert!(started.elapsed() < Duration::from_millis(80), "nobody is waited for");
+    assert_nothing_left(&domain);
+    let gone = domain.device_model().nr_vcpus().unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+}
