@@ -163,12 +163,12 @@ guest_config() {
         slim)
             echo 'kernel = "/guest/slim/Image"'
             echo 'ramdisk = "/guest/slim/initrd"'
-            echo "extra = \"console=hvc0 panic=5 loglevel=6 ${GUEST_CMDLINE:-}\""
+            echo "extra = \"console=hvc0 panic=-1 loglevel=6 ${GUEST_CMDLINE:-}\""
             ;;
         stock)
             echo 'kernel = "/guest/stock/vmlinuz"'
             echo 'ramdisk = "/guest/stock/initrd"'
-            echo "extra = \"console=hvc0 panic=5 loglevel=6 root=/dev/vda rw ${GUEST_CMDLINE:-}\""
+            echo "extra = \"console=hvc0 panic=-1 loglevel=6 root=/dev/vda rw ${GUEST_CMDLINE:-}\""
             ;;
         esac
         echo 'on_poweroff = "destroy"'

@@ -1,4 +1,6 @@
-# Runs the case: its verbs, then its script; a script that stops early is no pass.
+# Runs the case: its verbs, then its script. A script that exits early never gets to the
+# closing line, and is no pass.
 . /testbed/lib.sh
 . /testbed/case.sh
 stop_streams
+echo "@@ end"

@@ -5,6 +5,7 @@ use crate::cache::{Artefact, Cache, Recipe};
 use crate::log::output;
 use crate::paths;
 use anyhow::{Context as _, Result, bail};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -33,12 +34,12 @@ pub(crate) enum Compiler {
 
 impl Compiler {
     /// Chooses; `XEN_VIRTIO_CROSS=debian` insists on Debian's.
-    pub(crate) fn choose(cache: &Cache) -> Result<Self> {
+    pub(crate) fn choose(cache: &Cache, update: bool) -> Result<Self> {
         let insists = std::env::var("XEN_VIRTIO_CROSS").is_ok_and(|choice| choice == "debian");
         if !insists && (has_musl() || add_musl(cache)?) {
             return Ok(Self::Rustup);
         }
-        debians(cache).map(Self::Debian)
+        debians(cache, update).map(Self::Debian)
     }
 
     /// Builds our binaries; prints where they are. Cargo's own cache makes it quick when nothing changed.
@@ -121,7 +122,7 @@ fn add_musl(cache: &Cache) -> Result<bool> {
     Ok(added && has_musl())
 }
 
-fn debians(cache: &Cache) -> Result<Artefact> {
+fn debians(cache: &Cache, update: bool) -> Result<Artefact> {
     let native = output(Command::new("dpkg").arg("--print-architecture"))?;
     let native = native.trim();
     let sources: Vec<String> = apt::host_targets()?
@@ -129,18 +130,19 @@ fn debians(cache: &Cache) -> Result<Artefact> {
         .map(|target| format!("{} {} {}", target.uri, target.suite, target.component))
         .collect();
     let debs = cache.path("debs");
-    let apt = Apt::new(cache.path("apt-rust"), debs.clone(), &format!("{native},arm64"), &sources)?;
-    let log = cache.log("rust-packages")?;
-    cache.timed("rust-packages", Duration::from_secs(30), || apt.update(&log))?;
-    // The host has libc and the like; of what the solver brings, only the compiler is unpacked.
-    let ours = ["rustc-web", "libstd-rust-web", "libllvm"];
-    let packages: Vec<Package> = apt
-        .closure(&["rustc-web", "libstd-rust-web-dev", "libstd-rust-web-dev:arm64"])
-        .context("rustup has no arm64 std here, and Debian's suite of this host no rustc-web")?
-        .into_iter()
-        .filter(|package| ours.iter().any(|name| package.name.starts_with(name)))
-        .filter(|package| package.architecture == native || package.name == "libstd-rust-web-dev")
-        .collect();
+    let architectures = format!("{native},arm64");
+    let apt = Apt::new(cache.path("apt-rust"), debs.clone(), &architectures, &sources)?;
+    let kept = cache.path("rust-packages.json");
+    let known = fs::read(&kept).ok().filter(|_| !update);
+    let known = known.and_then(|text| serde_json::from_slice(&text).ok());
+    let packages: Vec<Package> = match known {
+        Some(packages) => packages,
+        None => cache.timed("rust-packages", Duration::from_secs(20), || {
+            apt.update(&cache.log("rust-packages")?)?;
+            compiler_packages(&apt, native)
+        })?,
+    };
+    fs::write(kept, serde_json::to_vec(&packages)?)?;
     let recipe = packages.iter().fold(Recipe::new("rust-debian", 30), |recipe, package| {
         recipe.part("package", &package.file)
     });
@@ -148,6 +150,21 @@ fn debians(cache: &Cache) -> Result<Artefact> {
         apt.download(&packages, shop.log)?;
         apt::unpack(&debs, &packages, shop.out, shop.log)
     })
+}
+
+/// The compiler and both std's. The host has libc and the like, so of what the solver
+/// brings only these are taken.
+fn compiler_packages(apt: &Apt, native: &str) -> Result<Vec<Package>> {
+    let ours = ["rustc-web", "libstd-rust-web", "libllvm"];
+    let closure =
+        apt.closure(&["rustc-web", "libstd-rust-web-dev", "libstd-rust-web-dev:arm64"]).context(
+            "rustup has no arm64 std here, and Debian's suite of this host no rustc-web",
+        )?;
+    Ok(closure
+        .into_iter()
+        .filter(|package| ours.iter().any(|name| package.name.starts_with(name)))
+        .filter(|package| package.architecture == native || package.name == "libstd-rust-web-dev")
+        .collect())
 }
 
 /// Where Debian's compiler has its own shared libraries.

@@ -45,7 +45,8 @@ impl Machine {
         qemu.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57"]);
         qemu.arg("-smp").arg(self.vcpus.to_string()).arg("-m").arg(self.memory.to_string());
         qemu.args(["-nic", "none", "-display", "none", "-no-reboot"]);
-        let mut cmdline = format!("console=hvc0 rdinit=/init panic=5 loglevel=4 {}", self.cmdline);
+        // panic=-1: a kernel that panicked ends at once, where a delay would be a busy loop.
+        let mut cmdline = format!("console=hvc0 rdinit=/init panic=-1 loglevel=4 {}", self.cmdline);
         match &self.mode {
             Mode::Deterministic => {
                 qemu.args(["-accel", "tcg,thread=single,tb-size=512"]);

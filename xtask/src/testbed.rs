@@ -47,7 +47,7 @@ impl Testbed {
         host::ensure(&cache)?;
         let debian = Debian::resolve(&cache, update)?;
         debian.download(&cache)?;
-        let compiler = Compiler::choose(&cache)?;
+        let compiler = Compiler::choose(&cache, update)?;
         let packages = &debian.resolution;
         let dom0_tree = debian.tree(&cache, "packages-dom0", &packages.dom0)?;
         let rootfs_tree = debian.tree(&cache, "packages-rootfs", &packages.rootfs)?;
