@@ -7,12 +7,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use common::*;
 use virtio_blk_dev::fake::{FakeEngine, FakeImage};
-use virtio_blk_dev::{BlockConfig, Engine, Image, RawImage, Sink, Source, SyncEngine};
+use virtio_blk_dev::{
+    BlockConfig, Completion, Engine, Image, Io, Operation, RawImage, Sink, Source, SyncEngine,
+};
 use vm_memory::GuestAddressSpace;
 
 /// Guest memory whose guards are counted.
@@ -176,6 +179,61 @@ fn into_queue_gives_back_a_queue_at_rest() {
     assert_eq!(queue.in_flight(), 0);
     assert_eq!((queue.state().next_avail, queue.state().next_used), (1, 1));
     assert_eq!(live.load(Ordering::Relaxed), 0);
+}
+
+/// An engine that keeps what it is given, and hands over what any of its kind was given.
+struct Hoard(Arc<Mutex<Vec<Io>>>);
+
+impl Engine for Hoard {
+    fn submit(&mut self, io: Io) {
+        self.0.lock().unwrap().push(io);
+    }
+
+    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
+        if Arc::strong_count(&self.0) == 1 {
+            let mut held = self.0.lock().unwrap();
+            held.drain(..).for_each(|io| sink(Completion { io, result: Ok(()) }));
+        }
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+}
+
+#[test]
+fn memory_of_an_operation_that_never_comes_back_stays_mapped() {
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let (mut guest, live, _) = counted(|_| Hoard(Arc::clone(&held)));
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    guest.add(&bufs);
+    guest.worker.run();
+    drop(guest);
+    assert_eq!(live.load(Ordering::Relaxed), 1);
+    let held = held.lock().unwrap();
+    let Operation::Read(sink) = held[0].operation() else { panic!("a read") };
+    assert_eq!(sink.copy_from(&[7; 600]), 512, "it is still there to be written");
+}
+
+#[test]
+fn an_operation_of_another_worker_is_not_taken_for_ones_own() {
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let (mut one, live, _) = counted(|_| Hoard(Arc::clone(&held)));
+    let bufs = [one.header(IN, 1), one.room(512), one.room(1)];
+    one.add(&bufs);
+    one.worker.run();
+    drop(one);
+    // Its engine has the other's operation, in a slot of the same number as its own.
+    let (mut thief, thiefs_live, _) = counted(|_| Hoard(held));
+    let bufs = [thief.header(IN, 2), thief.room(512), thief.room(1)];
+    thief.add(&bufs);
+    assert_eq!(thief.worker.run().processed, 1);
+    assert_eq!(thief.used().len(), 1);
+    assert_eq!((live.load(Ordering::Relaxed), thiefs_live.load(Ordering::Relaxed)), (1, 0));
 }
 
 /// Counts this thread's allocations.
