@@ -8,6 +8,7 @@ use crate::PAGE_SIZE;
 use crate::foreign::Holes;
 use crate::mapping::Mapping;
 use crate::stats::{Counters, count};
+use crate::window::Window;
 
 /// Consecutive frames of a guest's RAM, mapped as long as somebody holds the chunk.
 #[derive(Debug)]
@@ -45,20 +46,21 @@ impl Chunk {
         self.range.start
     }
 
-    /// Where `addr` is mapped, and how many bytes from there on; None if it is not, here.
-    pub(crate) fn find(&self, addr: u64) -> Option<(*mut u8, usize)> {
+    /// The run of mapped pages that `addr` is in; None if it is not mapped, here.
+    pub(crate) fn window(&self, addr: u64) -> Option<Window> {
         if !self.range.contains(&addr) {
             return None;
         }
-        let offset = (addr - self.range.start) as usize;
-        let page = offset / PAGE_SIZE;
-        let next_hole = self.holes.partition_point(|&hole| hole < page);
-        let end = match self.holes.get(next_hole) {
-            None => self.mapping.len(),
-            Some(&hole) if hole == page => return None,
-            Some(&hole) => hole * PAGE_SIZE,
-        };
-        Some((self.mapping.as_ptr().wrapping_add(offset), end - offset))
+        let page = (addr - self.range.start) as usize / PAGE_SIZE;
+        let next = self.holes.partition_point(|&hole| hole < page);
+        if self.holes.get(next) == Some(&page) {
+            return None;
+        }
+        let first =
+            next.checked_sub(1).map_or(0, |previous| (self.holes[previous] + 1) * PAGE_SIZE);
+        let end = self.holes.get(next).map_or(self.mapping.len(), |&hole| hole * PAGE_SIZE);
+        let local = self.mapping.as_ptr().wrapping_add(first);
+        Some(Window::new(self.range.start + first as u64, end - first, local, true))
     }
 
     pub(crate) fn is_all_holes(&self) -> bool {
@@ -111,7 +113,7 @@ impl Lookaside {
     /// The chunk of this number, if it is known, in use, and has the address mapped.
     pub(crate) fn get(&self, number: u64, addr: u64) -> Option<Arc<Chunk>> {
         let chunk = self.slots[Self::slot(number)].upgrade()?;
-        (chunk.is_current() && chunk.find(addr).is_some()).then_some(chunk)
+        (chunk.is_current() && chunk.window(addr).is_some()).then_some(chunk)
     }
 
     pub(crate) fn put(&mut self, number: u64, chunk: &Arc<Chunk>) {

@@ -47,7 +47,7 @@ impl ChunkCache {
     ) -> Result<Arc<Chunk>, MapError> {
         let mut chunks = lock(&self.chunks);
         if let Some((_, chunk)) = chunks.range(..=addr).next_back()
-            && chunk.find(addr).is_some()
+            && chunk.window(addr).is_some()
         {
             chunk.touch(self.now());
             return Ok(chunk.clone());
@@ -66,7 +66,7 @@ impl ChunkCache {
         self.make_room(&mut chunks, layout, &range).ok_or_else(|| error(libc::ENOMEM))?;
         let chunk = Arc::new(self.map(foreign, range)?);
         chunks.insert(chunk.start(), chunk.clone());
-        match chunk.find(addr) {
+        match chunk.window(addr) {
             Some(_) => Ok(chunk),
             // The guest gave the page back in between.
             None => Err(error(libc::EINVAL)),
@@ -115,6 +115,10 @@ impl ChunkCache {
         let gfns: Vec<_> = (range.start / page..range.end / page).collect();
         count(&self.counters.map_calls);
         let (mapping, holes) = foreign.map_sparse(RW, &gfns)?;
+        if holes.len() == gfns.len() && holes.iter().all(|&(_, errno)| errno == libc::ESRCH) {
+            let source = io::Error::from_raw_os_error(libc::ESRCH);
+            return Err(MapError::new(foreign.domid(), MapTarget::Gfn(range.start / page), source));
+        }
         let chunk = Chunk::new(range, mapping, holes, self.counters.clone());
         chunk.touch(self.clock.fetch_add(1, Ordering::Relaxed));
         Ok(chunk)

@@ -34,6 +34,7 @@ mod pinned;
 mod pins;
 mod stats;
 mod sys;
+mod window;
 
 /// A domain's number.
 pub type DomId = u16;

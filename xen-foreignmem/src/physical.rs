@@ -1,11 +1,8 @@
 //! What vm-memory's `GuestMemory` asks of memory that has no one flat backend underneath.
 
-use std::iter::FusedIterator;
-
-use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
-    GuestMemoryResult, GuestUsize, VolatileSlice,
+    GuestUsize,
 };
 
 /// The flat memory under ours: there is none, and no value of this type.
@@ -40,27 +37,6 @@ impl GuestMemoryRegion for NoRegion {
     fn bitmap(&self) {
         match *self {}
     }
-}
-
-/// An iterator over slices, as vm-memory wants it named.
-pub(crate) struct Slices<I>(pub(crate) I);
-
-impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>> Iterator for Slices<I> {
-    type Item = GuestMemoryResult<VolatileSlice<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
-    }
-}
-
-impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>> FusedIterator
-    for Slices<I>
-{
-}
-
-impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>>
-    GuestMemorySliceIterator<'a, ()> for Slices<I>
-{
 }
 
 /// The error of an address that is not memory.

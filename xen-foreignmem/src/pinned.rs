@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::iter::FusedIterator;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{
@@ -16,8 +17,9 @@ use crate::grant::GrantTable;
 use crate::guard::Handle;
 use crate::lock;
 use crate::mapping::Prot;
-use crate::physical::{NoPhysicalMemory, Slices, invalid_address};
+use crate::physical::{NoPhysicalMemory, invalid_address};
 use crate::pins::{GrantRange, Pins};
+use crate::window::Windows;
 
 /// The guest's memory behind a [`Guard`](crate::Guard): a [`GuestMemory`].
 ///
@@ -36,12 +38,14 @@ use crate::pins::{GrantRange, Pins};
 pub struct PinnedMemory<F: ForeignMemory, G: GrantTable> {
     /// None while it waits for the next guard.
     handle: Option<Arc<Handle<F, G>>>,
+    /// What was looked up first in what the pins hold.
+    windows: Windows,
     pins: Mutex<Pins>,
 }
 
 impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     pub(crate) fn new() -> Self {
-        Self { handle: None, pins: Mutex::default() }
+        Self { handle: None, windows: Windows::default(), pins: Mutex::default() }
     }
 
     pub(crate) fn begin(&mut self, handle: Arc<Handle<F, G>>) {
@@ -51,14 +55,14 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     /// Gives everything back. Whose it was, if it was in use.
     pub(crate) fn end(&mut self) -> Option<Arc<Handle<F, G>>> {
         let handle = self.handle.take()?;
-        let mut pins = lock(&self.pins);
+        self.windows.clear();
+        let pins = self.pins.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let (Some(grants), Some(pool), true) =
             (&handle.domain.grants, &handle.pool, pins.has_bounced())
         {
             pins.copy_out(&**grants, pool, 0..=u32::MAX, &handle.domain.counters);
         }
         pins.release(handle.pool.as_ref());
-        drop(pins);
         Some(handle)
     }
 
@@ -78,17 +82,18 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     fn ram(&self, addr: u64, end: u64) -> GuestMemoryResult<VolatileSlice<'_>> {
         let invalid = || invalid_address(GuestAddress(addr));
         let mut pins = lock(&self.pins);
-        let (start, len) = match pins.ram(addr) {
-            Some(found) => found,
+        let window = match pins.ram(addr) {
+            Some(window) => window,
             None => {
                 let chunk = self.handle(GuestAddress(addr))?.chunk(addr)?;
-                let found = chunk.find(addr).ok_or_else(invalid)?;
+                let window = chunk.window(addr).ok_or_else(invalid)?;
                 pins.hold(chunk);
-                found
+                self.windows.add(&mut pins, window);
+                window
             }
         };
-        let wanted = usize::try_from(end - addr).unwrap_or(usize::MAX);
-        Ok(self.slice(start, len.min(wanted)))
+        let (start, rest) = window.find(addr, true).ok_or_else(invalid)?;
+        Ok(self.slice(start, rest.min(end - addr) as usize))
     }
 
     /// Makes a granted range accessible: mapped, then it starts there, or else copied.
@@ -102,9 +107,8 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         let domain = &*handle.domain;
         let table = &**domain.grants.as_ref().ok_or(invalid_address(addr))?;
         let write = access.has_write();
-        let prot = if write { Prot::READ | Prot::WRITE } else { Prot::READ };
         let mut pins = lock(&self.pins);
-        if let Some(start) = pins.mapped(range, prot) {
+        if let Some(start) = pins.mapped(range, write) {
             return Ok(Some(start));
         }
         if let Some(pool) = &handle.pool {
@@ -118,15 +122,49 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
                 pins.copy_out(table, pool, range.grefs(), &domain.counters);
             }
         }
-        let max = domain.layout.max_grants();
-        if handle.is_for_rings() {
+        let mut map = |prot| {
+            let max = domain.layout.max_grants();
+            pins.map(table, range, prot, max, &domain.counters)
+        };
+        let both = Prot::READ | Prot::WRITE;
+        let window = if write {
+            map(both)
+        } else if handle.is_for_rings() {
             // What is read first is often written next; a page granted read-only can't be.
-            let both = Prot::READ | Prot::WRITE;
-            if let Ok(start) = pins.map(table, range, both, max, &domain.counters) {
-                return Ok(Some(start));
+            map(both).or_else(|_| map(Prot::READ))
+        } else {
+            map(Prot::READ)
+        }
+        .map_err(failed)?;
+        self.windows.add(&mut pins, window);
+        let (start, _) = window.find(addr.0, write).ok_or(invalid_address(addr))?;
+        Ok(Some(start))
+    }
+
+    /// Makes a range accessible, as far as that is done in one go.
+    #[inline(never)]
+    fn walk(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> GuestMemoryResult<Walk> {
+        if count == 0 {
+            return Ok(Walk::Done);
+        }
+        match Place::of(addr, count)? {
+            Place::Ram { start, end } if self.handle(addr)?.domain.has_ram(start, end) => {
+                Ok(Walk::Ram { at: start, end })
+            }
+            Place::Ram { .. } => Err(invalid_address(addr)),
+            Place::Grants { first, offset, pages } => {
+                let range = GrantRange { first, offset, len: count, pages };
+                Ok(match self.grant(addr, range, access)? {
+                    Some(start) => Walk::Mapped { start, len: count },
+                    None => Walk::Copied { range, page: 0 },
+                })
             }
         }
-        pins.map(table, range, prot, max, &domain.counters).map(Some).map_err(failed)
     }
 
     /// The bytes of one page that is copied.
@@ -172,29 +210,43 @@ impl<F: ForeignMemory, G: GrantTable> GuestMemory for PinnedMemory<F, G> {
         count: usize,
         access: Permissions,
     ) -> GuestMemoryResult<impl GuestMemorySliceIterator<'a, ()>> {
-        let mut walk = match count {
-            0 => Walk::Done,
-            _ => match Place::of(addr, count)? {
-                Place::Ram { start, end } => {
-                    if !self.handle(addr)?.domain.has_ram(start, end) {
-                        return Err(invalid_address(addr));
-                    }
-                    Walk::Ram { at: start, end }
-                }
-                Place::Grants { first, offset, pages } => {
-                    let range = GrantRange { first, offset, len: count, pages };
-                    match self.grant(addr, range, access)? {
-                        Some(start) => Walk::Mapped { start, len: count },
-                        None => Walk::Copied { range, page: 0 },
-                    }
-                }
-            },
+        let walk = match self.windows.find(addr.0, count, access.has_write()) {
+            Some(start) if count > 0 => Walk::Mapped { start, len: count },
+            _ => self.walk(addr, count, access)?,
         };
-        Ok(Slices(std::iter::from_fn(move || walk.next(self, addr)).fuse()))
+        Ok(Walking { memory: self, addr, walk })
     }
 }
 
+/// A range's slices.
+struct Walking<'a, F: ForeignMemory, G: GrantTable> {
+    memory: &'a PinnedMemory<F, G>,
+    addr: GuestAddress,
+    walk: Walk,
+}
+
+impl<'a, F: ForeignMemory, G: GrantTable> Iterator for Walking<'a, F, G> {
+    type Item = GuestMemoryResult<VolatileSlice<'a>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.walk {
+            Walk::Done => None,
+            Walk::Mapped { start, len } => {
+                self.walk = Walk::Done;
+                Some(Ok(self.memory.slice(start, len)))
+            }
+            _ => self.walk.step(self.memory, self.addr),
+        }
+    }
+}
+
+impl<F: ForeignMemory, G: GrantTable> FusedIterator for Walking<'_, F, G> {}
+
+impl<'a, F: ForeignMemory, G: GrantTable> GuestMemorySliceIterator<'a, ()> for Walking<'a, F, G> {}
+
 /// Where an iteration over a range's slices is.
+#[derive(Clone, Copy)]
 enum Walk {
     Ram { at: u64, end: u64 },
     Mapped { start: *mut u8, len: usize },
@@ -203,7 +255,8 @@ enum Walk {
 }
 
 impl Walk {
-    fn next<'a, F: ForeignMemory, G: GrantTable>(
+    #[inline(never)]
+    fn step<'a, F: ForeignMemory, G: GrantTable>(
         &mut self,
         memory: &'a PinnedMemory<F, G>,
         addr: GuestAddress,

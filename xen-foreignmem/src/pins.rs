@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 use vm_memory::VolatileSlice;
 
 use crate::PAGE_SIZE;
+use crate::address::GRANT_BIT;
 use crate::bounce::{BouncePage, BouncePool};
 use crate::chunk::Chunk;
 use crate::error::{MapError, MapTarget};
 use crate::grant::{CopySegment, GrantTable};
 use crate::mapping::{Mapping, Prot};
 use crate::stats::{Counters, count};
+use crate::window::Window;
 
 /// A guard's holdings. Nothing in it moves or goes before [`release`](Pins::release).
 #[derive(Debug, Default)]
@@ -32,6 +34,19 @@ struct MappedGrants {
     mapping: Mapping,
 }
 
+impl MappedGrants {
+    fn window(&self) -> Window {
+        let Self { first, mapping } = self;
+        let writable = mapping.prot().contains(Prot::WRITE);
+        Window::new(grant_addr(*first), mapping.len(), mapping.as_ptr(), writable)
+    }
+}
+
+/// The address of a granted page.
+fn grant_addr(gref: u32) -> u64 {
+    GRANT_BIT | (u64::from(gref) * PAGE_SIZE as u64)
+}
+
 /// A range of granted memory: from `offset` on in page `first`, over `pages` references.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GrantRange {
@@ -42,6 +57,10 @@ pub(crate) struct GrantRange {
 }
 
 impl GrantRange {
+    fn addr(self) -> u64 {
+        grant_addr(self.first) + self.offset as u64
+    }
+
     /// A page of the range, counted from 0: its reference, and which of its bytes are in the range.
     pub(crate) fn part(self, page: usize) -> (u32, Range<usize>) {
         let (base, end) = (page * PAGE_SIZE, self.offset + self.len);
@@ -61,8 +80,8 @@ impl GrantRange {
 
 impl Pins {
     /// Where an address of RAM is mapped, by a chunk that is held already.
-    pub(crate) fn ram(&self, addr: u64) -> Option<(*mut u8, usize)> {
-        self.chunks.iter().rev().find_map(|chunk| chunk.find(addr))
+    pub(crate) fn ram(&self, addr: u64) -> Option<Window> {
+        self.chunks.iter().rev().find_map(|chunk| chunk.window(addr))
     }
 
     pub(crate) fn hold(&mut self, chunk: Arc<Chunk>) {
@@ -70,12 +89,10 @@ impl Pins {
     }
 
     /// Where a granted range is mapped for this access already.
-    pub(crate) fn mapped(&self, range: GrantRange, prot: Prot) -> Option<*mut u8> {
+    pub(crate) fn mapped(&self, range: GrantRange, write: bool) -> Option<*mut u8> {
         self.grants.iter().rev().find_map(|held| {
-            let skip = range.first.checked_sub(held.first)? as usize * PAGE_SIZE;
-            let fits = skip + range.pages * PAGE_SIZE <= held.mapping.len();
-            (fits && held.mapping.prot().contains(prot))
-                .then(|| held.mapping.as_ptr().wrapping_add(skip + range.offset))
+            let (local, rest) = held.window().find(range.addr(), write)?;
+            (range.len as u64 <= rest).then_some(local)
         })
     }
 
@@ -87,7 +104,7 @@ impl Pins {
         prot: Prot,
         max: usize,
         counters: &Counters,
-    ) -> Result<*mut u8, MapError> {
+    ) -> Result<Window, MapError> {
         let held: usize = self.grants.iter().map(|held| held.mapping.len() / PAGE_SIZE).sum();
         if held.saturating_add(range.pages) > max {
             let source = io::Error::from_raw_os_error(libc::ENOSPC);
@@ -97,9 +114,10 @@ impl Pins {
         self.grefs.extend(range.grefs());
         count(&counters.grant_maps);
         let mapping = table.map(&self.grefs, prot)?;
-        let start = mapping.as_ptr().wrapping_add(range.offset);
-        self.grants.push(MappedGrants { first: range.first, mapping });
-        Ok(start)
+        let held = MappedGrants { first: range.first, mapping };
+        let window = held.window();
+        self.grants.push(held);
+        Ok(window)
     }
 
     /// The local page that stands for `gref`, if there is one.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -9,7 +10,7 @@ use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryResult, Permissions, VolatileSlice};
 
 use super::pages::FakePages;
-use crate::physical::{NoPhysicalMemory, Slices, invalid_address};
+use crate::physical::{NoPhysicalMemory, invalid_address};
 use crate::{DomId, PAGE_SIZE, lock};
 
 /// A guest's RAM, in banks.
@@ -205,4 +206,25 @@ impl GuestMemory for FakeRam {
             .fuse(),
         ))
     }
+}
+
+/// An iterator over slices, as vm-memory wants it named.
+struct Slices<I>(I);
+
+impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>> Iterator for Slices<I> {
+    type Item = GuestMemoryResult<VolatileSlice<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>> FusedIterator
+    for Slices<I>
+{
+}
+
+impl<'a, I: FusedIterator<Item = GuestMemoryResult<VolatileSlice<'a>>>>
+    GuestMemorySliceIterator<'a, ()> for Slices<I>
+{
 }
