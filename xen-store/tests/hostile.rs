@@ -69,7 +69,7 @@ fn assert_protocol<T: std::fmt::Debug>(store: &XenStore, result: Result<T, Error
 fn a_reply_to_something_else() {
     let other_id = answered(|kind, id| message(kind, id + 1, 0, b"v"));
     assert_protocol(&other_id, other_id.read(None, "/"));
-    let other_type = answered(|kind, id| message(kind + 1, id, 0, b"v"));
+    let other_type = answered(|kind, id| message(kind + 1, id, 0, b"ENOENT\0"));
     assert_protocol(&other_type, other_type.read(None, "/"));
     let unasked =
         answered(|kind, id| [message(kind, id, 0, b"v"), message(kind, id, 0, b"v")].concat());
@@ -155,6 +155,17 @@ fn events_before_the_end_are_still_told() {
     drop(daemon);
     assert_eq!(store.next_event().unwrap().unwrap().path, "/a");
     assert_lost(&store);
+}
+
+#[test]
+fn an_event_read_along_with_a_reply_is_told() {
+    let store = answered(|kind, id| {
+        [message(kind, id, 0, b"v"), message(EVENT, 0, 0, b"/a\0t\0")].concat()
+    });
+    assert_eq!(store.read(None, "/").unwrap(), b"v");
+    assert!(readable(&store));
+    assert_eq!(store.next_event().unwrap().unwrap().path, "/a");
+    assert!(!readable(&store));
 }
 
 #[test]
