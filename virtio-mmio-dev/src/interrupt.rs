@@ -141,7 +141,8 @@ impl Interrupt {
                 word.pending |= bit;
             }
         });
-        if old.epoch != self.epoch || new.pending & bit == 0 {
+        // Not even now: the driver isn't up, or this handle is stale.
+        if new.pending & bit == 0 {
             return;
         }
         if old.pending & bit == 0 {

@@ -116,7 +116,7 @@ fn check_effect(window: &Window, before: Status, effect: Effect) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 256 },
+        cases: if cfg!(miri) { 4 } else { 128 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

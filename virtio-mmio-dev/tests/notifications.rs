@@ -231,7 +231,7 @@ where
 
 #[test]
 fn no_schedule_of_bounded_length_loses_a_kick_or_an_interrupt() {
-    let points = if cfg!(miri) { 3 } else { 6 };
+    let points = if cfg!(miri) { 2 } else { 6 };
     for event_idx in [false, true] {
         // The first look-ups are those of `new`; start at different ones further on.
         for skip in [0, 6, 12] {
@@ -246,7 +246,7 @@ fn no_schedule_of_bounded_length_loses_a_kick_or_an_interrupt() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 2000 },
+        cases: if cfg!(miri) { 4 } else { 500 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

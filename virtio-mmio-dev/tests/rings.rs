@@ -12,7 +12,7 @@ use common::{
     DATA, Desc, INDIRECT, NEXT, RAM_SIZE, RING, Ram, Ring, TABLES, WRITE, Window, needs_reset, ram,
 };
 
-const CASES: u32 = if cfg!(miri) { 4 } else { 512 };
+const CASES: u32 = if cfg!(miri) { 4 } else { 256 };
 
 fn config() -> ProptestConfig {
     ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() }

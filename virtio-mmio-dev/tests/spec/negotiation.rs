@@ -189,6 +189,15 @@ fn s2_4_status_reads_0_only_when_the_reset_is_done() {
 }
 
 #[test]
+fn s2_4_a_device_under_reset_cannot_go_live() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    assert_eq!(window.write(Register::Status, 0), Effect::Reset);
+    window.set(Register::Status, 15);
+    assert_eq!(window.status(), 11);
+}
+
+#[test]
 fn s2_4_1_a_reset_clears_everything_and_then_there_is_silence() {
     let mut window = Window::live(V1);
     let stale = window.transport.interrupt();
@@ -283,6 +292,16 @@ fn a_saved_state_goes_on_where_it_was() {
     );
     restored.interrupt().used_buffer();
     assert_eq!(restored.interrupt().suppressed(), 1, "the bit is still set");
+
+    // Once stopped and set up again, a queue starts over.
+    let mut window = Window::new(TestDevice::default());
+    window.transport = restored;
+    window.set(Register::QueueSel, 0);
+    assert_eq!(window.write(Register::QueueReady, 0), Effect::QueueStop(0));
+    window.transport.queue_stopped(0);
+    assert_eq!(window.write(Register::QueueReady, 1), Effect::QueueReady(0));
+    let queue = window.transport.queue(0).unwrap();
+    assert_eq!((queue.next_avail, queue.next_used), (0, 0));
 }
 
 #[test]
