@@ -551,3 +551,15 @@ fn queues_and_invalidations_run_side_by_side() {
     assert_eq!((memory.stats().chunks, guest.foreign.live_mappings()), (0, 0));
     assert_eq!((guest.grants.live_mappings(), memory.stats().copy_failures), (0, 0));
 }
+
+#[test]
+fn everything_can_go_to_another_thread() {
+    fn check<T: Send + Sync>() {}
+    check::<Memory>();
+    check::<Requests<FakeForeignMemory, FakeGrantTable>>();
+    check::<xen_foreignmem::Rings<FakeForeignMemory, FakeGrantTable>>();
+    check::<xen_foreignmem::Guard<FakeForeignMemory, FakeGrantTable>>();
+    check::<xen_foreignmem::Mapping>();
+    check::<xen_foreignmem::MapError>();
+    check::<(xen_foreignmem::Privcmd, xen_foreignmem::Gntdev)>();
+}
