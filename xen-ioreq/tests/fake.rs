@@ -118,6 +118,17 @@ fn a_state_that_goes_down_crashes_the_guest() {
     }
 }
 
+/// Xen masks too, but nothing that a device did not mean for the guest needs to leave this process.
+#[test]
+fn a_slot_is_given_no_more_than_the_access_asked_for() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    let _access = domain.vcpu(0).begin_read(BASE, 2).unwrap();
+    server.next_request().unwrap().unwrap().complete_read(u64::MAX);
+    let page = domain.foreign_memory().map_resource(RESOURCE_IOREQ_SERVER, 0, 1, 1).unwrap();
+    assert_eq!(page.as_volatile_slice().get_ref::<u64>(8).unwrap().load(), 0xffff);
+}
+
 #[test]
 fn a_request_left_in_process_by_somebody_else_is_served() {
     let domain = guest(1);
