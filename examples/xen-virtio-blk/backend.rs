@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use virtio_blk_dev::RawImage;
 use xen_ioreq::{DeviceModel, DomId};
 use xen_store::{Store, StoreExt, WatchEvent};
@@ -166,11 +166,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
             && !self.is_served(id)
             && !self.refused.contains(&id)
         {
-            self.sweep_refused(id.domid)?;
+            self.sweep_errors(id.domid)?;
             match self.attach(id, &path) {
                 Ok(()) => {
                     info!(%id, "serving");
-                    self.clear_error(id);
+                    self.remove(&self.error_dir(id))?;
                     self.change_state(&path, state, XenbusState::InitWait)?;
                 }
                 Err(error) => self.refuse(id, &path, &error)?,
@@ -235,26 +235,18 @@ impl<S: Store, P: Platform> Backend<S, P> {
             }
         }
         // libxl gives up at once, naming this path, instead of waiting for its time-out.
-        match self.store.rm(None, &format!("{path}/state")) {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        self.remove(&format!("{path}/state"))
     }
 
-    /// libxl leaves a refused device's directory behind, and the error in it is there to be read. It goes
-    /// when the next guest comes, so that they don't pile up.
-    fn sweep_refused(&mut self, newcomer: DomId) -> Result<(), xen_store::Error> {
-        let others: Vec<_> =
-            self.refused.iter().copied().filter(|id| id.domid != newcomer).collect();
-        for id in others {
-            let guest = self.store.domain_path(id.domid)?;
-            if self.list(&guest)?.is_empty() {
-                self.refused.remove(&id);
-                for dir in [id.path(&self.dir), self.error_dir(id)] {
-                    match self.store.rm(None, &dir) {
-                        Err(error) if !error.is_not_found() => return Err(error),
-                        _ => {}
-                    }
+    /// libxl removes a refused device's directory and its guest; what stands in the error directory is
+    /// there to be read after that. It goes when another guest comes, so that errors don't pile up.
+    fn sweep_errors(&self, newcomer: DomId) -> Result<(), xen_store::Error> {
+        for kind in Kind::ALL {
+            let top = format!("{}/error/backend/{}", self.home, kind.dir());
+            for name in self.list(&top)? {
+                let Ok(domid) = name.parse::<DomId>() else { continue };
+                if domid != newcomer && self.list(&self.store.domain_path(domid)?)?.is_empty() {
+                    self.remove(&format!("{top}/{name}"))?;
                 }
             }
         }
@@ -265,11 +257,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
         format!("{}/error/{}", self.home, id.path("backend"))
     }
 
-    fn clear_error(&self, id: DeviceId) {
-        if let Err(error) = self.store.rm(None, &self.error_dir(id))
-            && !error.is_not_found()
-        {
-            debug!(%id, %error, "an old error node stays");
+    /// Removes a node that may be missing.
+    fn remove(&self, path: &str) -> Result<(), xen_store::Error> {
+        match self.store.rm(None, path) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
         }
     }
 
