@@ -1,24 +1,28 @@
 # about: what requests cost a guest, in one deterministic boot
 # time-limit: 600
 
-# figures NAME VCPUS DISKLINE [DEVICE-ID]: a guest that runs guest/figures.sh on that disk. Each of its
-# marks comes back as `@@ note figure NAME VCPUS <ioreqs so far> <the guest's words>`.
+# figures NAME VCPUS DISKLINE: a guest that runs guest/figures.sh on that disk. Each of its marks comes
+# back as `@@ note figure NAME VCPUS <ioreqs so far> <the guest's words>`. It is read from a stream, as
+# looking again and again would be instructions of dom0's that take real time.
 figures() {
-    local words ioreqs=- log=$GUEST_LOG/guest-$1.log seen=0
+    local line id ioreqs=-
     GUEST_CMDLINE=xvt.script=figures
     guest_config "$1" 256 "$2" slim "$3"
     check "$1: xl create" guest_create "$1" || return
-    local id=virtio_disk/$(xl domid "$1")/51712
-    while ! guest_gone "$1"; do
-        words=$(grep -F '%% mark' "$log" | sed -n "$((seen + 1))p")
-        [ -n "$words" ] || { sleep 0.1; continue; }
-        seen=$((seen + 1))
-        if xenstore-exists "/local/domain/0/backend/$id" 2>/dev/null; then
-            ioreqs=$(daemon_now "$id" ioreqs)
-        fi
-        note "figure $1 $2 $ioreqs ${words#*%% mark }"
-    done
-    check "$1: all figures taken" guest_said "$1" "%% script figures status 0"
+    id=virtio_disk/$(xl domid "$1")/51712
+    mkfifo "/tmp/$1.marks"
+    tail -n +1 -f "$GUEST_LOG/guest-$1.log" >"/tmp/$1.marks" &
+    while read -r line; do
+        case $line in
+        *"%% mark "*)
+            [ "$1" = pv ] || ioreqs=$(daemon_now "$id" ioreqs)
+            note "figure $1 $2 $ioreqs ${line#*%% mark }"
+            ;;
+        *"%% script figures status"*) break ;;
+        esac
+    done <"/tmp/$1.marks"
+    check "$1: all figures taken" grep -qF "%% script figures status 0" "$GUEST_LOG/guest-$1.log"
+    check "$1: the guest is gone" guest_wait_gone "$1"
 }
 
 disk=$(image disk 64M)
