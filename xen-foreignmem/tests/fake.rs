@@ -1,4 +1,5 @@
 //! The fakes are as strict as the kernel and Xen.
+#![cfg(not(miri))]
 
 use std::sync::Arc;
 
