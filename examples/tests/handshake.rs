@@ -1,0 +1,373 @@
+//! The toolstack's handshake in xenstore: who is served, when, and what is said of the others.
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use common::{
+    guest_kernel::{GuestKernel, Sharing},
+    host::{Disk, Host, OneDisk, sector_pattern},
+    virtio_driver::probe,
+    watchdog::watchdog,
+    window::{MAGIC, reg},
+};
+use proptest::prelude::*;
+use virtio_blk_dev::RawImage;
+use xen_store::Store;
+
+/// Reads a sector through a driver of its own.
+fn read_sector(host: &Host, disk: &Disk, kernel: &Arc<GuestKernel>, sector: usize) -> [u8; 512] {
+    let mut driver = probe(host.window(disk), kernel).expect("a device");
+    let mut data = [0; 512];
+    driver.read_blocks(sector, &mut data).unwrap();
+    data
+}
+
+#[test]
+fn init_wait_is_written_only_when_the_window_answers() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    host.create_guest(1);
+    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
+    let window = host.window(&disk);
+    assert!(!window.is_there(), "nobody answers before the disk is plugged");
+    let seen = Arc::new(AtomicU32::new(0));
+    let sees = Arc::clone(&seen);
+    let its = window.clone();
+    host.on_write(move |path, value| {
+        if path.ends_with("/state") && value == b"2" {
+            // Before this write reaches xenstore, so before any guest can run on it.
+            sees.store(its.read(reg::MAGIC), Ordering::SeqCst);
+        }
+    });
+    host.serve(&disk);
+    assert_eq!(seen.load(Ordering::SeqCst), MAGIC);
+    assert_eq!(window.read(reg::DEVICE_ID), 2);
+}
+
+#[test]
+fn two_guests_with_two_disks_each_are_served_at_once() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    let mut disks = Vec::new();
+    for domid in [1, 2] {
+        let kernel = GuestKernel::new(&host.create_guest(domid), Sharing::Foreign);
+        for nth in 0..2 {
+            let image = host.image(&format!("{domid}-{nth}.img"), 8192);
+            fs::write(&image, vec![domid as u8 * 16 + nth as u8; 8192]).unwrap();
+            let disk = Disk::new(domid, nth, &image);
+            host.serve(&disk);
+            disks.push((disk, kernel.clone()));
+        }
+    }
+    for (disk, kernel) in &disks {
+        let nth = ((disk.devid - 51712) / 16) as u8;
+        assert_eq!(read_sector(&host, disk, kernel, 3), [disk.domid as u8 * 16 + nth; 512]);
+    }
+    // One goes; the others stay.
+    let (gone, _) = disks.remove(0);
+    host.unplug(&gone);
+    host.settle();
+    assert!(!host.window(&gone).is_there());
+    for (disk, kernel) in &disks {
+        read_sector(&host, disk, kernel, 0);
+    }
+}
+
+#[test]
+fn disks_that_wait_before_the_backend_starts_are_served() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    host.stop_backend();
+    host.create_guest(1);
+    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
+    host.plug(&disk);
+    host.start_backend();
+    host.settle();
+    assert_eq!(host.state(&disk).as_deref(), Some("2"));
+    assert_eq!(host.window(&disk).read(reg::MAGIC), MAGIC);
+}
+
+#[test]
+fn closing_lets_go_of_window_image_and_memory() {
+    let _watchdog = watchdog();
+    for sharing in [Sharing::Foreign, Sharing::Grant] {
+        let mut it = OneDisk::new(sharing);
+        let window = it.window();
+        let driver = probe(window.clone(), &it.kernel).unwrap();
+        assert!(RawImage::open(&it.image, false).is_err(), "locked while it is served");
+        it.host.unplug(&it.disk);
+        it.host.settle();
+        assert_eq!(it.host.state(&it.disk).as_deref(), Some("6"));
+        assert!(!it.window().is_there());
+        assert_eq!(it.domain.grants().live_grants(), 0);
+        assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
+        RawImage::open(&it.image, false).expect("closed, and its lock released");
+        // Its registers are gone: the guest, dead, can't say goodbye.
+        window.power_off();
+        drop(driver);
+    }
+}
+
+#[test]
+fn a_disk_that_was_closed_can_come_again() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    for _ in 0..5 {
+        it.host.unplug(&it.disk);
+        it.host.settle();
+        it.host.remove(&it.disk);
+        it.host.settle();
+        it.host.serve(&it.disk);
+        assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 1), sector_pattern(1));
+    }
+}
+
+#[test]
+fn a_directory_that_vanishes_is_a_disk_that_goes() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    it.host.remove(&it.disk);
+    it.host.settle();
+    assert!(!it.window().is_there());
+    assert_eq!(it.host.state(&it.disk), None, "and nothing is written there again");
+    RawImage::open(&it.image, false).expect("closed");
+}
+
+#[test]
+fn a_guest_that_was_destroyed_is_let_go_and_the_others_are_not() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let doomed = it.host.create_guest(2);
+    let image = it.host.image("b.img", 4096);
+    let disk = Disk::new(2, 0, &image);
+    it.host.serve(&disk);
+    let kernel = GuestKernel::new(&doomed, Sharing::Foreign);
+    let window = it.host.window(&disk);
+    let driver = probe(window.clone(), &kernel).unwrap();
+    it.host.destroy_guest(2);
+    it.host.settle();
+    window.power_off();
+    drop(driver);
+    assert_eq!(doomed.foreign_memory().live_mappings(), 0);
+    RawImage::open(&image, false).expect("closed");
+    assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 2), sector_pattern(2));
+    // The toolstack removes the nodes later.
+    it.host.remove(&disk);
+    it.host.settle();
+}
+
+#[test]
+fn a_domid_that_comes_again_is_another_guest() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    for _ in 0..3 {
+        it.host.destroy_guest(1);
+        it.host.remove(&it.disk);
+        it.host.settle();
+        it.domain = it.host.create_guest(1);
+        it.kernel = GuestKernel::new(&it.domain, Sharing::Foreign);
+        it.host.serve(&it.disk);
+        assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 4), sector_pattern(4));
+    }
+}
+
+#[test]
+fn the_end_of_the_backend_lets_go_of_everything() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Grant);
+    let window = it.window();
+    let driver = probe(window.clone(), &it.kernel).unwrap();
+    it.host.stop_backend();
+    window.power_off();
+    assert!(!it.window().is_there());
+    assert_eq!(it.domain.grants().live_grants(), 0);
+    assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
+    RawImage::open(&it.image, false).expect("closed");
+    drop(driver);
+}
+
+/// A device that isn't served has its error in both places, and no `state` for libxl to wait on.
+fn assert_refused(host: &Host, disk: &Disk, says: &[&str]) {
+    let error = host.error(disk).unwrap_or_else(|| panic!("no error for {disk:?}"));
+    assert_eq!(host.lasting_error(disk).as_ref(), Some(&error));
+    for says in says {
+        assert!(error.contains(says), "{error:?} doesn't say {says:?}");
+    }
+    assert_eq!(host.state(disk), None, "libxl would wait");
+    assert!(!host.window(disk).is_there());
+}
+
+#[test]
+fn a_disk_that_cannot_be_served_says_why_and_disturbs_nobody() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let dir = it.image.parent().unwrap().to_owned();
+    let empty = dir.join("empty.img");
+    File::create(&empty).unwrap();
+    let image = it.host.image("good.img", 4096);
+    let bad = Disk::new(1, 1, &image);
+    let missing = Disk::new(1, 1, &dir.join("missing.img"));
+    let cases: [(Disk, &[&str]); 10] = [
+        (missing, &["missing.img"]),
+        (Disk::new(1, 1, &dir), &[dir.to_str().unwrap(), "directory"]),
+        (Disk::new(1, 1, &empty), &["empty.img"]),
+        (Disk::new(1, 1, &it.image), &["disk.img", "in use"]),
+        (bad.clone().with("base", "banana"), &["/base", "banana"]),
+        (bad.clone().with("irq", "7"), &["/irq", "7"]),
+        (bad.clone().with("frontend-id", "99"), &["/frontend-id", "99"]),
+        (bad.clone().without("params"), &["/params", "missing"]),
+        (bad.clone().with("specification", [0xff, 0xfe]), &["/specification"]),
+        (bad.clone().with("base", "33554432"), &["domain 1"]), // where the first disk stands
+    ];
+    for (disk, says) in cases {
+        it.host.plug(&disk);
+        it.host.settle();
+        if disk.nodes["base"] == b"33554432" {
+            assert!(it.host.error(&disk).is_some_and(|error| error.contains(says[0])));
+            assert_eq!(it.host.state(&disk), None);
+        } else {
+            assert_refused(&it.host, &disk, says);
+        }
+        assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
+        it.host.remove(&disk);
+        it.host.settle();
+    }
+    // The same place, done right.
+    it.host.serve(&bad);
+    assert_eq!(it.host.lasting_error(&bad), None, "no longer true");
+    assert_eq!(read_sector(&it.host, &bad, &it.kernel, 1), sector_pattern(1));
+}
+
+#[test]
+fn the_generic_virtio_form_is_refused_by_name() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    host.create_guest(1);
+    let mut disk = Disk::new(1, 0, &host.image("a.img", 4096));
+    disk.kind = "virtio";
+    let disk = disk.with("type", "virtio,device2").with("base", "0x2000000").without("params");
+    host.plug(&disk);
+    host.settle();
+    assert_refused(&host, &disk, &["virtio = [", "disk = ["]);
+}
+
+#[test]
+fn a_disk_of_an_earlier_backend_is_left_alone() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    it.host.stop_backend();
+    assert_eq!(it.host.state(&it.disk).as_deref(), Some("2"), "as a backend that died leaves it");
+    it.host.start_backend();
+    it.host.settle();
+    assert_eq!(it.host.state(&it.disk).as_deref(), Some("2"));
+    assert!(!it.window().is_there(), "the guest's driver would find another device than it left");
+    // It can still be closed, and then come again.
+    it.host.unplug(&it.disk);
+    it.host.settle();
+    assert_eq!(it.host.state(&it.disk).as_deref(), Some("6"));
+    it.host.remove(&it.disk);
+    it.host.settle();
+    it.host.serve(&it.disk);
+}
+
+#[test]
+fn a_guest_whose_devices_cannot_be_opened_is_refused_and_tried_again_when_it_comes_again() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    let domain = host.create_guest(1);
+    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
+    host.destroy_guest(1);
+    drop(domain);
+    host.plug(&disk);
+    host.settle();
+    assert!(host.error(&disk).is_some_and(|error| error.contains("domain 1")));
+    assert_eq!(host.state(&disk), None);
+    host.remove(&disk);
+    host.settle();
+    host.create_guest(1);
+    host.serve(&disk);
+}
+
+#[test]
+fn nodes_that_are_no_devices_are_passed_over() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let top = "/local/domain/0/backend/virtio_disk";
+    for node in
+        ["x/51712/state", "1/x/state", "99999/1/state", "1/99999999999/state", "state", "1/state"]
+    {
+        it.host.store.write(None, &format!("{top}/{node}"), b"1").unwrap();
+        it.host.settle();
+    }
+    assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
+}
+
+fn node_values() -> impl Strategy<Value = Option<Vec<u8>>> {
+    prop_oneof![
+        1 => Just(None),
+        2 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Some),
+        2 => any::<u64>().prop_map(|n| Some(n.to_string().into_bytes())),
+        2 => any::<i64>().prop_map(|n| Some(format!("{n:#x}").into_bytes())),
+        2 => "[ -~]{0,20}".prop_map(|text| Some(text.into_bytes())),
+        1 => (0_usize..3000).prop_map(|len| Some(vec![b'7'; len])),
+        1 => prop_oneof![Just("0"), Just("1"), Just("r"), Just("w"), Just("5"), Just("6"), Just("33554944")]
+            .prop_map(|text| Some(text.as_bytes().to_vec())),
+    ]
+}
+
+/// The nodes that decide something, and `state` itself.
+const NODES: [&str; 10] = [
+    "specification",
+    "transport",
+    "frontend-id",
+    "params",
+    "mode",
+    "base",
+    "irq",
+    "grant_usage",
+    "online",
+    "state",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the nodes say, the backend serves the disk, says why not, or has nothing to do with it; and
+    /// the disk beside it doesn't notice.
+    #[test]
+    fn absurd_nodes_harm_nobody(
+        changes in proptest::collection::vec((0..NODES.len(), node_values()), 1..4),
+    ) {
+        let mut it = OneDisk::new(Sharing::Foreign);
+        let mut disk = Disk::new(1, 1, &it.host.image("b.img", 4096));
+        for (node, value) in changes {
+            disk = match value {
+                Some(value) => disk.with(NODES[node], value),
+                None => disk.without(NODES[node]),
+            };
+        }
+        it.host.plug(&disk);
+        it.host.settle();
+        let state = it.host.store.read(None, &format!("{}/state", disk.path())).ok();
+        let asked = disk.nodes.get("state").cloned();
+        if asked.as_deref().map(<[u8]>::trim_ascii) == Some(b"1") {
+            match state.as_deref() {
+                Some(b"2") => prop_assert!(it.host.error(&disk).is_none()),
+                Some(b"6") => {}
+                None => prop_assert!(it.host.error(&disk).is_some()),
+                other => prop_assert!(false, "state {:?}", other),
+            }
+        }
+        prop_assert_eq!(it.window().read(reg::MAGIC), MAGIC);
+        it.host.remove(&disk);
+        it.host.settle();
+        prop_assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
+    }
+}
