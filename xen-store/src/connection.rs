@@ -130,3 +130,34 @@ impl Connection {
         }
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    #[test]
+    fn what_does_not_fit_at_once_is_sent_when_there_is_room() {
+        let pair = || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            (Connection::new(ours.into()), theirs)
+        };
+        let message: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let (mut connection, _theirs) = pair();
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let error = connection.send(&message, deadline).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let (mut connection, mut theirs) = pair();
+        let daemon = thread::spawn(move || {
+            let mut received = Vec::new();
+            theirs.read_to_end(&mut received).unwrap();
+            received
+        });
+        connection.send(&message, Instant::now() + Duration::from_secs(60)).unwrap();
+        drop(connection);
+        assert!(daemon.join().unwrap() == message);
+    }
+}

@@ -266,6 +266,8 @@ fn a_watch_answered_by_the_kernel_has_no_id() {
     store.mkdir(None, "/a").unwrap();
     store.watch("/a", "t").unwrap();
     store.rm(None, "/a").unwrap();
+    // A NUL would end the token early: it is not even sent.
+    assert_eq!(store.watch("/a", "t\0u").unwrap_err().to_string(), "cannot watch /a: EINVAL");
 }
 
 #[test]

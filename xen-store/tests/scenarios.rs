@@ -258,6 +258,12 @@ fn inherited_permissions(world: &World) {
     for path in ["data/a", "data/a/b"] {
         assert_eq!(guest.get_perms(None, path).unwrap(), [Perm::new(5, Access::None)]);
     }
+    let shared = [Perm::new(0, Access::None), Perm::new(5, Access::Both)];
+    dom0.mkdir(None, "/shared").unwrap();
+    dom0.set_perms(None, "/shared", &shared).unwrap();
+    guest.write(None, "/shared/a", b"").unwrap();
+    let inherited = [Perm::new(5, Access::None), Perm::new(5, Access::Both)];
+    assert_eq!(dom0.get_perms(None, "/shared/a").unwrap(), inherited);
     assert_eq!(errno(guest.rm(None, "domid")), "EACCES");
     guest.rm(None, "data/a").unwrap();
     dom0.write(None, "/local/domain/5/data/c", b"").unwrap();
@@ -397,6 +403,7 @@ fn transaction_conflicts(world: &World) {
     let (store, other) = (world.client(0), world.client(0));
     store.write(None, "/c/a", b"0").unwrap();
     store.write(None, "/c/gone", b"0").unwrap();
+    store.write(None, "/c/deep/x", b"0").unwrap();
     type Step<'a> = &'a dyn Fn(&dyn Store, xen_store::TxId);
     let reads: Step<'_> = &|s, tx| drop(s.read(Some(tx), "/c/a"));
     let misses: Step<'_> = &|s, tx| drop(s.read(Some(tx), "/c/new"));
@@ -424,6 +431,8 @@ fn transaction_conflicts(world: &World) {
     let tx = store.transaction_start().unwrap();
     store.rm(Some(tx), "/c/gone").unwrap();
     assert!(!store.exists(Some(tx), "/c/gone").unwrap());
+    store.rm(Some(tx), "/c/deep").unwrap();
+    assert!(!store.exists(Some(tx), "/c/deep/x").unwrap());
     store.directory(Some(tx), "/c").unwrap();
     store.write(Some(tx), "/c/gone/a", b"").unwrap();
     store.read(Some(tx), "/c/gone/a").unwrap();
