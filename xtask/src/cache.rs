@@ -86,7 +86,10 @@ impl Cache {
             Some(dir) => PathBuf::from(dir),
             None => std::env::home_dir().context("no home directory for the cache")?.join(".cache"),
         };
-        let root = base.join("xen-virtio");
+        Self::at(base.join("xen-virtio"))
+    }
+
+    fn at(root: PathBuf) -> Result<Self> {
         for dir in ["", "work", "logs", "debs"] {
             let dir = root.join(dir);
             fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
@@ -130,10 +133,29 @@ impl Cache {
                 make(&Workshop { out: &out, work: &work, log: &log })
                     .with_context(|| format!("building {name}"))
             })?;
-            fs::remove_dir_all(&work)?;
             fs::rename(&out, &dir).with_context(|| format!("keeping {}", dir.display()))?;
+            self.forget_interrupted(name)?;
         }
         Ok(Artefact { key, dir })
+    }
+
+    /// Removes what interrupted builds of this name have left, whatever their recipe was.
+    fn forget_interrupted(&self, name: &str) -> Result<()> {
+        let hash = |file: &str| {
+            file.strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('-'))
+                .is_some_and(|hash| hash.len() == 16)
+        };
+        for dir in [self.root.clone(), self.root.join("work")] {
+            for entry in fs::read_dir(&dir)? {
+                let file = entry?.file_name().into_string().unwrap_or_default();
+                let working = dir.ends_with("work") && hash(&file);
+                if working || file.strip_suffix(".partial").is_some_and(hash) {
+                    fs::remove_dir_all(dir.join(file))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs a step under the clock, and remembers how long it took.
@@ -186,4 +208,69 @@ impl Lock {
 fn flock(file: &File, operation: i32) -> bool {
     // SAFETY: flock takes a descriptor, open for as long as `file` is borrowed, and no pointers.
     unsafe { libc::flock(file.as_raw_fd(), operation) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, Recipe};
+    use anyhow::bail;
+    use std::fs;
+    use std::path::PathBuf;
+
+    fn root(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("xtask-cache-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn an_artefact_is_made_once_for_a_recipe() {
+        let root = root("once");
+        let cache = Cache::at(root.clone()).unwrap();
+        let mut made = 0;
+        for (content, expected) in [("a", 1), ("a", 1), ("b", 2), ("a", 2)] {
+            let artefact = cache
+                .get(Recipe::new("thing", 1).part("content", content), |shop| {
+                    made += 1;
+                    Ok(fs::write(shop.out.join("file"), content)?)
+                })
+                .unwrap();
+            assert_eq!((made, artefact.read("file").unwrap().as_str()), (expected, content));
+        }
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let key = |a: &str, b: &str| Recipe::new("thing", 1).part("p", a).part("p", b).key();
+        assert_ne!(key("ab", "c"), key("a", "bc"));
+        assert_eq!(key("a", "b"), key("a", "b"));
+    }
+
+    #[test]
+    fn an_interrupted_build_finds_its_work_and_keeps_nothing_half_made() {
+        let root = root("interrupted");
+        let cache = Cache::at(root.clone()).unwrap();
+        let other = root.join("work").join(format!("thing-else-{}", "0".repeat(16)));
+        fs::create_dir_all(&other).unwrap();
+        let recipe = |content| Recipe::new("thing", 1).part("content", content);
+        for content in ["first", "second"] {
+            let failed = cache.get(recipe(content), |shop| {
+                fs::write(shop.out.join("half"), "")?;
+                fs::write(shop.work.join("progress"), content)?;
+                bail!("interrupted")
+            });
+            assert!(format!("{:#}", failed.unwrap_err()).contains("interrupted"));
+        }
+        let artefact = cache.get(recipe("second"), |shop| {
+            assert!(!shop.out.join("half").exists());
+            fs::copy(shop.work.join("progress"), shop.out.join("whole"))?;
+            Ok(())
+        });
+        assert_eq!(artefact.unwrap().read("whole").unwrap(), "second");
+        let left: Vec<_> = fs::read_dir(root.join("work")).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "only what has another name is left");
+        assert!(!fs::read_dir(&root).unwrap().flatten().any(|entry| {
+            entry.path().extension().is_some_and(|extension| extension == "partial")
+        }));
+        fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -32,9 +32,8 @@ pub(crate) fn rootfs(cache: &Cache, tree: &Artefact) -> Result<Artefact> {
         .part("left out", LEFT_OUT.join(" "))
         .input(tree);
     for script in &scripts {
-        recipe = recipe
-            .part("script", script.display().to_string().as_bytes())
-            .part("text", fs::read(script)?);
+        let name = script.file_name().context("a script's name")?;
+        recipe = recipe.part("script", name.as_encoded_bytes()).part("text", fs::read(script)?);
     }
     cache.get(recipe, |shop| {
         let root = shop.work.join("root");

@@ -16,6 +16,7 @@ impl Step {
     pub(crate) fn start(name: &str, expected: Duration) -> Self {
         let started = Instant::now();
         let terminal = std::io::stderr().is_terminal();
+        let expected = expected.max(Duration::from_secs(1));
         let text = format!("{name} … (expected {})", human(expected));
         if !terminal {
             eprintln!("  {text}");

@@ -45,8 +45,13 @@ impl Testbed {
     pub(crate) fn build(update: bool) -> Result<Self> {
         let cache = Cache::open()?;
         host::ensure(&cache)?;
-        let debian = Debian::resolve(&cache, update)?;
-        debian.download(&cache)?;
+        let mut debian = Debian::resolve(&cache, update)?;
+        if let Err(error) = debian.download(&cache) {
+            // A version vanishes from the mirrors once the suite has its successor.
+            eprintln!("  {error:#}\n  so the candidates are resolved anew");
+            debian = Debian::resolve(&cache, true)?;
+            debian.download(&cache)?;
+        }
         let compiler = Compiler::choose(&cache, update)?;
         let packages = &debian.resolution;
         let dom0_tree = debian.tree(&cache, "packages-dom0", &packages.dom0)?;
