@@ -113,6 +113,12 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 8 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn ranges_are_a_set_of_bytes(
             inserts in prop::collection::vec((0..64_usize, 0..16_usize), 0..12),

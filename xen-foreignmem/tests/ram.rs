@@ -82,7 +82,8 @@ fn invalidate_unmaps_what_no_guard_holds() {
     let requests = memory.requests();
     let held = requests.memory();
     held.write_obj(1_u8, at(LOW)).unwrap();
-    requests.memory().write_obj(1_u8, at(HIGH)).unwrap();
+    // Not where the other chunk is remembered.
+    requests.memory().write_obj(1_u8, at(HIGH + CHUNK)).unwrap();
     let slice = held.get_slices(at(LOW), 1, Permissions::Write).unwrap().next().unwrap().unwrap();
     guest.ram.balloon_out(LOW / PAGE);
     memory.invalidate();
@@ -143,8 +144,10 @@ fn the_budget_holds_and_the_least_recently_used_chunk_goes() {
     let holder = requests.memory();
     holder.read_obj::<u8>(at(LOW)).unwrap();
     holder.read_obj::<u8>(at(LOW + CHUNK)).unwrap();
+    let evictions = memory.stats().evictions;
     assert!(touch(3).is_err(), "all of the budget is in use");
     assert!(holder.read_obj::<u8>(at(LOW + 2 * CHUNK)).is_err());
+    assert_eq!(memory.stats().evictions, evictions, "giving up what is in use gains nothing");
     drop(holder);
     touch(3).unwrap();
     assert!(guest.foreign.peak_pages() * PAGE <= 2 * CHUNK + PAGE, "the probe is one page more");
