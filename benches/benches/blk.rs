@@ -1,0 +1,108 @@
+//! One 4 KiB request served in-process: the driver's stores, the queue, the worker, the image. The
+//! image lies in memory where the machine has a tmpfs; `raw` is the bare system call on it.
+
+use std::{fs::File, hint::black_box, os::unix::fs::FileExt, path::Path, sync::Arc};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
+use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport};
+use vm_memory::{GuestAddress, GuestMemory, Permissions};
+use xen_foreignmem::{
+    DomainMemory, Layout,
+    fake::{FakeForeignMemory, FakeGrantTable, FakeRam},
+};
+use xen_virtio_benches::{DATA_LEN, Driver, Kind, RAM, RAM_LEN};
+
+const IMAGE_LEN: u64 = 64 << 20;
+
+fn image() -> tempfile::NamedTempFile {
+    let shm = Path::new("/dev/shm");
+    let file = if shm.is_dir() {
+        tempfile::NamedTempFile::new_in(shm)
+    } else {
+        tempfile::NamedTempFile::new()
+    }
+    .expect("a temporary file");
+    let block = vec![0x5a; 1 << 20];
+    for at in (0..IMAGE_LEN).step_by(block.len()) {
+        file.as_file().write_all_at(&block, at).expect("room for the image");
+    }
+    file
+}
+
+/// Offsets in the image, spread and repeatable.
+fn offsets() -> impl Iterator<Item = u64> {
+    let blocks = IMAGE_LEN / DATA_LEN as u64;
+    (0_u64..).map(move |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % blocks * DATA_LEN as u64)
+}
+
+fn requests(c: &mut Criterion) {
+    let file = image();
+    let mut group = c.benchmark_group("blk");
+    for (name, kind) in [("read_4k", Kind::Read), ("write_4k", Kind::Write)] {
+        let ram = Arc::new(FakeRam::new(1, &[(RAM, RAM_LEN)]));
+        let memory = DomainMemory::<_, FakeGrantTable>::new(
+            Some(Arc::new(FakeForeignMemory::new(Arc::clone(&ram)))),
+            None,
+            Layout::default(),
+        );
+        let image: Arc<dyn Image> =
+            Arc::new(RawImage::open(file.path(), false).expect("the image"));
+        let device = BlockDevice::new(IMAGE_LEN, &BlockConfig::default()).expect("a device");
+        let mut transport = MmioTransport::new(device, || {}).expect("a transport");
+        let all = ram
+            .get_slices(GuestAddress(RAM), RAM_LEN as usize, Permissions::ReadWrite)
+            .ok()
+            .and_then(|mut slices| slices.next()?.ok())
+            .expect("one slice of RAM");
+        let mut driver = Driver::new(all, kind);
+        let mut activated = false;
+        for (register, value) in Driver::handshake() {
+            activated |=
+                transport.write(register.offset(), &value.to_le_bytes()) == Effect::Activate;
+        }
+        assert!(activated, "the device takes the driver's set-up");
+        let config = transport.queue(0).expect("a ready queue");
+        let queue =
+            LiveQueue::new(&config, &memory.rings(), memory.requests(), transport.interrupt())
+                .expect("a live queue");
+        let params = transport.device().params(transport.features());
+        let mut worker = Worker::new(queue, SyncEngine::new(image), &params);
+        let mut offsets = offsets();
+        for depth in [1_u16, 32] {
+            group.throughput(Throughput::Elements(depth.into()));
+            group.bench_function(format!("{name}/qd{depth}"), |b| {
+                b.iter(|| {
+                    for slot in 0..depth {
+                        driver.submit(slot, offsets.next().expect("endless") / 512);
+                    }
+                    let mut done = 0;
+                    while done < depth {
+                        worker.run();
+                        done += driver.reap();
+                    }
+                });
+            });
+        }
+    }
+    group.throughput(Throughput::Elements(1));
+    let raw = File::options().read(true).write(true).open(file.path()).expect("the image");
+    let mut buffer = vec![0_u8; DATA_LEN];
+    let mut offsets = offsets();
+    group.bench_function("read_4k/raw", |b| {
+        b.iter(|| {
+            raw.read_exact_at(black_box(&mut buffer), offsets.next().expect("endless"))
+                .expect("a read");
+        });
+    });
+    group.bench_function("write_4k/raw", |b| {
+        b.iter(|| {
+            raw.write_all_at(black_box(&buffer), offsets.next().expect("endless"))
+                .expect("a write");
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, requests);
+criterion_main!(benches);
