@@ -1,6 +1,9 @@
 //! The toolstack's handshake: which disks there are, and which are served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use tracing::{info, warn};
 use virtio_blk_dev::RawImage;
@@ -11,7 +14,7 @@ use crate::{
     device_id::{DeviceId, Kind},
     disk::DiskSpec,
     guest::{Guest, GuestError},
-    nodes::{DiskNodes, NodeError},
+    nodes::{DiskNodes, NodeError, read_window},
     platform::Platform,
     xenbus::XenbusState,
 };
@@ -50,7 +53,7 @@ struct Served<P: Platform> {
     guest: Guest,
     disks: BTreeSet<DeviceId>,
     /// Asks whether the guest still lives.
-    model: std::sync::Arc<P::Model>,
+    model: Arc<P::Model>,
 }
 
 impl<S: Store, P: Platform> Backend<S, P> {
@@ -175,6 +178,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 }
                 Err(error) => self.refuse(id, &path, &error)?,
             }
+            if id.kind == Kind::Virtio {
+                // libxl doesn't wait for these, so the guest will run, and its driver look.
+                self.reserve(id, &path);
+            }
         } else if !self.is_served(id) && self.refused.insert(id) {
             warn!(%id, %state, "an earlier backend has served this disk: restart the guest to serve it again");
         }
@@ -188,23 +195,44 @@ impl<S: Store, P: Platform> Backend<S, P> {
         let nodes = DiskNodes::read(&self.store, id, path)?;
         let image = RawImage::open(&nodes.image, nodes.read_only)?;
         let spec = DiskSpec { id, nodes, queue_size: self.queue_size };
-        if !self.guests.contains_key(&id.domid) {
-            let handles = self
-                .platform
-                .open(id.domid)
-                .map_err(|source| GuestError::Open { domid: id.domid, source })?;
-            let model = std::sync::Arc::clone(&handles.model);
-            let guest = Guest::start(id.domid, handles)?;
-            self.guests.insert(id.domid, Served { guest, disks: BTreeSet::new(), model });
+        Ok(self.with_guest(id, |guest| guest.attach(spec, image))?)
+    }
+
+    /// Answers the window of a device that is refused, so that the guest finds nothing there.
+    fn reserve(&mut self, id: DeviceId, path: &str) {
+        let reserved = read_window(&self.store, path)
+            .map_err(AttachError::from)
+            .and_then(|window| Ok(self.with_guest(id, |guest| guest.reserve(id, window))?));
+        if let Err(error) = reserved {
+            warn!(%id, %error, "the device's window stays unanswered: the guest may crash on it");
         }
-        let Some(served) = self.guests.get_mut(&id.domid) else { unreachable!("inserted above") };
-        let attached = served.guest.attach(spec, image);
+    }
+
+    /// Does something for a device with its guest, which is taken on for its first device.
+    fn with_guest(
+        &mut self,
+        id: DeviceId,
+        attach: impl FnOnce(&Guest) -> Result<(), GuestError>,
+    ) -> Result<(), GuestError> {
+        let served = match self.guests.entry(id.domid) {
+            Entry::Occupied(served) => served.into_mut(),
+            Entry::Vacant(place) => {
+                let handles = self
+                    .platform
+                    .open(id.domid)
+                    .map_err(|source| GuestError::Open { domid: id.domid, source })?;
+                let model = Arc::clone(&handles.model);
+                let guest = Guest::start(id.domid, handles)?;
+                place.insert(Served { guest, disks: BTreeSet::new(), model })
+            }
+        };
+        let attached = attach(&served.guest);
         if attached.is_ok() {
             served.disks.insert(id);
         } else if served.disks.is_empty() {
             self.guests.remove(&id.domid);
         }
-        Ok(attached?)
+        attached
     }
 
     fn detach(&mut self, id: DeviceId, reason: &str) {
@@ -234,8 +262,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 warn!(%id, node, %error, "the error could not be written to xenstore");
             }
         }
-        // libxl gives up at once, naming this path, instead of waiting for its time-out.
-        self.remove(&format!("{path}/state"))
+        match id.kind {
+            // libxl gives up at once, naming this path, instead of waiting for its time-out.
+            Kind::VirtioDisk => self.remove(&format!("{path}/state")),
+            Kind::Virtio => Ok(()),
+        }
     }
 
     /// libxl removes a refused device's directory and its guest; what stands in the error directory is

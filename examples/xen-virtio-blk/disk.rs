@@ -29,7 +29,7 @@ pub struct DiskSpec {
     pub queue_size: u16,
 }
 
-/// A disk at work.
+/// A disk at work. Dropping it finishes what is in flight and ends its threads.
 pub struct Disk<P: Platform> {
     id: DeviceId,
     window: RangeInclusive<u64>,
@@ -135,9 +135,6 @@ impl<P: Platform> Disk<P> {
             worker.kick();
         }
     }
-
-    /// Ends the disk's threads, finishing what is in flight.
-    pub fn stop(self) {}
 
     /// Logs what the disk has done so far.
     pub fn report(&self) {

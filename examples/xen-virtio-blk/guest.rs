@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::RangeInclusive,
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
@@ -39,13 +40,8 @@ pub enum GuestError {
         source: io::Error,
     },
     /// The IOREQ server can't be made or told of the window.
-    #[error("domain {domid}: {source}")]
-    Ioreq {
-        /// The guest.
-        domid: DomId,
-        /// What Xen said.
-        source: xen_ioreq::Error,
-    },
+    #[error(transparent)]
+    Ioreq(#[from] xen_ioreq::Error),
     /// The disk's own settings are at odds.
     #[error("{id}: {message}")]
     Disk {
@@ -66,6 +62,7 @@ pub enum GuestError {
 
 enum Command {
     Attach(Box<(DiskSpec, RawImage)>, Sender<Result<(), GuestError>>),
+    Reserve(DeviceId, RangeInclusive<u64>, Sender<Result<(), GuestError>>),
     Detach(DeviceId, Sender<()>),
     Report,
     Stop,
@@ -86,8 +83,7 @@ impl Guest {
             Arc::clone(&handles.model),
             Arc::clone(&handles.memory),
             Arc::clone(&handles.events),
-        )
-        .map_err(|source| GuestError::Ioreq { domid, source })?;
+        )?;
         let no_thread = |error: io::Error| GuestError::Thread { domid, reason: error.to_string() };
         let wake = Arc::new(Wake::new().map_err(no_thread)?);
         let (commands, inbox) = mpsc::channel();
@@ -97,7 +93,7 @@ impl Guest {
             memory: GuestMemory::new(&handles),
             handles,
             disks: BTreeMap::new(),
-            enabled: false,
+            reserved: BTreeMap::new(),
             limit: LogLimit::new(),
         };
         let waiter = Arc::clone(&wake);
@@ -112,6 +108,14 @@ impl Guest {
     pub fn attach(&self, spec: DiskSpec, image: RawImage) -> Result<(), GuestError> {
         let (reply, answer) = mpsc::channel();
         self.send(Command::Attach(Box::new((spec, image)), reply))?;
+        answer.recv().map_err(|_| self.ended())?
+    }
+
+    /// Answers a window without a device behind it: reads give all ones, which no driver takes for a
+    /// virtio device. Unanswered, they would be an external abort in the guest.
+    pub fn reserve(&self, id: DeviceId, window: RangeInclusive<u64>) -> Result<(), GuestError> {
+        let (reply, answer) = mpsc::channel();
+        self.send(Command::Reserve(id, window, reply))?;
         answer.recv().map_err(|_| self.ended())?
     }
 
@@ -157,9 +161,10 @@ struct Service<P: Platform> {
     // Before the server: a disk's workers end before its server does.
     disks: BTreeMap<DeviceId, Disk<P>>,
     server: IoreqServer<P::Model, P::Memory, P::Events>,
+    /// Windows without a device behind them.
+    reserved: BTreeMap<DeviceId, RangeInclusive<u64>>,
     memory: GuestMemory<P>,
     handles: Handles<P>,
-    enabled: bool,
     limit: LogLimit,
 }
 
@@ -192,6 +197,13 @@ impl<P: Platform> Service<P> {
                         let (spec, image) = *disk;
                         let _ = reply.send(self.attach(&spec, image));
                     }
+                    Command::Reserve(id, window, reply) => {
+                        let claimed = self.claim(window.clone());
+                        if claimed.is_ok() {
+                            self.reserved.insert(id, window);
+                        }
+                        let _ = reply.send(claimed);
+                    }
                     Command::Detach(id, reply) => {
                         self.detach(id);
                         let _ = reply.send(());
@@ -204,26 +216,27 @@ impl<P: Platform> Service<P> {
     }
 
     fn attach(&mut self, spec: &DiskSpec, image: RawImage) -> Result<(), GuestError> {
-        let domid = self.domid;
-        let ioreq = |source| GuestError::Ioreq { domid, source };
         let memory = self.memory.for_disk(spec.nodes.grants);
         let disk = Disk::new(spec, image, memory, Arc::clone(&self.handles.model))
             .map_err(|message| GuestError::Disk { id: spec.id, message })?;
-        self.server.map_range(spec.nodes.window()).map_err(ioreq)?;
-        if !self.enabled {
-            self.server.enable().map_err(ioreq)?;
-            self.enabled = true;
-        }
+        self.claim(spec.nodes.window())?;
         self.disks.insert(spec.id, disk);
         Ok(())
     }
 
+    /// Has the guest's accesses to a window sent here.
+    fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
+        self.server.map_range(window)?;
+        Ok(self.server.enable()?)
+    }
+
     fn detach(&mut self, id: DeviceId) {
-        if let Some(disk) = self.disks.remove(&id) {
-            if let Err(error) = self.server.unmap_range(disk.window()) {
-                debug!(%id, %error, "the window could not be taken back: the guest may be gone");
-            }
-            disk.stop();
+        let disk = self.disks.remove(&id);
+        let window = disk.as_ref().map(Disk::window).or_else(|| self.reserved.remove(&id));
+        if let Some(window) = window
+            && let Err(error) = self.server.unmap_range(window)
+        {
+            debug!(%id, %error, "the window could not be taken back: the guest may be gone");
         }
     }
 

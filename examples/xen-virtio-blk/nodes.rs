@@ -72,9 +72,7 @@ impl DiskNodes {
                 "w" => Some(false),
                 _ => None,
             })?,
-            base: nodes.parse("base", "an address, a multiple of 512 below 2^48", |t| {
-                number(t).filter(|base| base % WINDOW_SIZE == 0 && *base < 1 << 48)
-            })?,
+            base: nodes.base()?,
             irq: nodes.parse("irq", "a shared peripheral interrupt, 32 to 1019", |t| {
                 number(t)
                     .and_then(|irq| u32::try_from(irq).ok())
@@ -90,8 +88,17 @@ impl DiskNodes {
 
     /// The guest-physical addresses of the registers.
     pub fn window(&self) -> RangeInclusive<u64> {
-        self.base..=self.base + (WINDOW_SIZE - 1)
+        window_at(self.base)
     }
+}
+
+/// The window of the device whose directory is `path`, whatever else its nodes say.
+pub fn read_window(store: &dyn Store, path: &str) -> Result<RangeInclusive<u64>, NodeError> {
+    Ok(window_at(Nodes { store, path }.base()?))
+}
+
+fn window_at(base: u64) -> RangeInclusive<u64> {
+    base..=base + (WINDOW_SIZE - 1)
 }
 
 /// libxl writes `base` in decimal for disks and in hexadecimal for generic virtio devices.
@@ -122,6 +129,12 @@ impl Nodes<'_> {
         };
         let text = String::from_utf8_lossy(&value);
         parse(&text).ok_or_else(|| self.absurd(node, &text, expected))
+    }
+
+    fn base(&self) -> Result<u64, NodeError> {
+        self.parse("base", "an address, a multiple of 512 below 2^48", |t| {
+            number(t).filter(|base| base % WINDOW_SIZE == 0 && *base < 1 << 48)
+        })
     }
 
     fn expect(&self, node: &str, value: &str, expected: &'static str) -> Result<(), NodeError> {
