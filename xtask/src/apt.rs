@@ -172,35 +172,48 @@ impl Apt {
 
     /// Downloads what is not there yet.
     pub(crate) fn download(&self, packages: &[Package], log: &Log) -> Result<()> {
-        let absent: Vec<String> = packages
-            .iter()
-            .filter(|package| !self.debs.join(&package.file).exists())
-            .map(Package::specifier)
-            .collect();
+        let absent: Vec<&Package> =
+            packages.iter().filter(|package| !self.debs.join(&package.file).exists()).collect();
         if absent.is_empty() {
             return Ok(());
         }
-        log.run(self.command("apt-get").arg("download").args(absent))
+        let mut command = self.command("apt-get");
+        command.arg("download").args(absent.iter().map(|package| package.specifier()));
+        log.run(command.current_dir(self.arriving()?))?;
+        absent.iter().try_for_each(|package| self.arrived(&package.file))
     }
 
     /// Downloads a source package. Some mirrors have the tarballs but not the .dsc, of which
     /// apt-get then complains; the tarballs' sums are checked here, so nothing else is needed.
     pub(crate) fn download_source(&self, source: &Source, log: &Log) -> Result<()> {
-        let complete = || -> bool {
-            source.files.iter().all(|(file, sum)| {
-                fs::read(self.debs.join(file)).is_ok_and(|content| &sha256(&content) == sum)
-            })
-        };
-        if complete() {
+        if source.files.iter().all(|(file, _)| self.debs.join(file).exists()) {
             return Ok(());
         }
         let wanted = format!("{}={}", source.name, source.version);
-        let status =
-            log.status(self.command("apt-get").args(["source", "--download-only", &wanted]))?;
-        if !complete() {
-            bail!("source {wanted} did not arrive whole ({status}); log: {}", log.path().display());
+        let mut command = self.command("apt-get");
+        command.args(["source", "--download-only", &wanted]);
+        let status = log.status(command.current_dir(self.arriving()?))?;
+        for (file, sum) in &source.files {
+            let content = fs::read(self.arriving()?.join(file)).unwrap_or_default();
+            if &sha256(&content) != sum {
+                let log = log.path().display();
+                bail!("{file} of the source {wanted} did not arrive whole ({status}); log: {log}");
+            }
+            self.arrived(file)?;
         }
         Ok(())
+    }
+
+    /// Where files are until they are whole.
+    fn arriving(&self) -> Result<PathBuf> {
+        let dir = self.debs.join("arriving");
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    fn arrived(&self, file: &str) -> Result<()> {
+        fs::rename(self.arriving()?.join(file), self.debs.join(file))
+            .with_context(|| format!("keeping {file}"))
     }
 }
 
@@ -209,15 +222,15 @@ pub(crate) fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("XEN_VIRTIO_MIRROR") {
         return Ok(mirror);
     }
+    let codename = crate::host::os_release("VERSION_CODENAME").unwrap_or_default();
     let targets = host_targets()?;
-    targets
-        .iter()
-        .find(|target| target.label == "Debian" && target.component == "main")
+    // A label tells Debian from others with a suite of the same name, once lists were fetched.
+    let debian = |target: &&Target| target.component == "main" && target.suite == codename;
+    let labelled = targets.iter().filter(debian).find(|target| target.label == "Debian");
+    labelled
+        .or_else(|| targets.iter().find(debian))
         .map(|target| target.uri.clone())
-        .context(
-            "the host's apt knows no Debian mirror: run `apt-get update`, or set XEN_VIRTIO_MIRROR \
-             to a mirror's URI",
-        )
+        .context("the host's apt knows no Debian mirror; set XEN_VIRTIO_MIRROR to a mirror's URI")
 }
 
 /// One suite and component the host's apt is configured for.
@@ -225,22 +238,21 @@ pub(crate) struct Target {
     pub(crate) uri: String,
     pub(crate) suite: String,
     pub(crate) component: String,
-    pub(crate) label: String,
+    label: String,
 }
 
-/// The host's own apt configuration.
+/// The host's own apt configuration; without labels if it has no lists.
 pub(crate) fn host_targets() -> Result<Vec<Target>> {
-    let format = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(LABEL)";
-    let text = output(Command::new("apt-get").args([
-        "indextargets",
-        "--format",
-        format,
-        "Created-By: Packages",
-    ]))?;
+    let format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(LABEL)";
+    let arguments = ["indextargets", "--format", format, "Created-By: Packages"];
+    let mut text = output(Command::new("apt-get").args(arguments))?;
+    if text.is_empty() {
+        text = output(Command::new("apt-get").args(arguments).arg("--no-release-info"))?;
+    }
     Ok(text
         .lines()
         .filter_map(|line| {
-            let mut words = line.split_whitespace().map(str::to_owned);
+            let mut words = line.split('|').map(str::to_owned);
             Some(Target {
                 uri: words.next()?,
                 suite: words.next()?,

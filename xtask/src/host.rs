@@ -13,7 +13,6 @@ const PACKAGES: [&str; 17] = [
     "bison",
     "ca-certificates",
     "cpio",
-    "device-tree-compiler",
     "e2fsprogs",
     "flex",
     "gcc",
@@ -25,6 +24,7 @@ const PACKAGES: [&str; 17] = [
     "patch",
     "python3",
     "qemu-system-arm",
+    "xz-utils",
 ];
 
 /// Installs the packages that are missing, or says which they are.
