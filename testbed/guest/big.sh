@@ -2,7 +2,6 @@
 set -o pipefail
 grep -i 'system ram' /proc/iomem | sed 's/^/%% /'
 bank=0x200000000
-bio fill /dev/vda 5 4M --above $bank | sed 's/^/%% /' || exit 1
-bio verify /dev/vda 5 4M --above $bank | sed 's/^/%% /' || exit 1
+bio fill /dev/vda 5 4M --offset 16M --above $bank | sed 's/^/%% /' || exit 1
+bio verify /dev/vda 5 4M --offset 16M --above $bank | sed 's/^/%% /' || exit 1
 bio hammer /dev/vda --depth 8 --ops 100 --len 8M | sed 's/^/%% /' || exit 1
-bio fill /dev/vda 6 4M --above $bank
