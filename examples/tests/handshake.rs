@@ -246,16 +246,28 @@ fn a_disk_that_cannot_be_served_says_why_and_disturbs_nobody() {
 }
 
 #[test]
-fn the_generic_virtio_form_is_refused_by_name() {
+fn the_generic_virtio_form_is_refused_by_name_and_its_window_is_empty() {
     let _watchdog = watchdog();
-    let mut host = Host::new();
-    host.create_guest(1);
-    let mut disk = Disk::new(1, 0, &host.image("a.img", 4096));
-    disk.kind = "virtio";
-    let disk = disk.with("type", "virtio,device2").with("base", "0x2000000").without("params");
-    host.plug(&disk);
-    host.settle();
-    assert_refused(&host, &disk, &["virtio = [", "disk = ["]);
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let mut generic = Disk::new(1, 1, &it.image);
+    generic.kind = "virtio";
+    let generic =
+        generic.with("type", "virtio,device2").with("base", "0x2000200").without("params");
+    it.host.plug(&generic);
+    it.host.settle();
+    let error = it.host.error(&generic).expect("a reason");
+    assert!(error.contains("virtio = [") && error.contains("disk = ["), "{error}");
+    assert_eq!(it.host.lasting_error(&generic), Some(error));
+    // libxl doesn't wait for these devices, so the guest runs, and finds nothing there but all ones.
+    let window = it.host.window(&generic);
+    assert_eq!(window.read(reg::MAGIC), u32::MAX);
+    window.write(reg::STATUS, 1);
+    assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
+    it.host.unplug(&generic);
+    it.host.settle();
+    assert_eq!(it.host.state(&generic).as_deref(), Some("6"));
+    assert!(!window.is_there());
+    assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
 }
 
 #[test]
