@@ -61,7 +61,11 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         // something new and never anything to take.
         for _ in 0..BATCH {
             match self.queue.pop() {
-                Some(chain) => self.requests.start(&mut self.queue, chain),
+                Some(chain) => {
+                    self.requests.start(&mut self.queue, chain);
+                    // What is done lets go of its memory, however long the batch goes on.
+                    self.requests.reap(&mut self.queue);
+                }
                 None if self.queue.enable_notification() => self.queue.disable_notification(),
                 None => {
                     more = false;

@@ -62,12 +62,16 @@ struct Watching {
     inner: FakeImage,
     live: Arc<AtomicUsize>,
     calls: AtomicUsize,
+    /// The most guards there were at any call.
+    most: AtomicUsize,
 }
 
 impl Watching {
     fn look(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        assert_ne!(self.live.load(Ordering::Relaxed), 0, "unmapped under the engine");
+        let live = self.live.load(Ordering::Relaxed);
+        assert_ne!(live, 0, "unmapped under the engine");
+        self.most.fetch_max(live, Ordering::Relaxed);
     }
 }
 
@@ -105,6 +109,7 @@ fn counted<E: Engine>(
         inner: FakeImage::new(contents(8), false),
         live: Arc::clone(&live),
         calls: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
     });
     let engine = engine(Arc::clone(&image) as Arc<dyn Image>);
     let space = |memory| Counted { memory, live: Arc::clone(&live) };
@@ -120,6 +125,19 @@ fn memory_is_mapped_during_the_io_and_unmapped_when_it_is_answered() {
         assert_eq!(live.load(Ordering::Relaxed), 0, "type {kind}");
     }
     assert_eq!(image.calls.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_batch_on_an_engine_that_is_never_late_maps_one_request_at_a_time() {
+    let (mut guest, live, image) = counted(SyncEngine::new);
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    for _ in 0..16 {
+        guest.add(&bufs);
+    }
+    guest.worker.run();
+    assert_eq!(guest.used().len(), 16);
+    assert_eq!(image.most.load(Ordering::Relaxed), 1);
+    assert_eq!(live.load(Ordering::Relaxed), 0);
 }
 
 #[test]

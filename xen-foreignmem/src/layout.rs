@@ -71,7 +71,7 @@ impl Layout {
             chunk_size: 2 << 20,
             budget: None,
             copy_max: PAGE_SIZE,
-            bounce_pages: 256,
+            bounce_pages: 512,
             grants_per_guard: 16384,
         }
     }
@@ -109,7 +109,7 @@ impl Layout {
         self
     }
 
-    /// How many pages each [`Requests`](crate::Requests) has for copies in flight: 256 unless said
+    /// How many pages each [`Requests`](crate::Requests) has for copies in flight: 512 unless said
     /// otherwise. When they are used up, grants are mapped instead.
     pub fn bounce_pages(mut self, pages: usize) -> Self {
         self.bounce_pages = pages;
