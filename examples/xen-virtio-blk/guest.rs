@@ -14,7 +14,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{debug, error, warn};
 use virtio_blk_dev::RawImage;
-use xen_ioreq::{DomId, IoreqServer, RequestKind};
+use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
 
 use crate::{
     device_id::DeviceId,
@@ -59,6 +59,9 @@ pub enum GuestError {
         reason: String,
     },
 }
+
+/// Failures in a row after which a guest's event channels are given up.
+const MAX_FAILURES: u32 = 16;
 
 enum Command {
     Attach(Box<(DiskSpec, RawImage)>, Sender<Result<(), GuestError>>),
@@ -170,11 +173,19 @@ struct Service<P: Platform> {
 
 impl<P: Platform> Service<P> {
     fn run(mut self, inbox: &Receiver<Command>, wake: &Wake) {
+        let mut failures = 0;
         loop {
-            if let Err(error) = self.answer_requests() {
-                // The guest is gone, or its event channels are: nothing can be answered any more.
-                warn!(domid = self.domid, %error, "stopped serving the guest");
-                return;
+            match self.answer_requests() {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    if failures == MAX_FAILURES || self.handles.model.nr_vcpus().is_err() {
+                        // The guest is gone, or its event channels are: nothing more can be answered.
+                        warn!(domid = self.domid, %error, "stopped serving the guest");
+                        return;
+                    }
+                    warn!(domid = self.domid, %error, "a request may have gone unanswered");
+                }
             }
             let mut fds = [
                 PollFd::from_borrowed_fd(self.server.as_fd(), PollFlags::IN),
