@@ -23,6 +23,8 @@ pub(crate) struct Resolution {
     /// Seconds since 1970.
     pub(crate) resolved_at: u64,
     pub(crate) suite: String,
+    /// The packages that were asked for; other ones want another resolution.
+    wanted: String,
     pub(crate) dom0: Vec<Package>,
     pub(crate) rootfs: Vec<Package>,
     pub(crate) hypervisor: Package,
@@ -46,7 +48,7 @@ impl Debian {
         let kept: Option<Resolution> = fs::read(&file)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
-            .filter(|kept: &Resolution| kept.suite == SUITE);
+            .filter(|kept: &Resolution| kept.suite == SUITE && kept.wanted == wanted());
         let apt = |sources: &[String]| Apt::new(cache.path("apt"), debs.clone(), "arm64", sources);
         if let Some(resolution) = kept.as_ref().filter(|kept| !update && kept.age() < MAX_AGE) {
             let sources =
@@ -131,6 +133,10 @@ impl Resolution {
     }
 }
 
+fn wanted() -> String {
+    [&DOM0[..], &ROOTFS].concat().join(" ")
+}
+
 fn source_line(mirror: &str) -> String {
     format!("{mirror} {SUITE} main")
 }
@@ -146,6 +152,7 @@ fn candidates(apt: &Apt) -> Result<Resolution> {
     Ok(Resolution {
         resolved_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         suite: SUITE.to_owned(),
+        wanted: wanted(),
         dom0: apt.closure(&DOM0)?,
         rootfs: apt.closure(&ROOTFS)?,
         xen_source: apt.source("xen", &version)?,
