@@ -94,10 +94,9 @@ virtio_disk() {
 
 # daemon_start [ARG…]: starts xen-virtio-blk; its log is streamed as `daemon| …`.
 daemon_start() {
-    : >"$DAEMON_LOG"
-    NO_COLOR=1 xen-virtio-blk "$@" >"$DAEMON_LOG" 2>&1 &
+    [ -e "$DAEMON_LOG" ] || stream daemon "$DAEMON_LOG"
+    NO_COLOR=1 xen-virtio-blk "$@" >>"$DAEMON_LOG" 2>&1 &
     DAEMON_PID=$!
-    stream daemon "$DAEMON_LOG"
     sleep 0.5
     kill -0 "$DAEMON_PID" 2>/dev/null || fail "the daemon stays up"
 }
