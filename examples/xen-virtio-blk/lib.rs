@@ -1,7 +1,7 @@
 //! The parts of `xen-virtio-blk`, a virtio block backend for Xen.
 //!
 //! [`backend`] follows the toolstack in xenstore; [`guest`] answers one guest's traps; [`disk`] joins
-//! registers and queues; [`worker_thread`] serves one queue. All of it runs over a [`platform`]: Xen, or
+//! registers and queues; `worker_thread` serves one queue. All of it runs over a [`platform`]: Xen, or
 //! the fakes of the `xen-*` crates.
 
 pub mod args;
