@@ -113,6 +113,14 @@ impl<S: Store, P: Platform> Backend<S, P> {
         self.guests.values().for_each(|served| served.guest.report());
     }
 
+    /// Lets go of everything. A guest that still runs loses its disks: its next access to one of their
+    /// windows has nobody to answer it.
+    pub fn stop(self) {
+        for id in self.served() {
+            warn!(%id, "stopping under a guest that may be running: it loses this disk");
+        }
+    }
+
     /// Every device that xenstore has.
     fn devices(&self) -> Result<Vec<DeviceId>, xen_store::Error> {
         let mut devices = Vec::new();

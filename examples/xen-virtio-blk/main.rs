@@ -66,6 +66,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         if stopped {
             info!("asked to stop");
+            backend.stop();
             return Ok(());
         }
     }
