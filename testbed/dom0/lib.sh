@@ -95,7 +95,7 @@ virtio_disk() {
 # daemon_start [ARG…]: starts xen-virtio-blk; its log is streamed as `daemon| …`.
 daemon_start() {
     [ -e "$DAEMON_LOG" ] || stream daemon "$DAEMON_LOG"
-    NO_COLOR=1 xen-virtio-blk "$@" >>"$DAEMON_LOG" 2>&1 &
+    xen-virtio-blk "$@" >>"$DAEMON_LOG" 2>&1 &
     DAEMON_PID=$!
     sleep 0.5
     kill -0 "$DAEMON_PID" 2>/dev/null || fail "the daemon stays up"
