@@ -19,7 +19,7 @@ use common::{
 };
 use proptest::prelude::*;
 use virtio_blk_dev::RawImage;
-use xen_store::Store;
+use xen_store::{Op, Store};
 
 /// Reads a sector through a driver of its own.
 fn read_sector(host: &Host, disk: &Disk, kernel: &Arc<GuestKernel>, sector: usize) -> [u8; 512] {
@@ -382,4 +382,33 @@ proptest! {
         it.host.settle();
         prop_assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
     }
+}
+
+#[test]
+fn what_xenstore_refuses_once_is_not_the_end_of_the_backend() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    host.create_guest(1);
+    let [first, second] =
+        [0, 1].map(|nth| Disk::new(1, nth, &host.image(&format!("{nth}.img"), 4096)));
+    host.store.fail_next(Op::TransactionStart, 1, "EQUOTA");
+    host.store.fail_next(Op::Directory, 1, "EACCES");
+    for (node, value) in &first.nodes {
+        host.store.write(None, &format!("{}/{node}", first.path()), value).unwrap();
+    }
+    host.settle();
+    host.serve(&second);
+    assert!(host.window(&second).is_there());
+}
+
+#[test]
+fn a_lost_xenstore_leaves_the_disks_that_are_served() {
+    let _watchdog = watchdog();
+    let mut host = Host::new();
+    let kernel = GuestKernel::new(&host.create_guest(1), Sharing::Foreign);
+    let disk = Disk::new(1, 0, &host.image("a.img", 8192));
+    host.serve(&disk);
+    host.store.disconnect();
+    host.assert_disconnected();
+    assert_eq!(read_sector(&host, &disk, &kernel, 3), sector_pattern(3));
 }

@@ -89,6 +89,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
     }
 
     /// Takes in what has happened in xenstore since the last call.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost. What is served stays so; nothing more can be learnt of it.
     pub fn handle_events(&mut self) -> Result<(), xen_store::Error> {
         // One look at each device is enough, however many events named it.
         let mut touched = BTreeSet::new();
@@ -98,12 +102,15 @@ impl<S: Store, P: Platform> Backend<S, P> {
             } else if let Some(id) = DeviceId::from_path(&self.dir, &path) {
                 touched.insert(id);
             } else {
-                touched.extend(self.devices()?);
+                let devices = self.devices();
+                touched
+                    .extend(survive(devices, "the devices can't be listed")?.unwrap_or_default());
                 touched.extend(self.served());
             }
         }
         for id in touched {
-            self.reconcile(id)?;
+            let reconciled = self.reconcile(id);
+            survive(reconciled, &format!("{id} stays as it is until its next event"))?;
         }
         Ok(())
     }
@@ -337,6 +344,21 @@ impl<S: Store, P: Platform> Backend<S, P> {
             Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// What xenstore refuses concerns one node; only a lost connection concerns all.
+fn survive<T>(
+    result: Result<T, xen_store::Error>,
+    consequence: &str,
+) -> Result<Option<T>, xen_store::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_disconnected() => Err(error),
+        Err(error) => {
+            warn!(%error, "{consequence}");
+            Ok(None)
         }
     }
 }

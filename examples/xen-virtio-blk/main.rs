@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use rustix::event::{PollFd, PollFlags, poll};
-use tracing::info;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 use xen_store::{Store, XenStore};
 use xen_virtio_blk::{
@@ -46,20 +46,23 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
     )?;
     let mut backend = Backend::new(store, Xen, args.queue_size)?;
+    let mut connected = true;
     loop {
         // Events may have been read along with an answer, so they come before the descriptor is asked.
-        backend.handle_events()?;
-        let mut fds = [
-            PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN),
-            PollFd::new(&stop, PollFlags::IN),
-            PollFd::new(&report, PollFlags::IN),
-        ];
+        if connected && let Err(error) = backend.handle_events() {
+            error!(%error, "xenstore is lost: the disks that are served stay so, but no guest will be taken on or let go; restart this daemon when no guest needs it");
+            connected = false;
+        }
+        let mut fds = vec![PollFd::new(&stop, PollFlags::IN), PollFd::new(&report, PollFlags::IN)];
+        if connected {
+            fds.push(PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN));
+        }
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error).context("waiting for events"),
         }
-        let [_, stopped, reported] = fds.map(|fd| !fd.revents().is_empty());
+        let [stopped, reported] = [0, 1].map(|fd: usize| !fds[fd].revents().is_empty());
         if reported {
             let _ = rustix::io::read(&report, &mut [0_u8; 64]);
             backend.report();

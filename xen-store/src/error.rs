@@ -73,6 +73,11 @@ impl Error {
         self.is_refused("EACCES") || self.is_refused("EPERM")
     }
 
+    /// Whether the connection is of no more use, not only this call.
+    pub fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Io { .. } | Self::Protocol { .. })
+    }
+
     fn is_refused(&self, name: &str) -> bool {
         matches!(self, Self::Refused { errno, .. } if errno == name)
     }

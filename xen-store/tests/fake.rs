@@ -74,3 +74,11 @@ fn a_new_domain_has_a_home_that_it_can_read() {
     hub.release_domain(4);
     assert_eq!(hub.read(None, "/local/domain/4/domid").unwrap(), b"4");
 }
+
+#[test]
+fn a_refusal_is_no_lost_connection_and_a_dead_daemon_is() {
+    let store = FakeStore::new();
+    assert!(!store.read(None, "/nothing/there").unwrap_err().is_disconnected());
+    store.disconnect();
+    assert!(store.read(None, "/nothing/there").unwrap_err().is_disconnected());
+}

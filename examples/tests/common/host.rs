@@ -299,6 +299,12 @@ impl Host {
         panic!("the backend finds something to do for ever");
     }
 
+    /// The backend notices that xenstore is gone.
+    pub fn assert_disconnected(&mut self) {
+        let backend = self.backend.as_mut().expect("a running backend");
+        assert!(backend.handle_events().unwrap_err().is_disconnected());
+    }
+
     /// Plugs a disk that must be served.
     pub fn serve(&mut self, disk: &Disk) {
         self.plug(disk);
