@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    io,
     sync::Arc,
+    time::Duration,
 };
 
 use tracing::{info, warn};
-use virtio_blk_dev::RawImage;
+use virtio_blk_dev::{Image, RawImage};
 use xen_ioreq::{DeviceModel, DomId};
 use xen_store::{Store, StoreExt, WatchEvent};
 
@@ -15,6 +17,7 @@ use crate::{
     disk::DiskSpec,
     guest::{Guest, GuestError},
     nodes::{DiskNodes, NodeError, read_window},
+    patience::within,
     platform::Platform,
     xenbus::XenbusState,
 };
@@ -31,9 +34,16 @@ enum AttachError {
     Nodes(#[from] NodeError),
     #[error(transparent)]
     Image(#[from] virtio_blk_dev::OpenError),
+    #[error("image {path} did not open within {seconds} s: is its storage there?")]
+    Slow { path: String, seconds: u64 },
+    #[error("no thread to open the image with: {0}")]
+    Thread(io::Error),
     #[error(transparent)]
     Guest(#[from] GuestError),
 }
+
+/// How long one device may hold up the handshakes of the others. libxl gives a backend 10 s.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Serves every disk below one domain's `backend/` directory.
 pub struct Backend<S: Store, P: Platform> {
@@ -176,8 +186,8 @@ impl<S: Store, P: Platform> Backend<S, P> {
         };
         let leaving = state == XenbusState::Closing || online.as_deref() == Some("0");
         if leaving {
-            self.detach(id, "the toolstack closed it");
-            if state != XenbusState::Closed {
+            let closed = self.detach(id, "the toolstack closed it");
+            if closed && state != XenbusState::Closed {
                 self.change_state(&path, state, XenbusState::Closed)?;
             }
         } else if state == XenbusState::Initialising
@@ -208,7 +218,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             return Err(AttachError::GenericVirtio);
         }
         let nodes = DiskNodes::read(&self.store, id, path)?;
-        let image = RawImage::open(&nodes.image, nodes.read_only)?;
+        let image = open(&nodes)?;
         let spec = DiskSpec { id, nodes, queue_size: self.queue_size };
         Ok(self.with_guest(id, |guest| guest.attach(spec, image))?)
     }
@@ -237,7 +247,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
                     .open(id.domid)
                     .map_err(|source| GuestError::Open { domid: id.domid, source })?;
                 let model = Arc::clone(&handles.model);
-                let guest = Guest::start(id.domid, handles)?;
+                let guest = Guest::start(id.domid, handles, PATIENCE)?;
                 place.insert(Served { guest, disks: BTreeSet::new(), model })
             }
         };
@@ -250,15 +260,21 @@ impl<S: Store, P: Platform> Backend<S, P> {
         attached
     }
 
-    fn detach(&mut self, id: DeviceId, reason: &str) {
-        let Some(served) = self.guests.get_mut(&id.domid) else { return };
+    /// False if the disk's storage keeps it from being closed.
+    fn detach(&mut self, id: DeviceId, reason: &str) -> bool {
+        let Some(served) = self.guests.get_mut(&id.domid) else { return true };
+        let mut closed = true;
         if served.disks.remove(&id) {
             info!(%id, reason, "letting go");
-            served.guest.detach(id);
+            if let Err(error) = served.guest.detach(id) {
+                warn!(%id, %error, "not closed yet");
+                closed = false;
+            }
         }
         if served.disks.is_empty() {
             self.guests.remove(&id.domid);
         }
+        closed
     }
 
     /// Says why a device is not served where the integrator looks, and ends libxl's wait.
@@ -361,4 +377,14 @@ fn survive<T>(
             Ok(None)
         }
     }
+}
+
+fn open(nodes: &DiskNodes) -> Result<Arc<dyn Image>, AttachError> {
+    let (path, read_only) = (nodes.image.clone(), nodes.read_only);
+    let opened = within(PATIENCE, move || RawImage::open(path, read_only));
+    let slow = || AttachError::Slow {
+        path: nodes.image.display().to_string(),
+        seconds: PATIENCE.as_secs(),
+    };
+    Ok(Arc::new(opened.map_err(AttachError::Thread)?.ok_or_else(slow)??))
 }

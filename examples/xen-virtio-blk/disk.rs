@@ -9,7 +9,7 @@ use std::{
 };
 
 use tracing::{info, warn};
-use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, Serial, Stats};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Image, Serial, Stats};
 use virtio_mmio_dev::{Effect, MmioTransport, VirtioDevice};
 use xen_ioreq::DeviceModel;
 
@@ -47,7 +47,7 @@ impl<P: Platform> Disk<P> {
     /// A disk in its reset state. The error says what in its settings can't be.
     pub fn new(
         spec: &DiskSpec,
-        image: RawImage,
+        image: Arc<dyn Image>,
         memory: DiskMemory<P>,
         model: Arc<P::Model>,
     ) -> Result<Self, String> {
@@ -77,7 +77,7 @@ impl<P: Platform> Disk<P> {
             window: spec.nodes.window(),
             transport,
             memory,
-            image: Arc::new(image),
+            image,
             workers: (0..queues).map(|_| None).collect(),
             past: Stats::default(),
             ioreqs: 0,

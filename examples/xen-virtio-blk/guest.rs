@@ -1,27 +1,26 @@
-//! One guest: its IOREQ server, and the thread that answers its traps.
+//! One guest, as the handshake sees it: a thread that is asked things.
 
 use std::{
-    collections::BTreeMap,
+    convert::Infallible,
     io,
     ops::RangeInclusive,
     sync::{
         Arc,
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
-use tracing::{debug, error, warn};
-use virtio_blk_dev::RawImage;
-use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
+use tracing::error;
+use virtio_blk_dev::Image;
+use xen_ioreq::DomId;
 
 use crate::{
     device_id::DeviceId,
-    disk::{Disk, DiskSpec},
-    guest_memory::GuestMemory,
-    log_limit::LogLimit,
+    disk::DiskSpec,
     platform::{Handles, Platform},
+    service::Service,
     wake::Wake,
 };
 
@@ -50,6 +49,16 @@ pub enum GuestError {
         /// What is wrong, and where.
         message: String,
     },
+    /// The guest's thread waits for storage.
+    #[error(
+        "domain {domid}: nothing happened within {seconds} s: the storage of one of its disks doesn't answer"
+    )]
+    Stuck {
+        /// The guest.
+        domid: DomId,
+        /// How long it was waited for.
+        seconds: f32,
+    },
     /// No thread can be made, or the guest's thread has ended.
     #[error("domain {domid}: the thread that serves it is not there ({reason})")]
     Thread {
@@ -60,11 +69,9 @@ pub enum GuestError {
     },
 }
 
-/// Failures in a row after which a guest's event channels are given up.
-const MAX_FAILURES: u32 = 16;
-
-enum Command {
-    Attach(Box<(DiskSpec, RawImage)>, Sender<Result<(), GuestError>>),
+/// What the guest's thread is asked to do.
+pub(crate) enum Command {
+    Attach(Box<(DiskSpec, Arc<dyn Image>)>, Sender<Result<(), GuestError>>),
     Reserve(DeviceId, RangeInclusive<u64>, Sender<Result<(), GuestError>>),
     Detach(DeviceId, Sender<()>),
     Report,
@@ -72,62 +79,61 @@ enum Command {
 }
 
 /// A guest being served. Dropping it stops its disks and destroys its IOREQ server.
+///
+/// Its thread may come to wait for storage that doesn't answer: where the guest resets or gives up a disk,
+/// what is in flight must end first. Whoever asks something of the thread therefore waits for a bounded
+/// time only, so that one guest's storage holds up no other guest.
 pub struct Guest {
     domid: DomId,
     commands: Sender<Command>,
     wake: Arc<Wake>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has let go of everything.
+    ended: Receiver<Infallible>,
+    patience: Duration,
 }
 
 impl Guest {
-    /// Creates the guest's IOREQ server and starts the thread that answers it.
-    pub fn start<P: Platform>(domid: DomId, handles: Handles<P>) -> Result<Self, GuestError> {
-        let server = IoreqServer::create(
-            Arc::clone(&handles.model),
-            Arc::clone(&handles.memory),
-            Arc::clone(&handles.events),
-        )?;
+    /// Creates the guest's IOREQ server and starts the thread that answers it. Nothing asked of it
+    /// takes longer than `patience`.
+    pub fn start<P: Platform>(
+        domid: DomId,
+        handles: Handles<P>,
+        patience: Duration,
+    ) -> Result<Self, GuestError> {
+        let service = Service::new(domid, handles)?;
         let no_thread = |error: io::Error| GuestError::Thread { domid, reason: error.to_string() };
         let wake = Arc::new(Wake::new().map_err(no_thread)?);
         let (commands, inbox) = mpsc::channel();
-        let service = Service {
-            domid,
-            server,
-            memory: GuestMemory::new(&handles),
-            handles,
-            disks: BTreeMap::new(),
-            reserved: BTreeMap::new(),
-            limit: LogLimit::new(),
-        };
+        let (running, ended) = mpsc::channel();
         let waiter = Arc::clone(&wake);
         let thread = thread::Builder::new()
             .name(format!("guest-{domid}"))
-            .spawn(move || service.run(&inbox, &waiter))
+            .spawn(move || {
+                service.run(&inbox, &waiter);
+                drop(running);
+            })
             .map_err(no_thread)?;
-        Ok(Self { domid, commands, wake, thread: Some(thread) })
+        Ok(Self { domid, commands, wake, thread: Some(thread), ended, patience })
     }
 
     /// Attaches a disk: when this returns, the guest may touch its window.
-    pub fn attach(&self, spec: DiskSpec, image: RawImage) -> Result<(), GuestError> {
-        let (reply, answer) = mpsc::channel();
-        self.send(Command::Attach(Box::new((spec, image)), reply))?;
-        answer.recv().map_err(|_| self.ended())?
+    pub fn attach(&self, spec: DiskSpec, image: Arc<dyn Image>) -> Result<(), GuestError> {
+        self.ask(|reply| Command::Attach(Box::new((spec, image)), reply))?
     }
 
     /// Answers a window without a device behind it: reads give all ones, which no driver takes for a
     /// virtio device. Unanswered, they would be an external abort in the guest.
     pub fn reserve(&self, id: DeviceId, window: RangeInclusive<u64>) -> Result<(), GuestError> {
-        let (reply, answer) = mpsc::channel();
-        self.send(Command::Reserve(id, window, reply))?;
-        answer.recv().map_err(|_| self.ended())?
+        self.ask(|reply| Command::Reserve(id, window, reply))?
     }
 
-    /// Lets go of a disk: when this returns, its image is closed.
-    pub fn detach(&self, id: DeviceId) {
-        let (reply, answer) = mpsc::channel();
-        if self.send(Command::Detach(id, reply)).is_ok() {
-            // A thread that ended meanwhile has let go of everything.
-            let _ = answer.recv();
+    /// Lets go of a disk: when this succeeds, its image is closed.
+    pub fn detach(&self, id: DeviceId) -> Result<(), GuestError> {
+        match self.ask(|reply| Command::Detach(id, reply)) {
+            // A thread that has ended has let go of everything.
+            Ok(()) | Err(GuestError::Thread { .. }) => Ok(()),
+            stuck => stuck,
         }
     }
 
@@ -136,171 +142,40 @@ impl Guest {
         let _ = self.send(Command::Report);
     }
 
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, GuestError> {
+        let (reply, answer) = mpsc::channel();
+        self.send(command(reply))?;
+        answer.recv_timeout(self.patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => self.stuck(),
+            RecvTimeoutError::Disconnected => self.gone(),
+        })
+    }
+
     fn send(&self, command: Command) -> Result<(), GuestError> {
-        self.commands.send(command).map_err(|_| self.ended())?;
+        self.commands.send(command).map_err(|_| self.gone())?;
         self.wake.wake();
         Ok(())
     }
 
-    fn ended(&self) -> GuestError {
+    fn gone(&self) -> GuestError {
         GuestError::Thread { domid: self.domid, reason: "it ended early: see the log".into() }
+    }
+
+    fn stuck(&self) -> GuestError {
+        GuestError::Stuck { domid: self.domid, seconds: self.patience.as_secs_f32() }
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.send(Command::Stop);
-        if let Some(thread) = self.thread.take()
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(self.patience) {
+            // It lets go of everything as soon as its storage answers.
+            error!(domid = self.domid, error = %self.stuck(), "left behind");
+        } else if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             error!(domid = self.domid, "the guest's thread panicked");
         }
     }
-}
-
-/// What the guest's thread owns.
-struct Service<P: Platform> {
-    domid: DomId,
-    // Before the server: a disk's workers end before its server does.
-    disks: BTreeMap<DeviceId, Disk<P>>,
-    server: IoreqServer<P::Model, P::Memory, P::Events>,
-    /// Windows without a device behind them.
-    reserved: BTreeMap<DeviceId, RangeInclusive<u64>>,
-    memory: GuestMemory<P>,
-    handles: Handles<P>,
-    limit: LogLimit,
-}
-
-impl<P: Platform> Service<P> {
-    fn run(mut self, inbox: &Receiver<Command>, wake: &Wake) {
-        let mut failures = 0;
-        loop {
-            match self.answer_requests() {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    if failures == MAX_FAILURES || self.handles.model.nr_vcpus().is_err() {
-                        // The guest is gone, or its event channels are: nothing more can be answered.
-                        warn!(domid = self.domid, %error, "stopped serving the guest");
-                        return;
-                    }
-                    warn!(domid = self.domid, %error, "a request may have gone unanswered");
-                }
-            }
-            let mut fds = [
-                PollFd::from_borrowed_fd(self.server.as_fd(), PollFlags::IN),
-                PollFd::new(wake, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    error!(domid = self.domid, %error, "poll failed: stopped serving the guest");
-                    return;
-                }
-            }
-            if fds[1].revents().is_empty() {
-                continue;
-            }
-            wake.wait();
-            for command in inbox.try_iter() {
-                match command {
-                    Command::Attach(disk, reply) => {
-                        let (spec, image) = *disk;
-                        let _ = reply.send(self.attach(&spec, image));
-                    }
-                    Command::Reserve(id, window, reply) => {
-                        let claimed = self.claim(window.clone());
-                        if claimed.is_ok() {
-                            self.reserved.insert(id, window);
-                        }
-                        let _ = reply.send(claimed);
-                    }
-                    Command::Detach(id, reply) => {
-                        self.detach(id);
-                        let _ = reply.send(());
-                    }
-                    Command::Report => self.disks.values().for_each(Disk::report),
-                    Command::Stop => return,
-                }
-            }
-        }
-    }
-
-    fn attach(&mut self, spec: &DiskSpec, image: RawImage) -> Result<(), GuestError> {
-        let memory = self.memory.for_disk(spec.nodes.grants);
-        let disk = Disk::new(spec, image, memory, Arc::clone(&self.handles.model))
-            .map_err(|message| GuestError::Disk { id: spec.id, message })?;
-        self.claim(spec.nodes.window())?;
-        self.disks.insert(spec.id, disk);
-        Ok(())
-    }
-
-    /// Has the guest's accesses to a window sent here.
-    fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
-        self.server.map_range(window)?;
-        Ok(self.server.enable()?)
-    }
-
-    fn detach(&mut self, id: DeviceId) {
-        let disk = self.disks.remove(&id);
-        let window = disk.as_ref().map(Disk::window).or_else(|| self.reserved.remove(&id));
-        if let Some(window) = window
-            && let Err(error) = self.server.unmap_range(window)
-        {
-            debug!(%id, %error, "the window could not be taken back: the guest may be gone");
-        }
-    }
-
-    /// Answers every trap that waits now. No disk is waited for, but for a reset or a queue's end,
-    /// whose answers mean that the device has let go of the guest's memory.
-    fn answer_requests(&mut self) -> Result<(), xen_ioreq::Error> {
-        while let Some(request) = self.server.next_request()? {
-            match request.kind() {
-                RequestKind::Read { addr, size } => {
-                    let mut data = [0xff; 8];
-                    if let Some(disk) = disk_at(&mut self.disks, addr, size) {
-                        disk.read(addr, &mut data[..usize::from(size)]);
-                    }
-                    request.complete_read(u64::from_le_bytes(data));
-                }
-                RequestKind::Write { addr, size, data } => {
-                    let data = &data.to_le_bytes()[..usize::from(size)];
-                    match disk_at(&mut self.disks, addr, size) {
-                        Some(disk) => {
-                            let kick = disk.write(addr, data);
-                            // The vCPU goes on before the disk is looked at.
-                            request.complete();
-                            if let Some(queue) = kick {
-                                disk.kick(queue);
-                            }
-                        }
-                        None => request.complete(),
-                    }
-                }
-                RequestKind::Invalidate => {
-                    self.memory.invalidate();
-                    request.complete();
-                }
-                kind => {
-                    if let Some(dropped) = self.limit.allow() {
-                        warn!(domid = self.domid, ?kind, dropped, "no such request on virtio-mmio");
-                    }
-                    request.complete();
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn disk_at<P: Platform>(
-    disks: &mut BTreeMap<DeviceId, Disk<P>>,
-    addr: u64,
-    size: u8,
-) -> Option<&mut Disk<P>> {
-    let last = addr.checked_add(u64::from(size) - 1)?;
-    disks.values_mut().find(|disk| {
-        let window = disk.window();
-        window.contains(&addr) && window.contains(&last)
-    })
 }

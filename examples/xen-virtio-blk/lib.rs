@@ -1,6 +1,6 @@
 //! The parts of `xen-virtio-blk`, a virtio block backend for Xen.
 //!
-//! [`backend`] follows the toolstack in xenstore; [`guest`] answers one guest's traps; [`disk`] joins
+//! [`backend`] follows the toolstack in xenstore; [`guest`] and `service` answer one guest; [`disk`] joins
 //! registers and queues; `worker_thread` serves one queue. All of it runs over a [`platform`]: Xen, or
 //! the fakes of the `xen-*` crates.
 
@@ -13,7 +13,9 @@ pub mod guest;
 pub mod guest_memory;
 mod log_limit;
 pub mod nodes;
+mod patience;
 pub mod platform;
+mod service;
 mod wake;
 mod worker_thread;
 pub mod xenbus;

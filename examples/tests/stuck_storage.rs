@@ -1,0 +1,146 @@
+//! Storage that doesn't answer holds up its own guest, and nobody else for long.
+
+mod common;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use common::{
+    guest_kernel::{GuestKernel, Sharing},
+    host::FakePlatform,
+    ring_driver::{FEATURE_FLUSH, FLUSH, RingDriver, VERSION_1, WRITE, until},
+    watchdog::watchdog,
+    window::Window,
+};
+use virtio_blk_dev::{Image, Sink, Source};
+use xen_ioreq::fake::FakeDomain;
+use xen_virtio_blk::{
+    device_id::{DeviceId, Kind},
+    disk::DiskSpec,
+    guest::{Guest, GuestError},
+    nodes::DiskNodes,
+    platform::Handles,
+};
+
+const BASE: u64 = 0x0200_0000;
+
+/// An image whose flushes wait until somebody lets them go.
+#[derive(Default)]
+struct StuckImage {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    flushing: bool,
+    released: bool,
+}
+
+impl StuckImage {
+    fn is_flushing(&self) -> bool {
+        self.state.lock().unwrap().flushing
+    }
+
+    fn release(&self) {
+        self.state.lock().unwrap().released = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Image for StuckImage {
+    fn capacity(&self) -> u64 {
+        4096
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read_vectored_at(&self, _: Sink<'_>, _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write_vectored_at(&self, _: Source<'_>, _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.flushing = true;
+        drop(self.changed.wait_while(state, |state| !state.released).unwrap());
+        Ok(())
+    }
+}
+
+fn disk(domid: u16) -> DiskSpec {
+    DiskSpec {
+        id: DeviceId { domid, kind: Kind::VirtioDisk, devid: 51712 },
+        nodes: DiskNodes {
+            image: PathBuf::from("/stuck"),
+            read_only: false,
+            base: BASE,
+            irq: 33,
+            grants: false,
+        },
+        queue_size: 16,
+    }
+}
+
+fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
+    let handles = Handles::<FakePlatform> {
+        model: domain.device_model(),
+        memory: domain.foreign_memory(),
+        grants: domain.grant_table(),
+        events: domain.event_channel(),
+    };
+    Guest::start(domid, handles, patience).unwrap()
+}
+
+/// A guest that has asked for a flush, which its storage doesn't finish.
+fn stuck(patience: Duration) -> (Guest, FakeDomain, Arc<StuckImage>) {
+    let domain = FakeDomain::builder().domid(1).build();
+    let image = Arc::new(StuckImage::default());
+    let guest = start(&domain, 1, patience);
+    guest.attach(disk(1), Arc::clone(&image) as Arc<dyn Image>).unwrap();
+    let kernel = GuestKernel::new(&domain, Sharing::Foreign);
+    let window = Window::new(domain.vcpu(0), BASE);
+    let mut driver = RingDriver::start(window, &kernel, VERSION_1 | FEATURE_FLUSH);
+    let (header, status) = (driver.header(FLUSH, 0), driver.filled(&[0xff]));
+    driver.chain(0, &[(header.device, 16, 0), (status.device, 1, WRITE)]);
+    driver.offer(0);
+    until("the flush to begin", || image.is_flushing());
+    (guest, domain, image)
+}
+
+#[test]
+fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
+    let _watchdog = watchdog();
+    let (guest, _domain, image) = stuck(Duration::from_millis(50));
+    let begin = Instant::now();
+    let error = guest.detach(disk(1).id).unwrap_err();
+    assert!(matches!(error, GuestError::Stuck { domid: 1, .. }), "{error}");
+    drop(guest);
+    assert!(begin.elapsed() < Duration::from_secs(5), "it was waited for");
+    image.release();
+}
+
+#[test]
+fn storage_that_answers_late_is_closed_then() {
+    let _watchdog = watchdog();
+    let (guest, domain, image) = stuck(Duration::from_secs(60));
+    let late = Arc::clone(&image);
+    let answering = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        late.release();
+    });
+    guest.detach(disk(1).id).unwrap();
+    drop(guest);
+    answering.join().unwrap();
+    assert_eq!(Arc::strong_count(&image), 1, "nobody holds the image");
+    assert_eq!(domain.foreign_memory().live_mappings(), 0);
+}

@@ -1,0 +1,191 @@
+//! What a guest's thread does: it answers traps, and attaches and detaches disks.
+
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    sync::{Arc, mpsc::Receiver},
+};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tracing::{debug, error, warn};
+use virtio_blk_dev::Image;
+use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
+
+use crate::{
+    device_id::DeviceId,
+    disk::{Disk, DiskSpec},
+    guest::{Command, GuestError},
+    guest_memory::GuestMemory,
+    log_limit::LogLimit,
+    platform::{Handles, Platform},
+    wake::Wake,
+};
+
+/// Failures in a row after which a guest's event channels are given up.
+const MAX_FAILURES: u32 = 16;
+
+/// What the guest's thread owns.
+pub(crate) struct Service<P: Platform> {
+    domid: DomId,
+    // Before the server: a disk's workers end before its server does.
+    disks: BTreeMap<DeviceId, Disk<P>>,
+    server: IoreqServer<P::Model, P::Memory, P::Events>,
+    /// Windows without a device behind them.
+    reserved: BTreeMap<DeviceId, RangeInclusive<u64>>,
+    memory: GuestMemory<P>,
+    handles: Handles<P>,
+    limit: LogLimit,
+}
+
+impl<P: Platform> Service<P> {
+    /// Creates the guest's IOREQ server. Nothing is asked of it before its first window.
+    pub(crate) fn new(domid: DomId, handles: Handles<P>) -> Result<Self, GuestError> {
+        let server = IoreqServer::create(
+            Arc::clone(&handles.model),
+            Arc::clone(&handles.memory),
+            Arc::clone(&handles.events),
+        )?;
+        Ok(Self {
+            domid,
+            server,
+            memory: GuestMemory::new(&handles),
+            handles,
+            disks: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            limit: LogLimit::new(),
+        })
+    }
+
+    /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
+    pub(crate) fn run(mut self, inbox: &Receiver<Command>, wake: &Wake) {
+        let mut failures = 0;
+        loop {
+            match self.answer_requests() {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    if failures == MAX_FAILURES || self.handles.model.nr_vcpus().is_err() {
+                        // The guest is gone, or its event channels are: nothing more can be answered.
+                        warn!(domid = self.domid, %error, "stopped serving the guest");
+                        return;
+                    }
+                    warn!(domid = self.domid, %error, "a request may have gone unanswered");
+                }
+            }
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.server.as_fd(), PollFlags::IN),
+                PollFd::new(wake, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    error!(domid = self.domid, %error, "poll failed: stopped serving the guest");
+                    return;
+                }
+            }
+            if fds[1].revents().is_empty() {
+                continue;
+            }
+            wake.wait();
+            for command in inbox.try_iter() {
+                match command {
+                    Command::Attach(disk, reply) => {
+                        let (spec, image) = *disk;
+                        let _ = reply.send(self.attach(&spec, image));
+                    }
+                    Command::Reserve(id, window, reply) => {
+                        let claimed = self.claim(window.clone());
+                        if claimed.is_ok() {
+                            self.reserved.insert(id, window);
+                        }
+                        let _ = reply.send(claimed);
+                    }
+                    Command::Detach(id, reply) => {
+                        self.detach(id);
+                        let _ = reply.send(());
+                    }
+                    Command::Report => self.disks.values().for_each(Disk::report),
+                    Command::Stop => return,
+                }
+            }
+        }
+    }
+
+    fn attach(&mut self, spec: &DiskSpec, image: Arc<dyn Image>) -> Result<(), GuestError> {
+        let memory = self.memory.for_disk(spec.nodes.grants);
+        let disk = Disk::new(spec, image, memory, Arc::clone(&self.handles.model))
+            .map_err(|message| GuestError::Disk { id: spec.id, message })?;
+        self.claim(spec.nodes.window())?;
+        self.disks.insert(spec.id, disk);
+        Ok(())
+    }
+
+    /// Has the guest's accesses to a window sent here.
+    fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
+        self.server.map_range(window)?;
+        Ok(self.server.enable()?)
+    }
+
+    fn detach(&mut self, id: DeviceId) {
+        let disk = self.disks.remove(&id);
+        let window = disk.as_ref().map(Disk::window).or_else(|| self.reserved.remove(&id));
+        if let Some(window) = window
+            && let Err(error) = self.server.unmap_range(window)
+        {
+            debug!(%id, %error, "the window could not be taken back: the guest may be gone");
+        }
+    }
+
+    /// Answers every trap that waits now. No disk is waited for, but for a reset or a queue's end,
+    /// whose answers mean that the device has let go of the guest's memory.
+    fn answer_requests(&mut self) -> Result<(), xen_ioreq::Error> {
+        while let Some(request) = self.server.next_request()? {
+            match request.kind() {
+                RequestKind::Read { addr, size } => {
+                    let mut data = [0xff; 8];
+                    if let Some(disk) = disk_at(&mut self.disks, addr, size) {
+                        disk.read(addr, &mut data[..usize::from(size)]);
+                    }
+                    request.complete_read(u64::from_le_bytes(data));
+                }
+                RequestKind::Write { addr, size, data } => {
+                    let data = &data.to_le_bytes()[..usize::from(size)];
+                    match disk_at(&mut self.disks, addr, size) {
+                        Some(disk) => {
+                            let kick = disk.write(addr, data);
+                            // The vCPU goes on before the disk is looked at.
+                            request.complete();
+                            if let Some(queue) = kick {
+                                disk.kick(queue);
+                            }
+                        }
+                        None => request.complete(),
+                    }
+                }
+                RequestKind::Invalidate => {
+                    self.memory.invalidate();
+                    request.complete();
+                }
+                kind => {
+                    if let Some(dropped) = self.limit.allow() {
+                        warn!(domid = self.domid, ?kind, dropped, "no such request on virtio-mmio");
+                    }
+                    request.complete();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn disk_at<P: Platform>(
+    disks: &mut BTreeMap<DeviceId, Disk<P>>,
+    addr: u64,
+    size: u8,
+) -> Option<&mut Disk<P>> {
+    let last = addr.checked_add(u64::from(size) - 1)?;
+    disks.values_mut().find(|disk| {
+        let window = disk.window();
+        window.contains(&addr) && window.contains(&last)
+    })
+}
