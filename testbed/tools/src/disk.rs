@@ -32,20 +32,40 @@ pub(crate) fn buffer(bytes: usize) -> Result<MmapMut> {
     MmapMut::map_anon(bytes).context("allocating a buffer")
 }
 
+/// How many pages are tried for a buffer that has to lie somewhere: 256 MiB of them.
+const TRIED_PAGES: usize = 1 << 16;
+
 /// A buffer all of whose pages lie at physical addresses from `above` on, and the lowest of them.
+///
+/// Where the kernel takes its pages from, one by one, nobody can tell: those that lie elsewhere are kept
+/// meanwhile, or they would come again.
 pub(crate) fn buffer_above(bytes: usize, above: u64) -> Result<(MmapMut, u64)> {
-    // Buffers in the wrong place are kept meanwhile, or the next one would be the same pages.
+    let buffer = buffer(bytes)?;
     let mut elsewhere = Vec::new();
-    for _ in 0..64 {
-        let mut buffer = buffer(bytes)?;
-        buffer.fill(0xee);
-        let lowest = lowest_address(&buffer)?;
-        if lowest >= above {
+    let mut found = 0;
+    for _ in 0..TRIED_PAGES {
+        if found == bytes {
+            let lowest = lowest_address(&buffer)?;
             return Ok((buffer, lowest));
         }
-        elsewhere.push(buffer);
+        let mut page = self::buffer(PAGE)?;
+        page.fill(0xee);
+        if lowest_address(&page)? < above {
+            elsewhere.push(page);
+            continue;
+        }
+        let place = buffer.as_ptr().wrapping_add(found).cast_mut();
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: the page is ours and moves away from `page`, which is forgotten, to a place within
+        // `buffer`, to which nobody holds a reference.
+        let moved = unsafe { libc::mremap(page.as_mut_ptr().cast(), PAGE, PAGE, flags, place) };
+        if moved == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error()).context("moving a page");
+        }
+        std::mem::forget(page);
+        found += PAGE;
     }
-    bail!("no buffer of {bytes} bytes could be had from {above:#x} on");
+    bail!("of {TRIED_PAGES} pages too few for {bytes} bytes lie from {above:#x} on");
 }
 
 /// The lowest physical address of a buffer whose pages are all present.
