@@ -104,11 +104,15 @@ impl<P: Platform> Disk<P> {
         match self.transport.write(addr - self.window.start(), data) {
             Effect::Notify(queue) => return Some(queue),
             Effect::Activate => {
-                info!(
-                    id = %self.id,
-                    features = format_args!("{:#x}", self.transport.features()),
-                    "the guest's driver is ready"
-                );
+                // A guest may reset its device as often as it likes.
+                if let Some(dropped) = self.limit.allow() {
+                    info!(
+                        id = %self.id,
+                        features = format_args!("{:#x}", self.transport.features()),
+                        dropped,
+                        "the guest's driver is ready"
+                    );
+                }
                 for index in 0..self.workers.len() {
                     self.start_worker(index);
                 }
@@ -168,7 +172,7 @@ impl<P: Platform> Disk<P> {
             &self.memory,
             self.transport.interrupt(),
             &self.transport.device().params(self.transport.features()),
-            self.id,
+            (self.id, self.limit.clone()),
             Arc::clone(&self.image),
         );
         match started {

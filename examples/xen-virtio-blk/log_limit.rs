@@ -1,13 +1,19 @@
 //! What a guest can cause is logged a bounded number of times.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 const BURST: u32 = 8;
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// At most eight lines a minute; the rest is counted.
+/// At most eight lines a minute, of all its clones together; the rest is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct LogLimit(Arc<Mutex<Allowance>>);
+
 #[derive(Debug)]
-pub(crate) struct LogLimit {
+struct Allowance {
     since: Instant,
     lines: u32,
     dropped: u64,
@@ -16,14 +22,16 @@ pub(crate) struct LogLimit {
 impl LogLimit {
     /// A fresh allowance.
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), lines: 0, dropped: 0 }
+        Self(Arc::new(Mutex::new(Allowance { since: Instant::now(), lines: 0, dropped: 0 })))
     }
 
     /// Whether a line may be logged now; if so, how many were not since the last one.
-    pub(crate) fn allow(&mut self) -> Option<u64> {
-        self.allow_at(Instant::now())
+    pub(crate) fn allow(&self) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).allow_at(Instant::now())
     }
+}
 
+impl Allowance {
     fn allow_at(&mut self, now: Instant) -> Option<u64> {
         if now.duration_since(self.since) >= PERIOD {
             self.since = now;
@@ -38,22 +46,22 @@ impl LogLimit {
     }
 }
 
-impl Default for LogLimit {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let mut limit = LogLimit::new();
-        let start = limit.since;
-        let allowed = (0..100).filter_map(|_| limit.allow_at(start)).count();
+        let start = Instant::now();
+        let mut allowance = Allowance { since: start, lines: 0, dropped: 0 };
+        let allowed = (0..100).filter_map(|_| allowance.allow_at(start)).count();
         assert_eq!(allowed, 8);
-        assert_eq!(limit.allow_at(start + PERIOD), Some(92));
+        assert_eq!(allowance.allow_at(start + PERIOD), Some(92));
+    }
+
+    #[test]
+    fn clones_share_one_allowance() {
+        let limit = LogLimit::new();
+        assert_eq!((0..100).filter_map(|_| limit.clone().allow()).count(), 8);
     }
 }

@@ -47,7 +47,7 @@ impl WorkerThread {
         memory: &DomainMemory<F, G>,
         interrupt: Interrupt,
         params: &Params,
-        id: DeviceId,
+        (id, limit): (DeviceId, LogLimit),
         image: Arc<dyn Image>,
     ) -> Result<Self, StartError> {
         let queue = LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt)?;
@@ -58,7 +58,6 @@ impl WorkerThread {
             stats: Mutex::new(Stats::default()),
         });
         let its = Arc::clone(&shared);
-        let mut limit = LogLimit::new();
         let thread = thread::Builder::new().name(name).spawn(move || {
             while !its.stop.load(Ordering::Acquire) {
                 let more = worker.run().more;
