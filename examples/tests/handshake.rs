@@ -399,6 +399,10 @@ fn what_xenstore_refuses_once_is_not_the_end_of_the_backend() {
     host.settle();
     host.serve(&second);
     assert!(host.window(&second).is_there());
+    // What was refused is done at the next event.
+    host.store.write(None, &format!("{}/online", first.path()), b"1").unwrap();
+    host.settle();
+    assert_eq!(host.state(&first).as_deref(), Some("2"));
 }
 
 #[test]

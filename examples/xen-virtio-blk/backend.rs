@@ -190,27 +190,35 @@ impl<S: Store, P: Platform> Backend<S, P> {
             if closed && state != XenbusState::Closed {
                 self.change_state(&path, state, XenbusState::Closed)?;
             }
-        } else if state == XenbusState::Initialising
-            && !self.is_served(id)
-            && !self.refused.contains(&id)
-        {
-            self.sweep_errors(id.domid)?;
-            match self.attach(id, &path) {
-                Ok(()) => {
-                    info!(%id, "serving");
-                    self.remove(&self.error_dir(id))?;
-                    self.change_state(&path, state, XenbusState::InitWait)?;
-                }
-                Err(error) => self.refuse(id, &path, &error)?,
-            }
-            if id.kind == Kind::Virtio {
-                // libxl doesn't wait for these, so the guest will run, and its driver look.
-                self.reserve(id, &path);
-            }
+        } else if state == XenbusState::Initialising && !self.refused.contains(&id) {
+            self.take_on(id, &path, state)?;
         } else if !self.is_served(id) && self.refused.insert(id) {
             warn!(%id, %state, "an earlier backend has served this disk: restart the guest to serve it again");
         }
         Ok(())
+    }
+
+    /// Serves a new device, or says why not. Its state is written even if that was refused before.
+    fn take_on(
+        &mut self,
+        id: DeviceId,
+        path: &str,
+        state: XenbusState,
+    ) -> Result<(), xen_store::Error> {
+        if !self.is_served(id) {
+            survive(self.sweep_errors(id.domid), "old errors stay in xenstore")?;
+            if let Err(error) = self.attach(id, path) {
+                let refused = self.refuse(id, path, &error);
+                if id.kind == Kind::Virtio {
+                    // libxl doesn't wait for these, so the guest will run, and its driver look.
+                    self.reserve(id, path);
+                }
+                return refused;
+            }
+            info!(%id, "serving");
+        }
+        self.change_state(path, state, XenbusState::InitWait)?;
+        self.remove(&self.error_dir(id))
     }
 
     fn attach(&mut self, id: DeviceId, path: &str) -> Result<(), AttachError> {
