@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, warn};
 use virtio_blk_dev::Image;
 use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
@@ -23,6 +23,10 @@ use crate::{
 
 /// Failures in a row after which a guest's event channels are given up.
 const MAX_FAILURES: u32 = 16;
+
+/// How many requests are answered before the thread looks at what else there is to do.
+const MAX_REQUESTS: u32 = 256;
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What the guest's thread owns.
 pub(crate) struct Service<P: Platform> {
@@ -60,8 +64,11 @@ impl<P: Platform> Service<P> {
     pub(crate) fn run(mut self, inbox: &Receiver<Command>, wake: &Wake) {
         let mut failures = 0;
         loop {
-            match self.answer_requests() {
-                Ok(()) => failures = 0,
+            let more = match self.answer_requests() {
+                Ok(more) => {
+                    failures = 0;
+                    more
+                }
                 Err(error) => {
                     failures += 1;
                     if failures == MAX_FAILURES || self.handles.model.nr_vcpus().is_err() {
@@ -70,13 +77,14 @@ impl<P: Platform> Service<P> {
                         return;
                     }
                     warn!(domid = self.domid, %error, "a request may have gone unanswered");
+                    false
                 }
-            }
+            };
             let mut fds = [
                 PollFd::from_borrowed_fd(self.server.as_fd(), PollFlags::IN),
                 PollFd::new(wake, PollFlags::IN),
             ];
-            match poll(&mut fds, None) {
+            match poll(&mut fds, more.then_some(&NO_TIME)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     error!(domid = self.domid, %error, "poll failed: stopped serving the guest");
@@ -138,8 +146,12 @@ impl<P: Platform> Service<P> {
 
     /// Answers every trap that waits now. No disk is waited for, but for a reset or a queue's end,
     /// whose answers mean that the device has let go of the guest's memory.
-    fn answer_requests(&mut self) -> Result<(), xen_ioreq::Error> {
-        while let Some(request) = self.server.next_request()? {
+    ///
+    /// True if there may be more: a guest that never stops asking must not keep its thread from what
+    /// the handshake asks.
+    fn answer_requests(&mut self) -> Result<bool, xen_ioreq::Error> {
+        for _ in 0..MAX_REQUESTS {
+            let Some(request) = self.server.next_request()? else { return Ok(false) };
             match request.kind() {
                 RequestKind::Read { addr, size } => {
                     let mut data = [0xff; 8];
@@ -174,7 +186,7 @@ impl<P: Platform> Service<P> {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
