@@ -55,7 +55,7 @@ impl<P: Platform> Disk<P> {
             read_only: spec.nodes.read_only,
             queue_size: spec.queue_size,
             access_platform: spec.nodes.grants,
-            logical_block_size: image.logical_block_size(),
+            logical_block_size: image.topology().logical_block_size,
             serial: Serial::new(&spec.id.devid.to_string()).map_err(|e| e.to_string())?,
             ..BlockConfig::default()
         };

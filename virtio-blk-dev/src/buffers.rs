@@ -63,7 +63,8 @@ impl Segments {
     }
 
     /// Bytes left.
-    pub(crate) fn remaining(&self) -> usize {
+    #[cfg(test)]
+    fn remaining(&self) -> usize {
         self.remaining
     }
 
@@ -99,10 +100,6 @@ impl Segments {
 pub(crate) struct Mapped(Segments);
 
 impl Mapped {
-    pub(crate) fn remaining(&self) -> usize {
-        self.0.remaining()
-    }
-
     pub(crate) fn advance(&mut self, n: usize) {
         self.0.advance(n);
     }
@@ -274,7 +271,7 @@ mod tests {
             // SAFETY: `memory` outlives it.
             let mut mapped = unsafe { gathered(&memory, &parts).assume_mapped() };
             let mut written = 0;
-            while mapped.remaining() > 0 {
+            while mapped.0.remaining() > 0 {
                 let end = pattern.len().min(written + step);
                 assert_eq!(mapped.sink().copy_from(&pattern[written..end]), end - written);
                 mapped.advance(step);

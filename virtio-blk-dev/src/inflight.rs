@@ -4,7 +4,7 @@ use virtio_mmio_dev::{Buffer, Chain};
 use vm_memory::{GuestAddress, GuestAddressSpace, Permissions};
 
 use crate::buffers::{BadAddress, Segments};
-use crate::engine::{Direction, Io};
+use crate::engine::{Command, Io};
 use crate::request::{Header, RequestKind};
 
 /// A request whose header has been read.
@@ -26,14 +26,14 @@ impl<D: GuestAddressSpace> Request<D> {
     }
 
     /// Looks up the host addresses of the data.
-    fn gather(&self, direction: Direction, segments: &mut Segments) -> Result<(), BadAddress> {
-        let (buffers, skip, len, access) = match direction {
-            Direction::Read => (self.chain.writable(), 0, self.data_in(), Permissions::Write),
-            Direction::Write { .. } => {
+    fn gather(&self, command: Command, segments: &mut Segments) -> Result<(), BadAddress> {
+        let (buffers, skip, len, access) = match command {
+            Command::Read => (self.chain.writable(), 0, self.data_in(), Permissions::Write),
+            Command::Write => {
                 let skip = Header::LEN as u64;
                 (self.chain.readable(), skip, self.data_out(), Permissions::Read)
             }
-            Direction::Flush => return Ok(()),
+            _ => return Ok(()),
         };
         for (addr, len) in window(buffers, skip, len) {
             segments.gather(&**self.chain.memory(), addr?, len, access)?;
@@ -93,14 +93,15 @@ impl<D: GuestAddressSpace> InFlight<D> {
     pub(crate) fn start(
         &mut self,
         request: Request<D>,
-        direction: Direction,
-        offset: u64,
+        command: Command,
+        durable: bool,
+        range: (u64, u64),
     ) -> Result<Io, Option<Request<D>>> {
         // As many slots as a queue has requests in flight.
         let Some(index) = self.free.pop() else { return Err(Some(request)) };
         let Some(slot) = self.slots.get_mut(usize::from(index)) else { return Err(Some(request)) };
         let mut segments = self.spares.pop().unwrap_or_default();
-        if slot.insert(request).gather(direction, &mut segments).is_err() {
+        if slot.insert(request).gather(command, &mut segments).is_err() {
             let request = slot.take();
             self.release(index, segments);
             return Err(request);
@@ -109,7 +110,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
         // slot of its own, neither moved nor touched until `finish` has the `Io`, and so the
         // `Mapped` in it, back. A slot whose `Io` never comes back is leaked by `drop`.
         let memory = unsafe { segments.assume_mapped() };
-        Ok(Io::new((self.id << SLOT_BITS) | u64::from(index), direction, offset, memory))
+        Ok(Io::new((self.id << SLOT_BITS) | u64::from(index), command, durable, range, memory))
     }
 
     /// The request that `io` carried out; `None` for an operation of another table.

@@ -132,7 +132,7 @@ pub use device::BlockDevice;
 pub use engine::{Completion, Engine, Io, Operation, SyncEngine};
 pub use error::{ConfigError, OpenError};
 pub use features::Features;
-pub use image::{Image, RawImage};
+pub use image::{Commands, Image, Lifetime, RawImage, Topology};
 pub use params::Params;
 pub use request::RequestKind;
 pub use stats::{HostError, OpStats, Stats};

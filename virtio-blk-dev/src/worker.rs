@@ -5,7 +5,7 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use zerocopy::IntoBytes;
 
 use crate::config::SERIAL_LEN;
-use crate::engine::{Completion, Direction, Engine};
+use crate::engine::{Command, Completion, Engine};
 use crate::inflight::{InFlight, Request};
 use crate::params::Params;
 use crate::request::{Action, Header, RequestKind, Status, decide, used_len};
@@ -73,6 +73,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
                 }
             }
         }
+        self.requests.engine.commit();
         self.requests.reap(&mut self.queue);
         self.queue.publish();
         let processed = self.requests.stats.requests().wrapping_sub(before);
@@ -151,12 +152,10 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         } else {
             decide(&header, request.data_out(), request.data_in(), &self.params)
         };
-        let (direction, offset) = match action {
-            Ok(Action::Read { offset }) => (Direction::Read, offset),
-            Ok(Action::Write { offset }) => {
-                (Direction::Write { durable: self.params.write_through }, offset)
-            }
-            Ok(Action::Flush) => (Direction::Flush, 0),
+        let (command, range) = match action {
+            Ok(Action::Read { offset }) => (Command::Read, (offset, request.data_in())),
+            Ok(Action::Write { offset }) => (Command::Write, (offset, request.data_out())),
+            Ok(Action::Flush) => (Command::Flush, (0, 0)),
             Ok(Action::GetId) => {
                 let outcome = identify(&request, self.params.serial.as_bytes());
                 return answer(queue, request, &outcome, &mut self.stats);
@@ -165,7 +164,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
                 return answer(queue, request, &Outcome::failed(status), &mut self.stats);
             }
         };
-        match self.in_flight.start(request, direction, offset) {
+        match self.in_flight.start(request, command, self.params.write_through, range) {
             Ok(io) => self.engine.submit(io),
             Err(Some(request)) => {
                 answer(queue, request, &Outcome::failed(Status::IoErr), &mut self.stats);

@@ -31,7 +31,10 @@ fn a_file_is_a_disk() {
     let directory = TempDir::new().unwrap();
     let path = file(&directory, 4096);
     let image = Arc::new(RawImage::open(&path, false).unwrap());
-    assert_eq!((image.capacity(), image.logical_block_size(), image.trimmed()), (4096, 512, 0));
+    assert_eq!(
+        (image.capacity(), image.topology().logical_block_size, image.trimmed()),
+        (4096, 512, 0)
+    );
     let engine = SyncEngine::new(Arc::clone(&image));
     let mut guest = Guest::new(image.capacity(), &BlockConfig::default(), F_ALL, engine);
 

@@ -18,6 +18,10 @@ pub trait Engine: Send {
     /// Takes one operation. Its failure, too, is a completion.
     fn submit(&mut self, io: Io);
 
+    /// Has everything submitted so far begin, in one system call where that is possible. Until then
+    /// an engine may leave it lying.
+    fn commit(&mut self) {}
+
     /// Hands over what has completed since the last call. Doesn't block.
     fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion));
 
@@ -32,6 +36,10 @@ pub trait Engine: Send {
 impl<E: Engine + ?Sized> Engine for Box<E> {
     fn submit(&mut self, io: Io) {
         (**self).submit(io);
+    }
+
+    fn commit(&mut self) {
+        (**self).commit();
     }
 
     fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
@@ -63,16 +71,23 @@ pub struct Completion {
 #[derive(Debug)]
 pub struct Io {
     tag: u64,
-    direction: Direction,
+    command: Command,
+    durable: bool,
     offset: u64,
+    /// Bytes of the image; of a read or write what `memory` has left.
+    len: u64,
     memory: Mapped,
 }
 
+/// An [`Operation`] without its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub(crate) enum Command {
     Read,
-    Write { durable: bool },
+    Write,
     Flush,
+    Discard,
+    WriteZeroes { unmap: bool },
+    SecureErase,
 }
 
 /// What an [`Io`] asks for. The memory is what [`Io::advance`] has left of it.
@@ -81,19 +96,29 @@ pub enum Operation<'a> {
     /// Fill guest memory from the image.
     Read(Sink<'a>),
     /// Store guest memory into the image.
-    Write {
-        /// The data.
-        source: Source<'a>,
-        /// The data must be on stable storage before the operation completes.
-        durable: bool,
-    },
+    Write(Source<'a>),
     /// Bring every write that has completed to stable storage.
     Flush,
+    /// As [`Image::discard`](crate::Image::discard).
+    Discard,
+    /// As [`Image::write_zeroes`](crate::Image::write_zeroes).
+    WriteZeroes {
+        /// The storage may be given back.
+        unmap: bool,
+    },
+    /// As [`Image::secure_erase`](crate::Image::secure_erase).
+    SecureErase,
 }
 
 impl Io {
-    pub(crate) fn new(tag: u64, direction: Direction, offset: u64, memory: Mapped) -> Self {
-        Self { tag, direction, offset, memory }
+    pub(crate) fn new(
+        tag: u64,
+        command: Command,
+        durable: bool,
+        (offset, len): (u64, u64),
+        memory: Mapped,
+    ) -> Self {
+        Self { tag, command, durable, offset, len, memory }
     }
 
     /// Tells operations in flight apart.
@@ -103,13 +128,19 @@ impl Io {
 
     /// What to do, and with which memory.
     pub fn operation(&self) -> Operation<'_> {
-        match self.direction {
-            Direction::Read => Operation::Read(self.memory.sink()),
-            Direction::Write { durable } => {
-                Operation::Write { source: self.memory.source(), durable }
-            }
-            Direction::Flush => Operation::Flush,
+        match self.command {
+            Command::Read => Operation::Read(self.memory.sink()),
+            Command::Write => Operation::Write(self.memory.source()),
+            Command::Flush => Operation::Flush,
+            Command::Discard => Operation::Discard,
+            Command::WriteZeroes { unmap } => Operation::WriteZeroes { unmap },
+            Command::SecureErase => Operation::SecureErase,
         }
+    }
+
+    /// What the operation changes must be on stable storage before it completes.
+    pub fn is_durable(&self) -> bool {
+        self.durable
     }
 
     /// The position in the image, in bytes.
@@ -117,16 +148,17 @@ impl Io {
         self.offset
     }
 
-    /// Bytes left to transfer; 0 for a flush.
-    pub fn remaining(&self) -> usize {
-        self.memory.remaining()
+    /// Bytes of the image that are left to do; 0 for a flush.
+    pub fn remaining(&self) -> u64 {
+        self.len
     }
 
     /// Leaves `n` bytes behind, after a short transfer: the offset moves with the memory.
-    pub fn advance(&mut self, n: usize) {
-        let n = n.min(self.remaining());
-        self.offset = self.offset.saturating_add(n as u64);
-        self.memory.advance(n);
+    pub fn advance(&mut self, n: u64) {
+        let n = n.min(self.len);
+        self.offset = self.offset.saturating_add(n);
+        self.len = self.len.saturating_sub(n);
+        self.memory.advance(usize::try_from(n).unwrap_or(usize::MAX));
     }
 
     pub(crate) fn into_segments(self) -> Segments {

@@ -18,29 +18,39 @@ impl<I: Image + ?Sized> SyncEngine<I> {
         Self { completed: Vec::new(), image }
     }
 
-    /// Short transfers are continued, interrupted ones repeated.
     fn perform(&self, io: &mut Io) -> io::Result<()> {
+        let (offset, len) = (io.offset(), io.remaining());
+        match io.operation() {
+            Operation::Read(_) => return self.transfer(io),
+            Operation::Write(_) => self.transfer(io)?,
+            Operation::Flush => return self.image.flush(),
+            Operation::Discard => self.image.discard(offset, len)?,
+            Operation::WriteZeroes { unmap } => self.image.write_zeroes(offset, len, unmap)?,
+            Operation::SecureErase => self.image.secure_erase(offset, len)?,
+        }
+        if io.is_durable() { self.image.flush() } else { Ok(()) }
+    }
+
+    /// Short transfers are continued, interrupted ones repeated.
+    fn transfer(&self, io: &mut Io) -> io::Result<()> {
         while io.remaining() > 0 {
             let (result, ended) = match io.operation() {
                 Operation::Read(sink) => {
                     (self.image.read_vectored_at(sink, io.offset()), io::ErrorKind::UnexpectedEof)
                 }
-                Operation::Write { source, .. } => {
+                Operation::Write(source) => {
                     (self.image.write_vectored_at(source, io.offset()), io::ErrorKind::WriteZero)
                 }
-                Operation::Flush => break,
+                _ => break,
             };
             match result {
                 Ok(0) => return Err(ended.into()),
-                Ok(n) => io.advance(n),
+                Ok(n) => io.advance(n as u64),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        match io.operation() {
-            Operation::Flush | Operation::Write { durable: true, .. } => self.image.flush(),
-            Operation::Read(_) | Operation::Write { durable: false, .. } => Ok(()),
-        }
+        Ok(())
     }
 }
 

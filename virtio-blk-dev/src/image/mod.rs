@@ -1,29 +1,39 @@
 //! Disk images.
 
+mod commands;
 mod lock;
 mod raw;
+mod topology;
 
 use std::io;
 use std::sync::Arc;
 
 use crate::buffers::{Sink, Source};
 
+pub use commands::{Commands, Lifetime};
 pub use raw::RawImage;
+pub use topology::Topology;
 
 /// The storage behind a disk: positional, vectored, shared by all queues.
 ///
 /// Requests reach it checked against [`capacity`](Self::capacity), and an image that
 /// [is read-only](Self::is_read_only) is never written.
 pub trait Image: Send + Sync {
-    /// The size in bytes, a multiple of 512. It doesn't change.
+    /// The size in bytes, a multiple of 512. It changes only when the operator resizes the disk.
     fn capacity(&self) -> u64;
 
     /// Whether writes are refused.
     fn is_read_only(&self) -> bool;
 
-    /// The unit the storage works in, in bytes, as the guest may be told.
-    fn logical_block_size(&self) -> u32 {
-        512
+    /// Units and alignments of the storage, as the guest may be told.
+    fn topology(&self) -> Topology {
+        Topology::default()
+    }
+
+    /// Which commands beyond reads, writes and flushes the storage really carries out. None, unless
+    /// the image says otherwise; it doesn't change.
+    fn commands(&self) -> Commands {
+        Commands::default()
     }
 
     /// Fills `sink` from `offset` bytes on, and returns how many bytes that were. Fewer than
@@ -44,6 +54,47 @@ pub trait Image: Send + Sync {
     /// # Errors
     /// The host's. What was written before may be lost then.
     fn flush(&self) -> io::Result<()>;
+
+    /// Gives back the storage of `len` bytes from `offset` on, whose content is then undefined:
+    /// a hint, of which as much as the storage's units allow is done
+    /// (`VIRTIO_BLK_T_DISCARD`, virtio 1.2 §5.2.6).
+    ///
+    /// # Errors
+    /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without [`Commands::discard`].
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Has `len` bytes from `offset` on read as zeroes; with `unmap` their storage may be given
+    /// back, without it none is (`VIRTIO_BLK_T_WRITE_ZEROES`, virtio 1.2 §5.2.6).
+    ///
+    /// # Errors
+    /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without
+    /// [`Commands::write_zeroes`].
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let _ = (offset, len, unmap);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Erases `len` bytes from `offset` on, and every copy the storage may have kept of them
+    /// (`VIRTIO_BLK_T_SECURE_ERASE`, virtio 1.2 §5.2.6).
+    ///
+    /// # Errors
+    /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without
+    /// [`Commands::secure_erase`].
+    fn secure_erase(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The wear of the storage, as it reports it itself (`VIRTIO_BLK_T_GET_LIFETIME`).
+    ///
+    /// # Errors
+    /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without [`Commands::lifetime`].
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl<I: Image + ?Sized> Image for Arc<I> {
@@ -55,8 +106,12 @@ impl<I: Image + ?Sized> Image for Arc<I> {
         (**self).is_read_only()
     }
 
-    fn logical_block_size(&self) -> u32 {
-        (**self).logical_block_size()
+    fn topology(&self) -> Topology {
+        (**self).topology()
+    }
+
+    fn commands(&self) -> Commands {
+        (**self).commands()
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
@@ -69,5 +124,21 @@ impl<I: Image + ?Sized> Image for Arc<I> {
 
     fn flush(&self) -> io::Result<()> {
         (**self).flush()
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        (**self).discard(offset, len)
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        (**self).write_zeroes(offset, len, unmap)
+    }
+
+    fn secure_erase(&self, offset: u64, len: u64) -> io::Result<()> {
+        (**self).secure_erase(offset, len)
+    }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        (**self).lifetime()
     }
 }

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use super::Image;
 use super::lock::lock;
+use super::{Image, Topology};
 use crate::buffers::{Sink, Source};
 use crate::config::SECTOR_SIZE;
 use crate::error::OpenError;
@@ -92,8 +92,12 @@ impl Image for RawImage {
         self.read_only
     }
 
-    fn logical_block_size(&self) -> u32 {
-        self.logical_block_size
+    fn topology(&self) -> Topology {
+        Topology {
+            logical_block_size: self.logical_block_size,
+            physical_block_size: self.logical_block_size,
+            ..Topology::default()
+        }
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {

@@ -7,9 +7,10 @@ use vm_memory::GuestAddressSpace;
 
 use super::area::Lost;
 use super::chain::{Buffer, Chain};
+use super::events::QueueEvents;
 use super::layout::{AVAIL_ENTRY, INDEX, Layout, USED_ENTRY, event_offset, passed, slot};
 use super::walk::{RingFault, Walker};
-use crate::{Interrupt, QueueConfig, QueueError};
+use crate::{QueueConfig, QueueError};
 
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
@@ -43,7 +44,7 @@ pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
     event_idx: bool,
     rings: R::T,
     requests: D,
-    interrupt: Interrupt,
+    events: Box<dyn QueueEvents>,
     layout: Layout,
     next_avail: u16,
     next_used: u16,
@@ -63,7 +64,8 @@ pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     /// Takes a ready queue into service, notifications enabled. Treat it as notified: a kick may
-    /// have come before.
+    /// have come before. Over virtio-mmio `events` is the transport's
+    /// [`interrupt`](crate::MmioTransport::interrupt).
     ///
     /// # Errors
     /// Rings that are misaligned, run past the address space's end, or are not in the memory that
@@ -72,21 +74,31 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         config: &QueueConfig,
         rings: &R,
         requests: D,
-        interrupt: Interrupt,
+        events: impl QueueEvents + 'static,
     ) -> Result<Self, QueueError> {
-        Self::checked(config, rings, requests, interrupt.clone())
-            .inspect_err(|_| interrupt.needs_reset())
+        match Self::checked(config, rings) {
+            Ok((layout, rings)) => Self::start(config, layout, rings, requests, Box::new(events)),
+            Err(error) => {
+                events.needs_reset();
+                Err(error)
+            }
+        }
     }
 
-    fn checked(
-        config: &QueueConfig,
-        rings: &R,
-        requests: D,
-        interrupt: Interrupt,
-    ) -> Result<Self, QueueError> {
+    fn checked(config: &QueueConfig, rings: &R) -> Result<(Layout, R::T), QueueError> {
         let layout = Layout::new(config)?;
         let rings = rings.memory();
         layout.check(config.index, rings.deref())?;
+        Ok((layout, rings))
+    }
+
+    fn start(
+        config: &QueueConfig,
+        layout: Layout,
+        rings: R::T,
+        requests: D,
+        events: Box<dyn QueueEvents>,
+    ) -> Result<Self, QueueError> {
         let size = usize::from(config.size);
         let mut queue = Self {
             index: config.index,
@@ -94,7 +106,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             event_idx: config.event_idx,
             rings,
             requests,
-            interrupt,
+            events,
             layout,
             next_avail: config.next_avail,
             next_used: config.next_used,
@@ -111,7 +123,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         // (virtio 1.2 §2.7.10.2).
         match queue.store_used_flags(0).and_then(|()| queue.arm()) {
             Ok(_) => Ok(queue),
-            Err(Lost) => Err(layout.used.inaccessible(config.index)),
+            Err(Lost) => {
+                queue.events.needs_reset();
+                Err(layout.used.inaccessible(config.index))
+            }
         }
     }
 
@@ -155,7 +170,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         match self.try_publish() {
             Ok(wanted) => {
                 if wanted {
-                    self.interrupt.used_buffer();
+                    self.events.used_buffer();
                 }
                 wanted
             }
@@ -342,7 +357,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         if self.fault.is_none() {
             self.fault = Some(fault);
             self.heads.clear();
-            self.interrupt.needs_reset();
+            self.events.needs_reset();
         }
     }
 }
