@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryError};
+use vm_memory::bitmap::BS;
+use vm_memory::{
+    Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, Permissions,
+    VolatileSlice,
+};
 
 /// One buffer of a chain, never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub struct Chain<D: GuestAddressSpace> {
     pub(super) buffers: Vec<Buffer>,
     /// How many of the buffers, from the start, are for the device to read.
     pub(super) readable: usize,
-    pub(super) readable_len: u64,
-    pub(super) writable_len: u64,
+    pub(super) readable_len: u32,
+    pub(super) writable_len: u32,
 }
 
 impl<D: GuestAddressSpace> Chain<D> {
@@ -56,12 +60,12 @@ impl<D: GuestAddressSpace> Chain<D> {
 
     /// Bytes the device may read, less than 2³².
     pub fn readable_len(&self) -> u64 {
-        self.readable_len
+        self.readable_len.into()
     }
 
     /// Bytes the device may write, less than 2³².
     pub fn writable_len(&self) -> u64 {
-        self.writable_len
+        self.writable_len.into()
     }
 
     /// Copies from the readable stream at `offset` into `data`; gives the number of bytes, fewer
@@ -69,7 +73,14 @@ impl<D: GuestAddressSpace> Chain<D> {
     ///
     /// # Errors
     /// A buffer that is not the driver's memory.
+    #[inline]
     pub fn copy_from(&self, offset: u64, data: &mut [u8]) -> Result<usize, GuestMemoryError> {
+        // As most are: a header, at the start of a buffer that lies in one piece.
+        if offset == 0
+            && let Some(slice) = self.start(self.readable(), data.len(), Permissions::Read)
+        {
+            return Ok(slice.copy_to(data));
+        }
         let mut done = 0;
         for part in parts(self.readable(), offset, data.len()) {
             let (addr, at) = part?;
@@ -87,7 +98,14 @@ impl<D: GuestAddressSpace> Chain<D> {
     ///
     /// # Errors
     /// A buffer that is not the driver's memory.
+    #[inline]
     pub fn copy_to(&self, offset: u64, data: &[u8]) -> Result<usize, GuestMemoryError> {
+        if offset == 0
+            && let Some(slice) = self.start(self.writable(), data.len(), Permissions::Write)
+        {
+            slice.copy_from(data);
+            return Ok(data.len());
+        }
         let mut done = 0;
         for part in parts(self.writable(), offset, data.len()) {
             let (addr, at) = part?;
@@ -98,6 +116,19 @@ impl<D: GuestAddressSpace> Chain<D> {
             done = at.end;
         }
         Ok(done)
+    }
+
+    /// The first `len` bytes of `buffers`, if one buffer and one piece of our memory has them.
+    #[inline]
+    fn start(
+        &self,
+        buffers: &[Buffer],
+        len: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, <D::M as GuestMemory>::Bitmap>>> {
+        let buffer = buffers.first().filter(|buffer| u64::from(buffer.len) >= len as u64)?;
+        let slice = self.guard.get_slices(buffer.addr, len, access).ok()?.next()?.ok()?;
+        (slice.len() == len).then_some(slice)
     }
 }
 

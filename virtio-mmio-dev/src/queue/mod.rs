@@ -1,12 +1,16 @@
 //! A live split virtqueue, the device's side.
 
 mod area;
+mod batch;
 mod chain;
 mod events;
 mod layout;
 mod live;
+mod rings;
+mod state;
 mod walk;
 
+pub use batch::Batch;
 pub use chain::{Buffer, Chain};
 pub use events::QueueEvents;
 pub use live::{LiveQueue, Positions};

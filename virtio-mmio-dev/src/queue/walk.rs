@@ -91,7 +91,7 @@ impl Walker {
         memory: &M,
         buffers: &mut Vec<Buffer>,
     ) -> Result<Totals, RingFault> {
-        let mut chain = Collector { buffers, totals: Totals::default(), writable: false };
+        let mut chain = Collector::new(buffers);
         let mut index = head;
         for taken in 0..self.size {
             if index >= self.size {
@@ -105,11 +105,11 @@ impl Walker {
                 self.fetch(memory, &descriptor)?;
                 let left = self.size.saturating_sub(taken);
                 self.walk_table(left, &mut chain)?;
-                return Ok(chain.totals);
+                return chain.totals();
             }
             chain.take(&descriptor)?;
             if !descriptor.has_next() {
-                return Ok(chain.totals);
+                return chain.totals();
             }
             index = descriptor.next();
         }
@@ -167,34 +167,48 @@ fn parse(bits: u128) -> Descriptor {
 
 struct Collector<'a> {
     buffers: &'a mut Vec<Buffer>,
-    totals: Totals,
+    readable: usize,
+    /// Of at most 32768 descriptors of 32-bit lengths each: no overflow.
+    readable_len: u64,
+    writable_len: u64,
     writable: bool,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(buffers: &'a mut Vec<Buffer>) -> Self {
+        Self { buffers, readable: 0, readable_len: 0, writable_len: 0, writable: false }
+    }
+
     /// Adds one descriptor's buffer. An empty one, which no rule forbids, holds nothing to add.
+    #[inline]
     fn take(&mut self, descriptor: &Descriptor) -> Result<(), RingFault> {
         let (addr, len) = (descriptor.addr(), descriptor.len());
-        let totals = &mut self.totals;
         if descriptor.is_write_only() {
             self.writable = true;
-            totals.writable_len =
-                totals.writable_len.checked_add(len).ok_or(RingFault::ChainTooLarge)?;
+            self.writable_len = self.writable_len.wrapping_add(len.into());
         } else if self.writable {
             return Err(RingFault::Order);
         } else {
-            totals.readable_len =
-                totals.readable_len.checked_add(len).ok_or(RingFault::ChainTooLarge)?;
-        }
-        if totals.readable_len.checked_add(totals.writable_len).is_none() {
-            return Err(RingFault::ChainTooLarge);
+            self.readable_len = self.readable_len.wrapping_add(len.into());
         }
         if len != 0 {
             self.buffers.push(Buffer { addr, len });
             if !self.writable {
-                totals.readable = self.buffers.len();
+                self.readable = self.buffers.len();
             }
         }
         Ok(())
+    }
+
+    fn totals(&self) -> Result<Totals, RingFault> {
+        if self.readable_len.wrapping_add(self.writable_len) > u64::from(u32::MAX) {
+            return Err(RingFault::ChainTooLarge);
+        }
+        let cut = |len| u32::try_from(len).map_err(|_| RingFault::ChainTooLarge);
+        Ok(Totals {
+            readable: self.readable,
+            readable_len: cut(self.readable_len)?,
+            writable_len: cut(self.writable_len)?,
+        })
     }
 }

@@ -1,0 +1,221 @@
+//! Many operations on a live queue, with one look-up of its rings.
+
+use std::ops::Deref;
+use std::sync::atomic::{Ordering, fence};
+
+use vm_memory::{GuestAddressSpace, GuestMemory};
+
+use super::area::Lost;
+use super::chain::Chain;
+use super::layout::{AVAIL_ENTRY, INDEX, USED_ENTRY, event_offset, passed, slot};
+use super::rings::Rings;
+use super::state::State;
+use super::walk::RingFault;
+
+/// `VIRTQ_USED_F_NO_NOTIFY`
+const NO_NOTIFY: u16 = 1;
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT`
+const NO_INTERRUPT: u16 = 1;
+
+/// A [`LiveQueue`](crate::LiveQueue) at work: the same operations, with the rings looked up once
+/// instead of each time. Keep it for a batch of requests and let go of it before you wait.
+pub struct Batch<'a, M: GuestMemory, D: GuestAddressSpace> {
+    pub(super) rings: Rings<'a, M>,
+    pub(super) requests: &'a D,
+    pub(super) state: &'a mut State,
+}
+
+impl<M: GuestMemory, D: GuestAddressSpace> Batch<'_, M, D> {
+    /// Takes the next chain. `None` if there is none, or the queue
+    /// [is broken](crate::LiveQueue::is_broken).
+    #[inline]
+    pub fn pop(&mut self) -> Option<Chain<D>> {
+        if self.state.next_avail == self.state.seen_avail && !self.look() {
+            return None;
+        }
+        match self.try_pop() {
+            Ok(chain) => Some(chain),
+            Err(fault) => {
+                self.state.break_with(fault);
+                None
+            }
+        }
+    }
+
+    /// Gives a chain back, in any order: drops its guard, then stages its used entry, which the
+    /// driver sees with the next [`publish`](Self::publish).
+    ///
+    /// `len` counts the bytes written from the first writable one on (virtio 1.2 §2.7.8.2); more
+    /// than the chain has room for is cut to that.
+    #[inline]
+    pub fn complete(&mut self, chain: Chain<D>, len: u32) {
+        let Chain { head, guard, buffers, writable_len, .. } = chain;
+        drop(guard);
+        self.state.recycle(buffers);
+        if self.state.taken.get(usize::from(head)) != Some(&true) {
+            return self.state.break_with(RingFault::NotInFlight(head));
+        }
+        self.state.in_flight = self.state.in_flight.saturating_sub(1);
+        if self.try_stage(head, len.min(writable_len)).is_err() {
+            self.state.break_with(RingFault::Ring);
+        }
+    }
+
+    /// Publishes all staged entries with one store of the index, and interrupts the driver if it
+    /// wants to know. Gives whether it asked for an interrupt; `None` if there was nothing to
+    /// publish.
+    #[inline]
+    pub fn publish(&mut self) -> Option<bool> {
+        if self.state.staged.is_empty() {
+            return None;
+        }
+        match self.try_publish() {
+            Ok(wanted) => {
+                if wanted {
+                    self.state.events.used_buffer();
+                }
+                Some(wanted)
+            }
+            Err(Lost) => {
+                self.state.break_with(RingFault::Ring);
+                None
+            }
+        }
+    }
+
+    /// As [`LiveQueue::disable_notification`](crate::LiveQueue::disable_notification).
+    pub fn disable_notification(&mut self) {
+        if !self.state.event_idx && self.store_used_flags(NO_NOTIFY).is_err() {
+            self.state.break_with(RingFault::Ring);
+        }
+    }
+
+    /// As [`LiveQueue::enable_notification`](crate::LiveQueue::enable_notification).
+    pub fn enable_notification(&mut self) -> bool {
+        if self.state.fault.is_some() {
+            return false;
+        }
+        self.arm().unwrap_or_else(|Lost| {
+            self.state.break_with(RingFault::Ring);
+            false
+        })
+    }
+
+    /// Whether a chain is there to be [popped](Self::pop). Notifications stay as they are: this is
+    /// what a worker that polls asks over and over.
+    #[inline]
+    pub fn is_available(&mut self) -> bool {
+        self.state.next_avail != self.state.seen_avail || self.look()
+    }
+
+    /// Reads the driver's index; whether it has moved past what was taken.
+    fn look(&mut self) -> bool {
+        if self.state.fault.is_some() {
+            return false;
+        }
+        match self.try_look() {
+            Ok(more) => more,
+            Err(fault) => {
+                self.state.break_with(fault);
+                false
+            }
+        }
+    }
+
+    fn try_look(&mut self) -> Result<bool, RingFault> {
+        // Acquire: the entries and descriptors were written before the index.
+        let index = u16::from_le(self.rings.avail.view()?.load(INDEX, Ordering::Acquire)?);
+        let count = index.wrapping_sub(self.state.next_avail);
+        if count > self.state.size {
+            return Err(RingFault::AvailIndex(count));
+        }
+        self.state.seen_avail = index;
+        Ok(count != 0)
+    }
+
+    fn try_pop(&mut self) -> Result<Chain<D>, RingFault> {
+        let state = &mut *self.state;
+        let entry = slot(state.next_avail, state.size, AVAIL_ENTRY);
+        let head = u16::from_le(self.rings.avail.view()?.load(entry, Ordering::Relaxed)?);
+        match state.taken.get(usize::from(head)) {
+            Some(false) => {}
+            Some(true) => return Err(RingFault::HeadInFlight(head)),
+            None => return Err(RingFault::DescriptorIndex(head)),
+        }
+        let guard = self.requests.memory();
+        let mut buffers = state.reuse();
+        let descriptors = self.rings.descriptors.view()?;
+        let totals = state.walker.walk(descriptors, head, guard.deref(), &mut buffers)?;
+        if let Some(taken) = state.taken.get_mut(usize::from(head)) {
+            *taken = true;
+        }
+        state.next_avail = state.next_avail.wrapping_add(1);
+        state.in_flight = state.in_flight.saturating_add(1);
+        Ok(Chain {
+            head,
+            guard,
+            buffers,
+            readable: totals.readable,
+            readable_len: totals.readable_len,
+            writable_len: totals.writable_len,
+        })
+    }
+
+    /// Writes a used entry where the driver doesn't look yet.
+    fn try_stage(&mut self, head: u16, len: u32) -> Result<(), Lost> {
+        let staged = u16::try_from(self.state.staged.len()).unwrap_or(u16::MAX);
+        let index = self.state.next_used.wrapping_add(staged);
+        let entry = slot(index, self.state.size, USED_ENTRY);
+        let used = self.rings.used.view()?;
+        used.store(u32::from(head).to_le(), entry, Ordering::Relaxed)?;
+        used.store(len.to_le(), entry.saturating_add(4), Ordering::Relaxed)?;
+        self.state.staged.push(head);
+        Ok(())
+    }
+
+    fn try_publish(&mut self) -> Result<bool, Lost> {
+        let state = &mut *self.state;
+        let old = state.next_used;
+        let mut new = old;
+        for head in state.staged.drain(..) {
+            if let Some(taken) = state.taken.get_mut(usize::from(head)) {
+                *taken = false;
+            }
+            new = new.wrapping_add(1);
+        }
+        // Release: the entries, and what the device wrote for them, before the index.
+        self.rings.used.view()?.store(new.to_le(), INDEX, Ordering::Release)?;
+        state.next_used = new;
+        // Either the driver, having armed its event, sees this index, or we see its event: a full
+        // barrier on both sides, between the own store and the load of the other's.
+        fence(Ordering::SeqCst);
+        let avail = self.rings.avail.view()?;
+        if state.event_idx {
+            let offset = event_offset(state.size, AVAIL_ENTRY);
+            let event = u16::from_le(avail.load(offset, Ordering::Relaxed)?);
+            Ok(passed(event, old, new))
+        } else {
+            let flags = u16::from_le(avail.load::<u16>(0, Ordering::Relaxed)?);
+            Ok(flags & NO_INTERRUPT == 0)
+        }
+    }
+
+    /// Enables notifications, then looks again; gives whether an entry is waiting.
+    pub(super) fn arm(&mut self) -> Result<bool, Lost> {
+        if self.state.event_idx {
+            let offset = event_offset(self.state.size, USED_ENTRY);
+            let next = self.state.next_avail.to_le();
+            self.rings.used.view()?.store(next, offset, Ordering::Relaxed)?;
+        } else {
+            self.store_used_flags(0)?;
+        }
+        // As in `try_publish`, with the roles swapped.
+        fence(Ordering::SeqCst);
+        let index = u16::from_le(self.rings.avail.view()?.load(INDEX, Ordering::Acquire)?);
+        Ok(index != self.state.next_avail)
+    }
+
+    pub(super) fn store_used_flags(&mut self, flags: u16) -> Result<(), Lost> {
+        self.rings.used.view()?.store(flags.to_le(), 0, Ordering::Relaxed)
+    }
+}
