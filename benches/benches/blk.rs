@@ -66,7 +66,7 @@ fn requests(c: &mut Criterion) {
         let queue =
             LiveQueue::new(&config, &memory.rings(), memory.requests(), transport.interrupt())
                 .expect("a live queue");
-        let params = transport.device().params(transport.features());
+        let params = transport.device().params();
         let mut worker = Worker::new(queue, SyncEngine::new(image), &params);
         let mut offsets = offsets();
         for depth in [1_u16, 32] {

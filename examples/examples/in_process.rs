@@ -51,7 +51,7 @@ impl Backend {
                     self.memory.requests(),
                     interrupt,
                 )?;
-                let params = self.transport.device().params(self.transport.features());
+                let params = self.transport.device().params();
                 let engine = SyncEngine::new(Arc::clone(&self.image));
                 let worker = self.worker.insert(Worker::new(queue, engine, &params));
                 while worker.run().more {}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tracing::{info, warn};
-use virtio_blk_dev::{BlockConfig, BlockDevice, Image, Serial, Stats};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RequestKind, Serial, Stats};
 use virtio_mmio_dev::{Effect, MmioTransport, VirtioDevice};
 use xen_ioreq::DeviceModel;
 
@@ -55,9 +55,8 @@ impl<P: Platform> Disk<P> {
             read_only: spec.nodes.read_only,
             queue_size: spec.queue_size,
             access_platform: spec.nodes.grants,
-            logical_block_size: image.topology().logical_block_size,
             serial: Serial::new(&spec.id.devid.to_string()).map_err(|e| e.to_string())?,
-            ..BlockConfig::default()
+            ..BlockConfig::for_image(&image)
         };
         let device = BlockDevice::new(image.capacity(), &config).map_err(|e| e.to_string())?;
         let interrupts = Arc::new(AtomicU64::new(0));
@@ -142,18 +141,18 @@ impl<P: Platform> Disk<P> {
 
     /// Logs what the disk has done so far.
     pub fn report(&self) {
-        let mut stats = self.past;
-        self.workers.iter().flatten().for_each(|worker| stats += worker.stats());
+        let mut stats = self.past.clone();
+        self.workers.iter().flatten().for_each(|worker| stats += &worker.stats());
         let memory = self.memory.stats();
         info!(
             id = %self.id,
             features = format_args!("{:#x}", self.transport.features()),
             requests = stats.requests(),
-            reads = stats.read.requests,
-            writes = stats.write.requests,
-            flushes = stats.flush.requests,
-            bytes_read = stats.read.bytes,
-            bytes_written = stats.write.bytes,
+            reads = stats[RequestKind::Read].requests,
+            writes = stats[RequestKind::Write].requests,
+            flushes = stats[RequestKind::Flush].requests,
+            bytes_read = stats[RequestKind::Read].bytes,
+            bytes_written = stats[RequestKind::Write].bytes,
             errors = stats.errors(),
             host_errors = stats.host_errors,
             ioreqs = self.ioreqs,
@@ -171,7 +170,7 @@ impl<P: Platform> Disk<P> {
             &config,
             &self.memory,
             self.transport.interrupt(),
-            &self.transport.device().params(self.transport.features()),
+            &self.transport.device().params(),
             (self.id, self.limit.clone()),
             Arc::clone(&self.image),
         );
@@ -192,7 +191,7 @@ impl<P: Platform> Disk<P> {
 
     fn stop_worker(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
-            self.past += worker.stop();
+            self.past += &worker.stop();
         }
     }
 }

@@ -2,15 +2,19 @@
 
 use std::{
     io,
+    os::fd::BorrowedFd,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tracing::{error, warn};
-use virtio_blk_dev::{Image, Params, Stats, SyncEngine, Worker};
+use virtio_blk_dev::{
+    Counters, Doorbell, HostError, Image, Params, Poller, Stats, SyncEngine, Worker,
+};
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
@@ -30,12 +34,12 @@ pub(crate) enum StartError {
 struct Shared {
     wake: Wake,
     stop: AtomicBool,
-    stats: Mutex<Stats>,
 }
 
 /// A queue being served. The queue lets go of the guest's memory in [`WorkerThread::stop`].
 pub(crate) struct WorkerThread {
     shared: Arc<Shared>,
+    counters: Arc<Counters>,
     thread: JoinHandle<()>,
 }
 
@@ -52,29 +56,15 @@ impl WorkerThread {
     ) -> Result<Self, StartError> {
         let queue = LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt)?;
         let mut worker = Worker::new(queue, SyncEngine::new(image), params);
-        let shared = Arc::new(Shared {
-            wake: Wake::new()?,
-            stop: AtomicBool::new(false),
-            stats: Mutex::new(Stats::default()),
-        });
-        let its = Arc::clone(&shared);
+        let counters = worker.counters();
+        let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
+        let mut bell = Bell { shared: Arc::clone(&shared), id, limit };
         let thread = thread::Builder::new().name(name).spawn(move || {
-            while !its.stop.load(Ordering::Acquire) {
-                let more = worker.run().more;
-                if let Some(error) = worker.take_last_error()
-                    && let Some(dropped) = limit.allow()
-                {
-                    warn!(%id, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
-                }
-                *its.stats.lock().unwrap_or_else(PoisonError::into_inner) = worker.stats();
-                if !more {
-                    its.wake.wait();
-                }
+            if let Err(error) = worker.serve(&mut Poller::new(Duration::ZERO), &mut bell) {
+                error!(%id, %error, "a queue can't wait for its guest: it is served no more");
             }
-            worker.drain();
-            *its.stats.lock().unwrap_or_else(PoisonError::into_inner) = worker.stats();
         })?;
-        Ok(Self { shared, thread })
+        Ok(Self { shared, counters, thread })
     }
 
     /// The guest has notified the queue.
@@ -84,17 +74,43 @@ impl WorkerThread {
 
     /// What the queue has done so far.
     pub(crate) fn stats(&self) -> Stats {
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counters.read()
     }
 
     /// Finishes what is in flight, unmaps the rings, and gives what the queue has done.
     pub(crate) fn stop(self) -> Stats {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake.wake();
-        let stats = Arc::clone(&self.shared);
         if self.thread.join().is_err() {
             error!("a queue's thread panicked");
         }
-        *stats.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counters.read()
+    }
+}
+
+/// By what a worker's thread hears of kicks and of its end.
+struct Bell {
+    shared: Arc<Shared>,
+    id: DeviceId,
+    limit: LogLimit,
+}
+
+impl Doorbell for Bell {
+    fn is_stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    fn wait(
+        &mut self,
+        engine: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.shared.wake.wait_with(engine, timeout)
+    }
+
+    fn failed(&mut self, error: &HostError) {
+        if let Some(dropped) = self.limit.allow() {
+            warn!(id = %self.id, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
+        }
     }
 }

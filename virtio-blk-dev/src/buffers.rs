@@ -12,7 +12,7 @@ pub(crate) struct BadAddress;
 /// Host addresses of a request's data, in the order of its chain.
 ///
 /// These are plain numbers until they are used. Using them is sound as long as the memory they
-/// were gathered from stays mapped, which [`Segments::assume_mapped`] is about.
+/// were gathered from stays mapped, which [`Segments::sink`] and [`Segments::source`] ask for.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     iovecs: Vec<libc::iovec>,
@@ -28,6 +28,7 @@ unsafe impl Send for Segments {}
 
 impl Segments {
     /// Forgets the segments and keeps the allocation.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.iovecs.clear();
         self.first = 0;
@@ -55,6 +56,15 @@ impl Segments {
         Ok(())
     }
 
+    /// Appends memory that was looked up already.
+    #[inline]
+    pub(crate) fn add<B: BitmapSlice>(&mut self, slice: &VolatileSlice<'_, B>) {
+        self.push(slice);
+        // Less than 4 GiB a request, as the ring walk holds.
+        self.remaining = self.remaining.saturating_add(slice.len());
+    }
+
+    #[inline]
     fn push<B: BitmapSlice>(&mut self, slice: &VolatileSlice<'_, B>) {
         if !slice.is_empty() {
             let base = slice.ptr_guard_mut().as_ptr().cast();
@@ -87,43 +97,31 @@ impl Segments {
         self.iovecs.get(self.first..).unwrap_or_default()
     }
 
+    /// The memory, to be filled.
+    ///
     /// # Safety
-    /// Until the [`Mapped`] is dropped, everything gathered must stay mapped with the permission
-    /// it was gathered with.
-    pub(crate) unsafe fn assume_mapped(self) -> Mapped {
-        Mapped(self)
+    /// As long as the [`Sink`] lives, everything gathered must stay mapped, and it must have been
+    /// gathered for writing.
+    #[inline]
+    pub(crate) unsafe fn sink(&self) -> Sink<'_> {
+        Sink(Buffers::new(self.rest()))
+    }
+
+    /// The memory, to be read.
+    ///
+    /// # Safety
+    /// As long as the [`Source`] lives, everything gathered must stay mapped.
+    #[inline]
+    pub(crate) unsafe fn source(&self) -> Source<'_> {
+        Source(Buffers::new(self.rest()))
     }
 }
 
-/// [`Segments`] whose memory is known to be mapped for as long as this value exists.
-#[derive(Debug)]
-pub(crate) struct Mapped(Segments);
-
-impl Mapped {
-    pub(crate) fn advance(&mut self, n: usize) {
-        self.0.advance(n);
-    }
-
-    /// The memory, to be filled: it was gathered for writing.
-    pub(crate) fn sink(&self) -> Sink<'_> {
-        Sink(Buffers::new(self.0.rest()))
-    }
-
-    /// The memory, to be read: it was gathered for reading.
-    pub(crate) fn source(&self) -> Source<'_> {
-        Source(Buffers::new(self.0.rest()))
-    }
-
-    pub(crate) fn into_segments(self) -> Segments {
-        self.0
-    }
-}
-
-/// Mapped guest memory. Made only by [`Mapped`], whose life bounds it.
+/// Mapped guest memory. Made only by [`Segments`], as unsafely as the promise it needs.
 #[derive(Clone, Copy, Debug)]
 struct Buffers<'a> {
     iovecs: &'a [libc::iovec],
-    mapped: PhantomData<&'a Mapped>,
+    mapped: PhantomData<&'a Segments>,
 }
 
 impl<'a> Buffers<'a> {
@@ -133,8 +131,8 @@ impl<'a> Buffers<'a> {
 
     fn slices(self) -> impl Iterator<Item = VolatileSlice<'a>> {
         self.iovecs.iter().map(|iovec| {
-            // SAFETY: `Mapped` holds that the bytes are mapped, `'a` doesn't outlive it, and all
-            // of this crate's accesses to guest memory are volatile or the kernel's.
+            // SAFETY: whoever made this promised that the bytes are mapped for `'a`, and all of this
+            // crate's accesses to guest memory are volatile or the kernel's.
             unsafe { VolatileSlice::new(iovec.iov_base.cast(), iovec.iov_len) }
         })
     }
@@ -268,25 +266,28 @@ mod tests {
         let parts = [(0x100, 3), (0xffd, 5), (0x1800, 1), (0x20, 7)];
         let pattern: Vec<u8> = (1..=16).collect();
         for step in 1..=17 {
-            // SAFETY: `memory` outlives it.
-            let mut mapped = unsafe { gathered(&memory, &parts).assume_mapped() };
+            let mut segments = gathered(&memory, &parts);
             let mut written = 0;
-            while mapped.0.remaining() > 0 {
+            while segments.remaining() > 0 {
                 let end = pattern.len().min(written + step);
-                assert_eq!(mapped.sink().copy_from(&pattern[written..end]), end - written);
-                mapped.advance(step);
+                // SAFETY: `memory` outlives it, and all of it can be written.
+                let sink = unsafe { segments.sink() };
+                assert_eq!(sink.copy_from(&pattern[written..end]), end - written);
+                segments.advance(step);
                 written = end;
             }
             assert_eq!(written, 16);
-            assert!(mapped.sink().iovecs().is_empty());
+            assert!(segments.rest().is_empty());
 
+            let segments = gathered(&memory, &parts);
             // SAFETY: as above.
-            let mapped = unsafe { gathered(&memory, &parts).assume_mapped() };
+            let source = unsafe { segments.source() };
             let mut read = [0; 20];
-            assert_eq!(mapped.source().copy_to(&mut read), 16);
+            assert_eq!(source.copy_to(&mut read), 16);
             assert_eq!(read[..16], pattern, "step {step}");
-            assert_eq!(mapped.source().copy_to(&mut read[..5]), 5);
-            assert_eq!(mapped.sink().copy_from(&[0; 20]), 16);
+            assert_eq!(source.copy_to(&mut read[..5]), 5);
+            // SAFETY: as above.
+            assert_eq!(unsafe { segments.sink() }.copy_from(&[0; 20]), 16);
         }
     }
 

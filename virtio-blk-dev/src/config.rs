@@ -1,7 +1,12 @@
+use std::mem::offset_of;
+
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::ConfigError;
+use crate::image::{Image, Topology};
+
+use crate::limits::Limits;
 
 /// The unit of capacities and positions, whatever the logical block size (virtio 1.2 §5.2.4).
 pub const SECTOR_SIZE: u64 = 512;
@@ -38,11 +43,13 @@ impl Serial {
 /// validates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockConfig {
-    /// Offer `VIRTIO_BLK_F_RO` and refuse every write.
+    /// Offer `VIRTIO_BLK_F_RO` and refuse every change of the disk.
     pub read_only: bool,
     /// The identifier the guest sees (`/sys/block/vda/serial` in Linux).
     pub serial: Serial,
-    /// Entries of the request queue: a power of two from 4 to 32768.
+    /// Request queues: from 1 to 256, each for a [`Worker`](crate::Worker) of its own.
+    pub num_queues: u16,
+    /// Entries of each queue: a power of two from 4 to 32768.
     pub queue_size: u16,
     /// Data buffers a request may have; `None` is as many as the queue has room for beside the
     /// header and the status (a chain, direct or indirect, is never longer than the queue:
@@ -50,31 +57,55 @@ pub struct BlockConfig {
     pub seg_max: Option<u32>,
     /// Greatest size of one data buffer in bytes; `None` is no limit.
     pub size_max: Option<u32>,
-    /// The disk's logical block size in bytes: a power of two from 512 to 65536.
-    pub logical_block_size: u32,
+    /// The storage's units.
+    pub topology: Topology,
+    /// Begin with a write cache, which the driver may turn off and on (`writeback`).
+    pub write_back: bool,
+    /// The commands beyond reads, writes and flushes.
+    pub limits: Limits,
+    /// The workers' engines finish in the order of submission, so `VIRTIO_F_IN_ORDER` is offered.
+    pub in_order: bool,
     /// Offer `VIRTIO_F_ACCESS_PLATFORM` and insist on it: the guest names its buffers by grants.
     pub access_platform: bool,
 }
 
 impl Default for BlockConfig {
-    /// A writable disk without a serial, 256 entries, 512-byte blocks, plain addresses.
+    /// A writable disk without a serial, one queue of 256 entries, 512-byte blocks, a write cache,
+    /// no further commands, plain addresses.
     fn default() -> Self {
         Self {
             read_only: false,
             serial: Serial::default(),
+            num_queues: 1,
             queue_size: 256,
             seg_max: None,
             size_max: None,
-            logical_block_size: 512,
+            topology: Topology::default(),
+            write_back: true,
+            limits: Limits::default(),
+            in_order: false,
             access_platform: false,
         }
     }
 }
 
 impl BlockConfig {
+    /// What `image` can do, and the default for everything else.
+    pub fn for_image<I: Image + ?Sized>(image: &I) -> Self {
+        Self {
+            read_only: image.is_read_only(),
+            topology: image.topology(),
+            limits: Limits::of(image),
+            ..Self::default()
+        }
+    }
+
     /// Checks the values against each other and against a disk of `capacity` bytes, and lays them
     /// out as the guest reads them.
     pub(crate) fn space(&self, capacity: u64) -> Result<ConfigSpace, ConfigError> {
+        if !(1..=MAX_QUEUES).contains(&self.num_queues) {
+            return Err(ConfigError::NumQueues(self.num_queues));
+        }
         if !self.queue_size.is_power_of_two() || self.queue_size < 4 {
             return Err(ConfigError::QueueSize(self.queue_size));
         }
@@ -88,61 +119,131 @@ impl BlockConfig {
         {
             return Err(ConfigError::SizeMax(size_max));
         }
-        let block = self.logical_block_size;
-        if !block.is_power_of_two() || !(512..=65536).contains(&block) {
-            return Err(ConfigError::LogicalBlockSize(block));
-        }
-        if !capacity.is_multiple_of(u64::from(block)) {
-            return Err(ConfigError::Capacity { capacity, block });
-        }
+        self.limits.check()?;
+        let block = self.topology.logical_block_size;
+        let [physical_block_exp, alignment_offset, min_io_size, opt_io_size] =
+            self.topology.in_blocks()?;
+        check_capacity(capacity, block)?;
+        let Limits { discard, write_zeroes, secure_erase, .. } = self.limits;
+        let (discard, erase) = (discard.unwrap_or_default(), secure_erase.unwrap_or_default());
+        let zeroes = write_zeroes.unwrap_or_default();
         Ok(ConfigSpace {
             capacity: U64::new(capacity / SECTOR_SIZE),
             size_max: U32::new(self.size_max.unwrap_or(0)),
             seg_max: U32::new(seg_max),
             blk_size: U32::new(block),
-            num_queues: U16::new(1),
+            physical_block_exp: physical_block_exp as u8,
+            alignment_offset: alignment_offset as u8,
+            min_io_size: U16::new(min_io_size as u16),
+            opt_io_size: U32::new(opt_io_size),
+            writeback: self.write_back.into(),
+            num_queues: U16::new(self.num_queues),
+            max_discard_sectors: U32::new(discard.max_sectors),
+            max_discard_seg: U32::new(discard.max_seg),
+            discard_sector_alignment: U32::new(discard.alignment_sectors),
+            max_write_zeroes_sectors: U32::new(zeroes.max_sectors),
+            max_write_zeroes_seg: U32::new(zeroes.max_seg),
+            write_zeroes_may_unmap: zeroes.may_unmap.into(),
+            max_secure_erase_sectors: U32::new(erase.max_sectors),
+            max_secure_erase_seg: U32::new(erase.max_seg),
+            secure_erase_sector_alignment: U32::new(erase.alignment_sectors),
             ..ConfigSpace::default()
         })
     }
 }
 
-/// `struct virtio_blk_config` (virtio 1.2 §5.2.4) up to `num_queues`; nothing beyond is offered,
-/// and the transport reads zeroes there.
+/// As many as any kernel asks for; each queue costs a thread and memory.
+const MAX_QUEUES: u16 = 256;
+
+pub(crate) fn check_capacity(capacity: u64, block: u32) -> Result<(), ConfigError> {
+    if capacity.is_multiple_of(u64::from(block)) {
+        Ok(())
+    } else {
+        Err(ConfigError::Capacity { capacity, block })
+    }
+}
+
+/// `struct virtio_blk_config` (virtio 1.2 §5.2.4) up to `secure_erase_sector_alignment`; nothing
+/// beyond is offered, and the transport reads zeroes there.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct ConfigSpace {
     pub(crate) capacity: U64,
-    pub(crate) size_max: U32,
-    pub(crate) seg_max: U32,
-    pub(crate) geometry: [u8; 4],
-    pub(crate) blk_size: U32,
-    pub(crate) topology: [u8; 8],
+    size_max: U32,
+    seg_max: U32,
+    geometry: [u8; 4],
+    blk_size: U32,
+    physical_block_exp: u8,
+    alignment_offset: u8,
+    min_io_size: U16,
+    opt_io_size: U32,
     pub(crate) writeback: u8,
-    pub(crate) unused: u8,
-    pub(crate) num_queues: U16,
+    unused0: u8,
+    num_queues: U16,
+    max_discard_sectors: U32,
+    max_discard_seg: U32,
+    discard_sector_alignment: U32,
+    max_write_zeroes_sectors: U32,
+    max_write_zeroes_seg: U32,
+    write_zeroes_may_unmap: u8,
+    unused1: [u8; 3],
+    max_secure_erase_sectors: U32,
+    max_secure_erase_seg: U32,
+    secure_erase_sector_alignment: U32,
+}
+
+impl ConfigSpace {
+    /// Where `writeback` is, the one field a driver may write.
+    pub(crate) const WRITEBACK: usize = offset_of!(Self, writeback);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{RangeLimits, ZeroesLimits};
 
     #[test]
     fn the_space_has_the_layout_of_the_specification() {
         let config = BlockConfig {
             size_max: Some(0x1_0000),
             seg_max: Some(100),
-            logical_block_size: 4096,
+            num_queues: 3,
+            topology: Topology {
+                logical_block_size: 4096,
+                physical_block_size: 16384,
+                alignment_offset: 8192,
+                min_io_size: 65536,
+                opt_io_size: 1 << 20,
+            },
+            limits: Limits {
+                discard: Some(RangeLimits { max_sectors: 1, max_seg: 2, alignment_sectors: 3 }),
+                write_zeroes: Some(ZeroesLimits { max_sectors: 4, max_seg: 5, may_unmap: true }),
+                secure_erase: Some(RangeLimits {
+                    max_sectors: 6,
+                    max_seg: 7,
+                    alignment_sectors: 8,
+                }),
+                lifetime: true,
+            },
             ..BlockConfig::default()
         };
         let space = config.space(0x0102_0304_0506 << 12).unwrap();
         let bytes = space.as_bytes();
-        assert_eq!(bytes.len(), 36);
+        assert_eq!(bytes.len(), 72);
         assert_eq!(bytes[0..8], (0x0102_0304_0506u64 << 3).to_le_bytes());
         assert_eq!(bytes[8..12], 0x1_0000u32.to_le_bytes());
         assert_eq!(bytes[12..16], 100u32.to_le_bytes());
         assert_eq!(bytes[20..24], 4096u32.to_le_bytes());
-        assert_eq!(bytes[24..34], [0; 10]);
-        assert_eq!(bytes[34..36], 1u16.to_le_bytes());
+        assert_eq!(bytes[24..26], [2, 2], "physical_block_exp, alignment_offset");
+        assert_eq!(bytes[26..28], 16u16.to_le_bytes(), "min_io_size in blocks");
+        assert_eq!(bytes[28..32], 256u32.to_le_bytes(), "opt_io_size in blocks");
+        assert_eq!(bytes[32..34], [1, 0], "writeback");
+        assert_eq!(bytes[34..36], 3u16.to_le_bytes());
+        let words: Vec<u32> = [36, 40, 44, 48, 52, 60, 64, 68]
+            .map(|at| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()))
+            .into();
+        assert_eq!(words, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(bytes[56..60], [1, 0, 0, 0], "write_zeroes_may_unmap");
     }
 
     #[test]
@@ -171,16 +272,27 @@ mod tests {
             refused(BlockConfig { size_max: Some(511), ..base() }),
             ConfigError::SizeMax(511)
         );
+        let with_block = |logical_block_size| BlockConfig {
+            topology: Topology {
+                logical_block_size,
+                physical_block_size: logical_block_size,
+                ..Topology::default()
+            },
+            ..base()
+        };
         for block in [0, 256, 513, 0x2_0000] {
-            assert_eq!(
-                refused(BlockConfig { logical_block_size: block, ..base() }),
-                ConfigError::LogicalBlockSize(block)
-            );
+            assert_eq!(refused(with_block(block)), ConfigError::LogicalBlockSize(block));
         }
         assert_eq!(
-            refused(BlockConfig { logical_block_size: 16384, ..base() }),
+            refused(with_block(16384)),
             ConfigError::Capacity { capacity: 8192, block: 16384 }
         );
+        for num_queues in [0, 257] {
+            assert_eq!(
+                refused(BlockConfig { num_queues, ..base() }),
+                ConfigError::NumQueues(num_queues)
+            );
+        }
     }
 
     #[test]

@@ -1,21 +1,25 @@
+use std::sync::Arc;
+
 use virtio_mmio_dev::VirtioDevice;
 use zerocopy::IntoBytes;
+use zerocopy::byteorder::little_endian::U64;
 
-use crate::config::{BlockConfig, ConfigSpace, Serial};
+use crate::config::{BlockConfig, ConfigSpace, SECTOR_SIZE, check_capacity};
 use crate::error::ConfigError;
 use crate::features::Features;
-use crate::params::Params;
+use crate::params::{Live, Params};
 
 /// The control plane of a block device (virtio 1.2 §5.2): what the transport shows the driver.
 ///
-/// One request queue; a [`Worker`](crate::Worker) serves it.
-#[derive(Clone, Debug)]
+/// A [`Worker`](crate::Worker) serves each of its request queues.
+#[derive(Debug)]
 pub struct BlockDevice {
     space: ConfigSpace,
-    queue_sizes: [u16; 1],
+    queue_sizes: Vec<u16>,
     features: Features,
-    capacity: u64,
-    serial: Serial,
+    negotiated: Features,
+    config: BlockConfig,
+    live: Arc<Live>,
 }
 
 impl BlockDevice {
@@ -24,33 +28,90 @@ impl BlockDevice {
     /// # Errors
     /// `config` is no device's, or doesn't fit the capacity; see [`ConfigError`].
     pub fn new(capacity: u64, config: &BlockConfig) -> Result<Self, ConfigError> {
-        let mut features = Features::SEG_MAX
-            | Features::BLK_SIZE
-            | Features::FLUSH
-            | Features::INDIRECT_DESC
-            | Features::EVENT_IDX
-            | Features::VERSION_1;
-        features.set(Features::RO, config.read_only);
-        features.set(Features::SIZE_MAX, config.size_max.is_some());
-        features.set(Features::ACCESS_PLATFORM, config.access_platform);
+        let space = config.space(capacity)?;
         Ok(Self {
-            space: config.space(capacity)?,
-            queue_sizes: [config.queue_size],
-            features,
-            capacity,
-            serial: config.serial,
+            space,
+            queue_sizes: vec![config.queue_size; config.num_queues.into()],
+            features: offered(config),
+            negotiated: Features::empty(),
+            config: config.clone(),
+            live: Arc::new(Live::new(capacity)),
         })
     }
 
-    /// What a worker checks requests against, under the `negotiated` features.
-    pub fn params(&self, negotiated: u64) -> Params {
+    /// What a worker of any of the queues checks requests against.
+    pub fn params(&self) -> Params {
         Params {
-            capacity: self.capacity,
-            read_only: self.features.contains(Features::RO),
-            write_through: !Features::from_bits_truncate(negotiated).contains(Features::FLUSH),
-            serial: self.serial,
+            live: Arc::clone(&self.live),
+            read_only: self.config.read_only,
+            serial: self.config.serial,
+            limits: self.config.limits,
         }
     }
+
+    /// The disk's size in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.live.capacity()
+    }
+
+    /// Gives the disk another size, for requests from now on and in the configuration space. The
+    /// driver learns of it by
+    /// [`MmioTransport::config_changed`](virtio_mmio_dev::MmioTransport::config_changed).
+    ///
+    /// # Errors
+    /// [`ConfigError::Capacity`]: no whole number of logical blocks.
+    pub fn set_capacity(&mut self, bytes: u64) -> Result<(), ConfigError> {
+        check_capacity(bytes, self.config.topology.logical_block_size)?;
+        self.live.set_capacity(bytes);
+        self.space.capacity = U64::new(bytes / SECTOR_SIZE);
+        Ok(())
+    }
+
+    /// Whether writes complete before they are stable: the driver can flush, and hasn't turned the
+    /// cache off.
+    pub fn is_write_back(&self) -> bool {
+        self.live.write_back()
+    }
+
+    /// Virtio 1.2 §5.2.6.2: with `CONFIG_WCE` the field decides; without, a driver that took
+    /// `FLUSH` knows of a cache, and any other must never meet one.
+    fn update_cache(&self) {
+        let on = if self.negotiated.contains(Features::CONFIG_WCE) {
+            self.space.writeback != 0
+        } else {
+            self.negotiated.contains(Features::FLUSH) && self.config.write_back
+        };
+        self.live.set_write_back(on);
+    }
+}
+
+/// Only what has something behind it.
+fn offered(config: &BlockConfig) -> Features {
+    let mut features = Features::SEG_MAX
+        | Features::BLK_SIZE
+        | Features::FLUSH
+        | Features::TOPOLOGY
+        | Features::CONFIG_WCE
+        | Features::INDIRECT_DESC
+        | Features::EVENT_IDX
+        | Features::VERSION_1
+        | Features::RING_RESET;
+    let limits = &config.limits;
+    let writable = !config.read_only;
+    for (feature, on) in [
+        (Features::RO, config.read_only),
+        (Features::SIZE_MAX, config.size_max.is_some()),
+        (Features::MQ, config.num_queues > 1),
+        (Features::DISCARD, writable && limits.discard.is_some()),
+        (Features::WRITE_ZEROES, writable && limits.write_zeroes.is_some()),
+        (Features::SECURE_ERASE, writable && limits.secure_erase.is_some()),
+        (Features::LIFETIME, limits.lifetime),
+        (Features::IN_ORDER, config.in_order),
+        (Features::ACCESS_PLATFORM, config.access_platform),
+    ] {
+        features.set(feature, on);
+    }
+    features
 }
 
 impl VirtioDevice for BlockDevice {
@@ -71,39 +132,132 @@ impl VirtioDevice for BlockDevice {
         (self.features & Features::ACCESS_PLATFORM).bits()
     }
 
+    fn accept_features(&mut self, driver: u64) {
+        self.negotiated = Features::from_bits_truncate(driver);
+        self.update_cache();
+    }
+
     fn config(&self) -> &[u8] {
         self.space.as_bytes()
+    }
+
+    /// `writeback` alone is the driver's, with `CONFIG_WCE`, and holds 0 or 1
+    /// (virtio 1.2 §5.2.5.1).
+    fn write_config(&mut self, offset: usize, data: &[u8]) {
+        let at = ConfigSpace::WRITEBACK.checked_sub(offset);
+        if let Some(&value) = at.and_then(|at| data.get(at))
+            && self.negotiated.contains(Features::CONFIG_WCE)
+        {
+            self.space.writeback = u8::from(value != 0);
+            self.update_cache();
+        }
+    }
+
+    fn reset(&mut self) {
+        self.negotiated = Features::empty();
+        self.space.writeback = self.config.write_back.into();
+        self.update_cache();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{Limits, RangeLimits, ZeroesLimits};
 
     #[test]
     fn features_are_offered_only_with_something_behind_them() {
         let plain = BlockDevice::new(4096, &BlockConfig::default()).unwrap();
         assert_eq!(
             plain.features(),
-            1 << 2 | 1 << 6 | 1 << 9 | 1 << 28 | 1 << 29 | 1 << 32,
-            "SEG_MAX, BLK_SIZE, FLUSH, INDIRECT_DESC, EVENT_IDX, VERSION_1"
+            1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 28 | 1 << 29 | 1 << 32 | 1 << 40,
+            "SEG_MAX, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, INDIRECT_DESC, EVENT_IDX, VERSION_1, \
+             RING_RESET"
         );
         assert_eq!(plain.required_features(), 0);
+        let range = RangeLimits { max_sectors: 8, max_seg: 1, alignment_sectors: 1 };
+        let zeroes = ZeroesLimits { max_sectors: 8, max_seg: 1, may_unmap: false };
         let config = BlockConfig {
-            read_only: true,
             size_max: Some(65536),
+            num_queues: 2,
+            limits: Limits {
+                discard: Some(range),
+                write_zeroes: Some(zeroes),
+                secure_erase: Some(range),
+                lifetime: true,
+            },
+            in_order: true,
             access_platform: true,
             ..BlockConfig::default()
         };
         let full = BlockDevice::new(4096, &config).unwrap();
-        assert_eq!(full.features(), plain.features() | 1 << 1 | 1 << 5 | 1 << 33);
+        let more = [1, 12, 13, 14, 15, 16, 33, 35].iter().fold(0, |bits, bit| bits | 1u64 << bit);
+        assert_eq!(full.features(), plain.features() | more);
         assert_eq!(full.required_features(), 1 << 33);
+        assert_eq!(full.queue_max_sizes(), [256, 256]);
+        // Nothing on a read-only disk changes it.
+        let config = BlockConfig { read_only: true, ..config };
+        let read_only = BlockDevice::new(4096, &config).unwrap();
+        let changes = 1 << 13 | 1 << 14 | 1 << 16;
+        assert_eq!(read_only.features(), full.features() & !changes | 1 << 5);
     }
+
+    fn negotiated(config: &BlockConfig, features: u64) -> BlockDevice {
+        let mut device = BlockDevice::new(4096, config).unwrap();
+        device.accept_features(1 << 32 | features);
+        device
+    }
+
+    const FLUSH: u64 = 1 << 9;
+    const CONFIG_WCE: u64 = 1 << 11;
 
     #[test]
     fn a_driver_without_flush_gets_write_through() {
-        let device = BlockDevice::new(4096, &BlockConfig::default()).unwrap();
-        assert!(device.params(1 << 32).write_through);
-        assert!(!device.params(1 << 32 | 1 << 9).write_through);
+        let config = BlockConfig::default();
+        assert!(!negotiated(&config, 0).is_write_back());
+        assert!(negotiated(&config, FLUSH).is_write_back());
+        assert!(negotiated(&config, CONFIG_WCE).is_write_back());
+        let config = BlockConfig { write_back: false, ..config };
+        assert!(!negotiated(&config, FLUSH | CONFIG_WCE).is_write_back());
+    }
+
+    #[test]
+    fn the_cache_is_the_drivers_to_switch_until_it_resets() {
+        let mut device = negotiated(&BlockConfig::default(), FLUSH | CONFIG_WCE);
+        let params = device.params();
+        device.write_config(32, &[0]);
+        assert!(!params.live.write_back());
+        assert_eq!(device.config()[32], 0);
+        // Wide writes are taken for the one byte in them that counts.
+        device.write_config(30, &[9, 9, 7, 9]);
+        assert!(params.live.write_back());
+        assert_eq!(device.config()[30..34], [0, 0, 1, 0]);
+        for (offset, data) in [(0, &[9; 8][..]), (33, &[9]), (24, &[9; 8])] {
+            device.write_config(offset, data);
+            assert!(params.live.write_back());
+            assert_eq!(device.config()[32], 1, "a write at {offset}");
+        }
+        device.write_config(32, &[0]);
+        device.reset();
+        assert_eq!(device.config()[32], 1);
+    }
+
+    #[test]
+    fn without_config_wce_the_cache_is_not_the_drivers() {
+        let mut device = negotiated(&BlockConfig::default(), FLUSH);
+        device.write_config(32, &[0]);
+        assert!(device.is_write_back());
+        assert_eq!(device.config()[32], 1);
+    }
+
+    #[test]
+    fn another_capacity_is_seen_by_driver_and_workers() {
+        let mut device = BlockDevice::new(4096, &BlockConfig::default()).unwrap();
+        let params = device.params();
+        device.set_capacity(8192).unwrap();
+        assert_eq!((params.live.capacity(), device.config()[0]), (8192, 16));
+        let odd = device.set_capacity(8193);
+        assert_eq!(odd, Err(ConfigError::Capacity { capacity: 8193, block: 512 }));
+        assert_eq!((params.live.capacity(), device.config()[0]), (8192, 16));
     }
 }

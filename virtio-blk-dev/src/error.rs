@@ -22,6 +22,20 @@ pub enum ConfigError {
     /// The logical block size is not a power of two from 512 to 65536.
     #[error("logical block size {0} is not a power of two from 512 to 65536")]
     LogicalBlockSize(u32),
+    /// The physical block size is not a power of two, or smaller than the logical one.
+    #[error("physical block size {physical} is not a power of two of at least {block}")]
+    PhysicalBlockSize {
+        /// The value asked for, in bytes.
+        physical: u32,
+        /// The logical block size in bytes.
+        block: u32,
+    },
+    /// There is no queue, or more than 256.
+    #[error("{0} queues: there can be from 1 to 256")]
+    NumQueues(u16),
+    /// A command is offered with a limit of zero.
+    #[error("a discard, write-zeroes or secure-erase command is offered with a limit of zero")]
+    Limits,
     /// The capacity is not a whole number of logical blocks.
     #[error("capacity of {capacity} bytes is not a multiple of the logical block size {block}")]
     Capacity {

@@ -15,6 +15,20 @@ bitflags! {
         const BLK_SIZE = 1 << 6;
         /// `VIRTIO_BLK_F_FLUSH`: the device has a volatile cache and a command to flush it.
         const FLUSH = 1 << 9;
+        /// `VIRTIO_BLK_F_TOPOLOGY`: the storage's units are in `topology`.
+        const TOPOLOGY = 1 << 10;
+        /// `VIRTIO_BLK_F_CONFIG_WCE`: the driver can turn the cache on and off by `writeback`.
+        const CONFIG_WCE = 1 << 11;
+        /// `VIRTIO_BLK_F_MQ`: the number of queues is in `num_queues`.
+        const MQ = 1 << 12;
+        /// `VIRTIO_BLK_F_DISCARD`: storage can be given back.
+        const DISCARD = 1 << 13;
+        /// `VIRTIO_BLK_F_WRITE_ZEROES`: zeroes can be written without data.
+        const WRITE_ZEROES = 1 << 14;
+        /// `VIRTIO_BLK_F_LIFETIME`: the storage tells of its wear.
+        const LIFETIME = 1 << 15;
+        /// `VIRTIO_BLK_F_SECURE_ERASE`: data can be erased with all its copies.
+        const SECURE_ERASE = 1 << 16;
         /// `VIRTIO_F_INDIRECT_DESC`: descriptors may refer to a table of descriptors.
         const INDIRECT_DESC = 1 << 28;
         /// `VIRTIO_F_EVENT_IDX`: `used_event` and `avail_event` steer notifications.
@@ -24,5 +38,9 @@ bitflags! {
         /// `VIRTIO_F_ACCESS_PLATFORM`: addresses go through the platform's translation, which on
         /// Xen means that they name grants.
         const ACCESS_PLATFORM = 1 << 33;
+        /// `VIRTIO_F_IN_ORDER`: buffers are used in the order in which they were made available.
+        const IN_ORDER = 1 << 35;
+        /// `VIRTIO_F_RING_RESET`: one queue can be reset by itself.
+        const RING_RESET = 1 << 40;
     }
 }

@@ -1,17 +1,24 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_mmio_dev::{Buffer, Chain};
-use vm_memory::{GuestAddress, GuestAddressSpace, Permissions};
+use virtio_mmio_dev::{Batch, Buffer, Chain};
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
+use zerocopy::IntoBytes;
 
 use crate::buffers::{BadAddress, Segments};
-use crate::engine::{Command, Io};
-use crate::request::{Header, RequestKind};
+use crate::engine::{Command, Io, Spare};
+use crate::params::Params;
+use crate::ranges::{Range, RangeKind, Segment};
+use crate::request::{Header, RequestKind, Status};
 
 /// A request whose header has been read.
 pub(crate) struct Request<D: GuestAddressSpace> {
     pub(crate) chain: Chain<D>,
     pub(crate) kind: RequestKind,
     pub(crate) sector: u64,
+    /// Bytes of the image that it is about, once that is known.
+    pub(crate) bytes: u64,
+    /// When it was taken out of the ring, in nanoseconds of the worker's clock.
+    pub(crate) taken_at: u64,
 }
 
 impl<D: GuestAddressSpace> Request<D> {
@@ -26,17 +33,66 @@ impl<D: GuestAddressSpace> Request<D> {
     }
 
     /// Looks up the host addresses of the data.
-    fn gather(&self, command: Command, segments: &mut Segments) -> Result<(), BadAddress> {
-        let (buffers, skip, len, access) = match command {
-            Command::Read => (self.chain.writable(), 0, self.data_in(), Permissions::Write),
+    #[inline]
+    fn gather<M: GuestMemory>(
+        &self,
+        batch: &mut Batch<'_, M, D>,
+        command: Command,
+        segments: &mut Segments,
+    ) -> Result<(), BadAddress> {
+        let memory = &**self.chain.memory();
+        let mut add = |addr: GuestAddress, len: usize, access| match batch.plain_slice(addr, len) {
+            Some(slice) => {
+                segments.add(&slice);
+                Ok(())
+            }
+            None => segments.gather(memory, addr, len, access),
+        };
+        let (whole, buffers, skip, len, access) = match command {
+            Command::Read => {
+                let whole = match self.chain.writable() {
+                    [data @ .., status] if status.len == 1 => Some(data),
+                    _ => None,
+                };
+                (whole, self.chain.writable(), 0, self.data_in(), Permissions::Write)
+            }
             Command::Write => {
-                let skip = Header::LEN as u64;
-                (self.chain.readable(), skip, self.data_out(), Permissions::Read)
+                let header = Header::LEN as u32;
+                let whole = match self.chain.readable() {
+                    [first, data @ ..] if first.len == header => Some(data),
+                    _ => None,
+                };
+                let buffers = self.chain.readable();
+                (whole, buffers, header.into(), self.data_out(), Permissions::Read)
             }
             _ => return Ok(()),
         };
-        for (addr, len) in window(buffers, skip, len) {
-            segments.gather(&**self.chain.memory(), addr?, len, access)?;
+        // As drivers do it: header and status in buffers of their own.
+        if let Some(whole) = whole {
+            return whole
+                .iter()
+                .try_for_each(|buffer| add(buffer.addr, buffer.len as usize, access));
+        }
+        window(buffers, skip, len).try_for_each(|(addr, len)| add(addr?, len, access))
+    }
+
+    /// Copies the list of ranges out of the data and checks all of it.
+    fn ranges(
+        &self,
+        kind: RangeKind,
+        params: &Params,
+        ranges: &mut Vec<Range>,
+    ) -> Result<(), Status> {
+        let count = Segment::count(kind, self.data_out(), params)?;
+        let mut offset = Header::LEN as u64;
+        for _ in 0..count {
+            let mut segment = Segment::default();
+            let copied = self.chain.copy_from(offset, segment.as_mut_bytes());
+            if !matches!(copied, Ok(Segment::LEN)) {
+                return Err(Status::IoErr);
+            }
+            ranges.push(segment.range(kind, params)?);
+            offset = offset.saturating_add(Segment::LEN as u64);
         }
         Ok(())
     }
@@ -66,23 +122,44 @@ fn window(
 /// A request rests here from before its guest memory is looked up until its [`Io`] comes back:
 /// that is what keeps the memory mapped under the engine.
 pub(crate) struct InFlight<D: GuestAddressSpace> {
-    slots: Vec<Option<Request<D>>>,
-    free: Vec<u16>,
-    spares: Vec<Segments>,
+    /// By the head of the chain, which no other chain in flight has.
+    slots: Vec<Slot<D>>,
+    /// The last used first: it is in the processor's cache.
+    spares: Vec<Spare>,
     /// Tells this table's tags from those of any other.
     id: u64,
 }
 
+struct Slot<D: GuestAddressSpace> {
+    request: Option<Request<D>>,
+    /// Of a request with a list of them: those that are left, in reverse.
+    ranges: Vec<Range>,
+}
+
 const SLOT_BITS: u32 = 16;
+/// No head has this index: a queue is at most 32768 long.
+const NO_SLOT: u64 = 0xffff;
+
+/// A request that can't be carried out.
+pub(crate) struct Refused<D: GuestAddressSpace>(pub(crate) Request<D>, pub(crate) Status);
+
+/// What an operation that has come back was for.
+pub(crate) enum Finished<D: GuestAddressSpace> {
+    /// The whole request.
+    Request(Request<D>),
+    /// A part of a request, of which this comes next.
+    Next(Io),
+    /// No request: a flush of the worker's own, or nothing of this table.
+    None,
+}
 
 impl<D: GuestAddressSpace> InFlight<D> {
     pub(crate) fn new(queue_size: u16) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            slots: (0..queue_size).map(|_| None).collect(),
-            free: (0..queue_size).rev().collect(),
+            slots: (0..queue_size).map(|_| Slot { request: None, ranges: Vec::new() }).collect(),
             spares: Vec::with_capacity(usize::from(queue_size)),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT.fetch_add(1, Ordering::Relaxed) << SLOT_BITS,
         }
     }
 
@@ -90,44 +167,85 @@ impl<D: GuestAddressSpace> InFlight<D> {
     ///
     /// # Errors
     /// The request, if its data isn't all in guest memory.
-    pub(crate) fn start(
+    #[inline]
+    pub(crate) fn start<M: GuestMemory>(
         &mut self,
+        batch: &mut Batch<'_, M, D>,
         request: Request<D>,
         command: Command,
         durable: bool,
         range: (u64, u64),
-    ) -> Result<Io, Option<Request<D>>> {
-        // As many slots as a queue has requests in flight.
-        let Some(index) = self.free.pop() else { return Err(Some(request)) };
-        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return Err(Some(request)) };
-        let mut segments = self.spares.pop().unwrap_or_default();
-        if slot.insert(request).gather(command, &mut segments).is_err() {
-            let request = slot.take();
-            self.release(index, segments);
-            return Err(request);
+    ) -> Result<Io, Option<Refused<D>>> {
+        let head = request.chain.head();
+        let refused = |request| Refused(request, Status::IoErr);
+        let slot = match self.slots.get_mut(usize::from(head)) {
+            Some(slot) if slot.request.is_none() => slot,
+            _ => return Err(Some(refused(request))),
+        };
+        let mut spare = self.spares.pop().unwrap_or_else(Spare::new);
+        let gathered = slot.request.insert(request).gather(batch, command, spare.segments());
+        if gathered.is_err() {
+            spare.segments().clear();
+            self.spares.push(spare);
+            return Err(slot.request.take().map(refused));
         }
-        // SAFETY: the memory was looked up through the guard in the chain, which now rests in a
-        // slot of its own, neither moved nor touched until `finish` has the `Io`, and so the
-        // `Mapped` in it, back. A slot whose `Io` never comes back is leaked by `drop`.
-        let memory = unsafe { segments.assume_mapped() };
-        Ok(Io::new((self.id << SLOT_BITS) | u64::from(index), command, durable, range, memory))
+        // SAFETY: the memory was looked up through the guard in the chain, or in plain memory that
+        // this guard is one on. The chain now rests in a slot of its own, neither moved nor touched
+        // until `finish` has the `Io` back. A slot whose `Io` never comes back is leaked by `drop`.
+        Ok(unsafe { spare.begin(self.id | u64::from(head), command, durable, range) })
     }
 
-    /// The request that `io` carried out; `None` for an operation of another table.
-    pub(crate) fn finish(&mut self, io: Io) -> Option<Request<D>> {
+    /// Makes the first of the operations that carry out `request`, whose data is a list of ranges.
+    ///
+    /// # Errors
+    /// The request, if one of its ranges can't be: then none is touched.
+    pub(crate) fn start_ranges<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        mut request: Request<D>,
+        kind: RangeKind,
+        durable: bool,
+        params: &Params,
+    ) -> Result<Io, Option<Refused<D>>> {
+        let Some(slot) = self.slots.get_mut(usize::from(request.chain.head())) else {
+            return Err(Some(Refused(request, Status::IoErr)));
+        };
+        slot.ranges.clear();
+        if let Err(status) = request.ranges(kind, params, &mut slot.ranges) {
+            return Err(Some(Refused(request, status)));
+        }
+        request.bytes = slot.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len));
+        slot.ranges.reverse();
+        let Some(Range { command, offset, len }) = slot.ranges.pop() else {
+            return Err(Some(Refused(request, Status::IoErr)));
+        };
+        self.start(batch, request, command, durable, (offset, len))
+    }
+
+    /// A flush that no request asked for.
+    pub(crate) fn own_flush(&self) -> Io {
+        // SAFETY: nothing was gathered.
+        unsafe { Spare::new().begin(self.id | NO_SLOT, Command::Flush, false, (0, 0)) }
+    }
+
+    /// Takes an operation back. Of a request whose operation failed nothing comes next.
+    #[inline]
+    pub(crate) fn finish(&mut self, io: Io, failed: bool) -> Finished<D> {
         let tag = io.tag();
-        if tag >> SLOT_BITS != self.id {
-            return None;
+        if tag & !NO_SLOT != self.id {
+            return Finished::None;
         }
-        let index = (tag & u64::from(u16::MAX)) as u16;
-        self.release(index, io.into_segments());
-        self.slots.get_mut(usize::from(index))?.take()
-    }
-
-    fn release(&mut self, index: u16, mut segments: Segments) {
-        segments.clear();
-        self.spares.push(segments);
-        self.free.push(index);
+        if let Ok(index) = usize::try_from(tag & NO_SLOT)
+            && let Some(slot) = self.slots.get_mut(index)
+        {
+            if !failed && let Some(Range { command, offset, len }) = slot.ranges.pop() {
+                return Finished::Next(io.again(command, (offset, len)));
+            }
+            slot.ranges.clear();
+            self.spares.push(io.end());
+            return slot.request.take().map_or(Finished::None, Finished::Request);
+        }
+        Finished::None
     }
 }
 
@@ -135,6 +253,6 @@ impl<D: GuestAddressSpace> Drop for InFlight<D> {
     /// An [`Io`] that an engine didn't give back may still be used: the guard on its memory is
     /// leaked.
     fn drop(&mut self) {
-        self.slots.drain(..).for_each(std::mem::forget);
+        self.slots.drain(..).for_each(|slot| std::mem::forget(slot.request));
     }
 }

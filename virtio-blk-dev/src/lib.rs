@@ -46,7 +46,7 @@
 //!     next_used: 0,
 //! };
 //! let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())?;
-//! let params = transport.device().params(transport.device().features());
+//! let params = transport.device().params();
 //! let mut worker = Worker::new(queue, SyncEngine::new(image), &params);
 //!
 //! // The driver: header, room for a sector and for the status, in three descriptors.
@@ -110,7 +110,9 @@
     )
 )]
 
+mod answers;
 mod buffers;
+mod clock;
 mod config;
 mod device;
 mod engine;
@@ -118,10 +120,17 @@ mod error;
 #[cfg(feature = "test-utils")]
 pub mod fake;
 mod features;
+mod histogram;
 mod image;
 mod inflight;
+mod limits;
 mod params;
+mod poller;
+mod ranges;
+mod rate_limit;
 mod request;
+mod requests;
+mod serve;
 mod stats;
 mod wait;
 mod worker;
@@ -132,10 +141,15 @@ pub use device::BlockDevice;
 pub use engine::{Completion, Engine, Io, Operation, SyncEngine};
 pub use error::{ConfigError, OpenError};
 pub use features::Features;
+pub use histogram::Latency;
 pub use image::{Commands, Image, Lifetime, RawImage, Topology};
+pub use limits::{Limits, RangeLimits, ZeroesLimits};
 pub use params::Params;
+pub use poller::Poller;
+pub use rate_limit::{Rate, RateLimiter, RateLimits};
 pub use request::RequestKind;
-pub use stats::{HostError, OpStats, Stats};
+pub use serve::Doorbell;
+pub use stats::{Counters, HostError, OpStats, Stats};
 pub use worker::{Progress, Worker};
 
 pub use {virtio_mmio_dev, vm_memory};

@@ -1,17 +1,47 @@
-use crate::config::Serial;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What a [`Worker`](crate::Worker) needs to know of its device: the limits that requests are
-/// checked against. [`BlockDevice::params`](crate::BlockDevice::params) makes it from the
-/// negotiated features.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use crate::config::Serial;
+use crate::limits::Limits;
+
+/// What a [`Worker`](crate::Worker) needs to know of its device, to be had from
+/// [`BlockDevice::params`](crate::BlockDevice::params). What can change while workers run, the
+/// capacity and the write cache, changes for all of them at once.
+#[derive(Clone, Debug)]
 pub struct Params {
+    pub(crate) live: Arc<Live>,
+    pub(crate) read_only: bool,
+    pub(crate) serial: Serial,
+    pub(crate) limits: Limits,
+}
+
+/// What changes while the device is in use.
+#[derive(Debug)]
+pub(crate) struct Live {
+    capacity: AtomicU64,
+    write_back: AtomicBool,
+}
+
+impl Live {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self { capacity: AtomicU64::new(capacity), write_back: AtomicBool::new(false) }
+    }
+
     /// The disk's size in bytes. Nothing is read or written beyond.
-    pub capacity: u64,
-    /// Refuse every write.
-    pub read_only: bool,
-    /// Complete a write only when it is on stable storage: the driver didn't take
-    /// `VIRTIO_BLK_F_FLUSH`, so it can't ask for that itself (virtio 1.2 §5.2.6.2).
-    pub write_through: bool,
-    /// What `VIRTIO_BLK_T_GET_ID` answers.
-    pub serial: Serial,
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_capacity(&self, bytes: u64) {
+        self.capacity.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Writes complete before they are on stable storage (virtio 1.2 §5.2.6.2).
+    pub(crate) fn write_back(&self) -> bool {
+        self.write_back.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_write_back(&self, on: bool) {
+        self.write_back.store(on, Ordering::Release);
+    }
 }

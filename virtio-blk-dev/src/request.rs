@@ -1,8 +1,11 @@
+use virtio_mmio_dev::{Batch, Chain};
+use vm_memory::{GuestAddressSpace, GuestMemory, VolatileMemory};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::config::SECTOR_SIZE;
 use crate::params::Params;
+use crate::ranges::RangeKind;
 
 /// What a request asked for, as statistics and errors name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +18,46 @@ pub enum RequestKind {
     Flush,
     /// `VIRTIO_BLK_T_GET_ID`.
     GetId,
+    /// `VIRTIO_BLK_T_GET_LIFETIME`.
+    GetLifetime,
+    /// `VIRTIO_BLK_T_DISCARD`.
+    Discard,
+    /// `VIRTIO_BLK_T_WRITE_ZEROES`.
+    WriteZeroes,
+    /// `VIRTIO_BLK_T_SECURE_ERASE`.
+    SecureErase,
     /// Any other type, or a request whose header is missing or can't be read.
     Other,
+}
+
+impl RequestKind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Read,
+        Self::Write,
+        Self::Flush,
+        Self::GetId,
+        Self::GetLifetime,
+        Self::Discard,
+        Self::WriteZeroes,
+        Self::SecureErase,
+        Self::Other,
+    ];
+
+    /// Its name, as statistics have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::GetId => "get_id",
+            Self::GetLifetime => "get_lifetime",
+            Self::Discard => "discard",
+            Self::WriteZeroes => "write_zeroes",
+            Self::SecureErase => "secure_erase",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// The status byte that ends every request (virtio 1.2 §5.2.6).
@@ -40,12 +81,33 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) const LEN: usize = size_of::<Self>();
 
+    /// The header of a request, copied once; `None` if there isn't all of it.
+    #[inline]
+    pub(crate) fn read<M: GuestMemory, D: GuestAddressSpace>(
+        batch: &mut Batch<'_, M, D>,
+        chain: &Chain<D>,
+    ) -> Option<Self> {
+        if let Some(first) = chain.readable().first().filter(|first| first.len >= Self::LEN as u32)
+            && let Some(slice) = batch.plain_slice(first.addr, Self::LEN)
+            && let Ok(words) = slice.get_ref::<[u64; 2]>(0)
+        {
+            return Some(zerocopy::transmute!(words.load()));
+        }
+        let mut header = Self::default();
+        let copied = chain.copy_from(0, header.as_mut_bytes());
+        matches!(copied, Ok(Self::LEN)).then_some(header)
+    }
+
     pub(crate) fn kind(&self) -> RequestKind {
         match self.kind.get() {
             0 => RequestKind::Read,
             1 => RequestKind::Write,
             4 => RequestKind::Flush,
             8 => RequestKind::GetId,
+            10 => RequestKind::GetLifetime,
+            11 => RequestKind::Discard,
+            13 => RequestKind::WriteZeroes,
+            14 => RequestKind::SecureErase,
             _ => RequestKind::Other,
         }
     }
@@ -54,39 +116,60 @@ impl Header {
 /// A request that may be carried out: positions and lengths in bytes, within the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Read { offset: u64 },
-    Write { offset: u64 },
+    Read {
+        offset: u64,
+    },
+    Write {
+        offset: u64,
+    },
     Flush,
     GetId,
+    GetLifetime,
+    /// What it is about stands in its data.
+    Ranges(RangeKind),
 }
 
-/// Decides over a request by its header and the lengths of its data: `data_out` bytes follow the
+/// Decides over a request by its type, sector and the lengths of its data: `data_out` bytes follow the
 /// header, `data_in` bytes precede the status.
+#[inline]
 pub(crate) fn decide(
-    header: &Header,
+    kind: RequestKind,
+    sector: u64,
     data_out: u64,
     data_in: u64,
     params: &Params,
 ) -> Result<Action, Status> {
-    match header.kind() {
+    let limits = &params.limits;
+    match kind {
         RequestKind::Read => {
-            let offset = position(header.sector.get(), data_in, params.capacity)?;
-            Ok(Action::Read { offset })
+            let offset = position(sector, data_in, params.live.capacity())?;
+            return Ok(Action::Read { offset });
         }
-        // §5.2.6.2: a write to a read-only device fails and changes nothing.
-        RequestKind::Write if params.read_only => Err(Status::IoErr),
-        RequestKind::Write => {
-            let offset = position(header.sector.get(), data_out, params.capacity)?;
-            Ok(Action::Write { offset })
-        }
-        RequestKind::Flush => Ok(Action::Flush),
-        RequestKind::GetId => Ok(Action::GetId),
-        RequestKind::Other => Err(Status::Unsupported),
+        RequestKind::Flush => return Ok(Action::Flush),
+        RequestKind::GetId => return Ok(Action::GetId),
+        RequestKind::GetLifetime if limits.lifetime => return Ok(Action::GetLifetime),
+        RequestKind::GetLifetime | RequestKind::Other => return Err(Status::Unsupported),
+        _ => {}
     }
+    // §5.2.6.2: whatever would change a read-only device fails and changes nothing.
+    if params.read_only {
+        return Err(Status::IoErr);
+    }
+    let range = match kind {
+        RequestKind::Write => {
+            let offset = position(sector, data_out, params.live.capacity())?;
+            return Ok(Action::Write { offset });
+        }
+        RequestKind::Discard => limits.discard.map(|_| RangeKind::Discard),
+        RequestKind::WriteZeroes => limits.write_zeroes.map(|_| RangeKind::WriteZeroes),
+        _ => limits.secure_erase.map(|_| RangeKind::SecureErase),
+    };
+    range.map(Action::Ranges).ok_or(Status::Unsupported)
 }
 
 /// The byte position of `sector`, if `len` bytes from there are whole sectors of the disk.
-fn position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
+#[inline]
+pub(crate) fn position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
     let offset = sector.checked_mul(SECTOR_SIZE).ok_or(Status::IoErr)?;
     let end = offset.checked_add(len).ok_or(Status::IoErr)?;
     if !len.is_multiple_of(SECTOR_SIZE) || end > capacity {
@@ -110,18 +193,20 @@ pub(crate) fn used_len(data_in: u64, written: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{BlockConfig, BlockDevice};
 
-    fn header(kind: u32, sector: u64) -> Header {
-        Header { kind: U32::new(kind), reserved: U32::new(0), sector: U64::new(sector) }
+    fn header(kind: u32) -> Header {
+        Header { kind: U32::new(kind), ..Header::default() }
     }
 
     fn params(read_only: bool) -> Params {
-        Params { capacity: 8 * 512, read_only, ..Params::default() }
+        let config = BlockConfig { read_only, ..BlockConfig::default() };
+        BlockDevice::new(8 * 512, &config).unwrap().params()
     }
 
     #[test]
     fn positions_are_checked_with_overflow() {
-        let read = |sector, len| decide(&header(0, sector), 0, len, &params(false));
+        let read = |sector, len| decide(RequestKind::Read, sector, 0, len, &params(false));
         assert_eq!(read(7, 512), Ok(Action::Read { offset: 7 * 512 }));
         assert_eq!(read(0, 8 * 512), Ok(Action::Read { offset: 0 }));
         assert_eq!(read(8, 0), Ok(Action::Read { offset: 8 * 512 }));
@@ -142,15 +227,17 @@ mod tests {
 
     #[test]
     fn a_write_is_measured_by_what_the_device_reads() {
-        let write = |out, data_in| decide(&header(1, 7), out, data_in, &params(false));
+        let write = |out, data_in| decide(RequestKind::Write, 7, out, data_in, &params(false));
         assert_eq!(write(512, 4096), Ok(Action::Write { offset: 7 * 512 }));
         assert_eq!(write(1024, 512), Err(Status::IoErr));
     }
 
     #[test]
     fn a_read_only_disk_refuses_writes_and_serves_the_rest() {
-        let on = |kind| decide(&header(kind, 0), 512, 512, &params(true));
-        assert_eq!(on(1), Err(Status::IoErr));
+        let on = |kind| decide(header(kind).kind(), 0, 512, 512, &params(true));
+        for kind in [1, 11, 13, 14] {
+            assert_eq!(on(kind), Err(Status::IoErr), "type {kind}");
+        }
         assert_eq!(on(0), Ok(Action::Read { offset: 0 }));
         assert_eq!(on(4), Ok(Action::Flush));
         assert_eq!(on(8), Ok(Action::GetId));
@@ -158,8 +245,12 @@ mod tests {
 
     #[test]
     fn unknown_types_are_unsupported() {
-        for kind in [2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 0x8000_0000, u32::MAX] {
-            assert_eq!(decide(&header(kind, 0), 0, 512, &params(false)), Err(Status::Unsupported));
+        // Those that aren't offered are as unknown as the others.
+        for kind in [2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 0x8000_0000, u32::MAX] {
+            assert_eq!(
+                decide(header(kind).kind(), 0, 0, 512, &params(false)),
+                Err(Status::Unsupported)
+            );
         }
     }
 

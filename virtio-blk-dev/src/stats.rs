@@ -1,37 +1,50 @@
 use std::io;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Index};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::histogram::{Latency, Recorder};
 use crate::request::RequestKind;
 
 /// What a queue has done since its worker was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Reads.
-    pub read: OpStats,
-    /// Writes.
-    pub write: OpStats,
-    /// Flushes.
-    pub flush: OpStats,
-    /// Questions for the identifier.
-    pub get_id: OpStats,
-    /// Requests of a type not served, or without a readable header.
-    pub other: OpStats,
+    ops: [OpStats; RequestKind::ALL.len()],
+    /// Requests in hand: taken and not answered yet.
+    pub in_flight: u64,
     /// Errors of the host, which [`Worker::take_last_error`](crate::Worker::take_last_error)
     /// tells about; the other errors are the guest's mistakes.
     pub host_errors: u64,
     /// Requests returned without a status, as there was no place for one.
     pub without_status: u64,
+    /// Publications of answers: batches.
+    pub batches: u64,
+    /// Batches that the driver didn't want an interrupt for.
+    pub interrupts_suppressed: u64,
+    /// Times that requests had to wait for a rate limit.
+    pub throttled: u64,
 }
 
 /// The requests of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpStats {
     /// Requests answered, whatever the status.
     pub requests: u64,
-    /// Bytes moved by those that succeeded.
+    /// Bytes moved, discarded or zeroed by those that succeeded.
     pub bytes: u64,
     /// Requests answered with a status other than OK.
     pub errors: u64,
+    /// How long they took.
+    pub latency: Latency,
+}
+
+impl Index<RequestKind> for Stats {
+    type Output = OpStats;
+
+    fn index(&self, kind: RequestKind) -> &OpStats {
+        // An array has a place for each kind.
+        #[allow(clippy::indexing_slicing)]
+        &self.ops[kind as usize]
+    }
 }
 
 impl Stats {
@@ -46,44 +59,108 @@ impl Stats {
     }
 
     fn sum(&self, count: impl Fn(&OpStats) -> u64) -> u64 {
-        [self.read, self.write, self.flush, self.get_id, self.other]
-            .iter()
-            .fold(0, |sum, op| sum.wrapping_add(count(op)))
-    }
-
-    pub(crate) fn count(&mut self, kind: RequestKind, ok: bool, bytes: u64) {
-        let op = match kind {
-            RequestKind::Read => &mut self.read,
-            RequestKind::Write => &mut self.write,
-            RequestKind::Flush => &mut self.flush,
-            RequestKind::GetId => &mut self.get_id,
-            RequestKind::Other => &mut self.other,
-        };
-        op.requests = op.requests.wrapping_add(1);
-        if ok {
-            op.bytes = op.bytes.wrapping_add(bytes);
-        } else {
-            op.errors = op.errors.wrapping_add(1);
-        }
+        self.ops.iter().fold(0, |sum, op| sum.wrapping_add(count(op)))
     }
 }
 
 /// The sum over several queues, or over the same queue before and after a reset.
-impl AddAssign for Stats {
-    fn add_assign(&mut self, other: Self) {
-        for (op, more) in [
-            (&mut self.read, other.read),
-            (&mut self.write, other.write),
-            (&mut self.flush, other.flush),
-            (&mut self.get_id, other.get_id),
-            (&mut self.other, other.other),
-        ] {
+impl AddAssign<&Self> for Stats {
+    fn add_assign(&mut self, other: &Self) {
+        for (op, more) in self.ops.iter_mut().zip(&other.ops) {
             op.requests = op.requests.wrapping_add(more.requests);
             op.bytes = op.bytes.wrapping_add(more.bytes);
             op.errors = op.errors.wrapping_add(more.errors);
+            op.latency.add(&more.latency);
         }
-        self.host_errors = self.host_errors.wrapping_add(other.host_errors);
-        self.without_status = self.without_status.wrapping_add(other.without_status);
+        for (sum, more) in [
+            (&mut self.in_flight, other.in_flight),
+            (&mut self.host_errors, other.host_errors),
+            (&mut self.without_status, other.without_status),
+            (&mut self.batches, other.batches),
+            (&mut self.interrupts_suppressed, other.interrupts_suppressed),
+            (&mut self.throttled, other.throttled),
+        ] {
+            *sum = sum.wrapping_add(more);
+        }
+    }
+}
+
+/// A number that one thread writes and any reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.set(self.get().wrapping_add(more));
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A worker's counters, which any thread may read while it works.
+#[derive(Debug, Default)]
+pub struct Counters {
+    ops: [OpCounters; RequestKind::ALL.len()],
+    pub(crate) in_flight: Counter,
+    pub(crate) host_errors: Counter,
+    pub(crate) without_status: Counter,
+    pub(crate) batches: Counter,
+    pub(crate) interrupts_suppressed: Counter,
+    pub(crate) throttled: Counter,
+}
+
+#[derive(Debug, Default)]
+struct OpCounters {
+    requests: Counter,
+    bytes: Counter,
+    errors: Counter,
+    latency: Recorder,
+}
+
+impl Counters {
+    /// Where the counters stand.
+    pub fn read(&self) -> Stats {
+        Stats {
+            ops: self.ops.each_ref().map(|op| OpStats {
+                requests: op.requests.get(),
+                bytes: op.bytes.get(),
+                errors: op.errors.get(),
+                latency: op.latency.read(),
+            }),
+            in_flight: self.in_flight.get(),
+            host_errors: self.host_errors.get(),
+            without_status: self.without_status.get(),
+            batches: self.batches.get(),
+            interrupts_suppressed: self.interrupts_suppressed.get(),
+            throttled: self.throttled.get(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, kind: RequestKind, ok: bool, bytes: u64) {
+        let Some(op) = self.ops.get(kind as usize) else { return };
+        op.requests.add(1);
+        if ok {
+            op.bytes.add(bytes);
+        } else {
+            op.errors.add(1);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn took(&self, kind: RequestKind, nanos: u64) {
+        if let Some(op) = self.ops.get(kind as usize) {
+            op.latency.record(nanos);
+        }
     }
 }
 
@@ -106,17 +183,23 @@ mod tests {
 
     #[test]
     fn a_sum_counts_every_kind() {
-        let mut one = Stats { host_errors: 1, without_status: 2, ..Stats::default() };
-        one.count(RequestKind::Read, true, 512);
-        one.count(RequestKind::Write, false, 512);
-        one.count(RequestKind::Flush, true, 0);
-        one.count(RequestKind::GetId, true, 20);
-        one.count(RequestKind::Other, false, 0);
-        let mut sum = one;
-        sum += one;
-        assert_eq!((sum.requests(), sum.errors()), (10, 4));
-        assert_eq!(sum.read, OpStats { requests: 2, bytes: 1024, errors: 0 });
-        assert_eq!(sum.write, OpStats { requests: 2, bytes: 0, errors: 2 });
+        let counters = Counters::default();
+        counters.host_errors.add(1);
+        counters.without_status.add(2);
+        for (nth, kind) in RequestKind::ALL.into_iter().enumerate() {
+            counters.count(kind, nth % 2 == 0, 512);
+            counters.took(kind, 1000);
+        }
+        let one = counters.read();
+        let mut sum = one.clone();
+        sum += &one;
+        assert_eq!((sum.requests(), sum.errors()), (18, 8));
         assert_eq!((sum.host_errors, sum.without_status), (2, 4));
+        for (nth, kind) in RequestKind::ALL.into_iter().enumerate() {
+            let OpStats { requests, bytes, errors, latency } = &sum[kind];
+            let expected = if nth % 2 == 0 { (2, 1024, 0) } else { (2, 0, 2) };
+            assert_eq!((*requests, *bytes, *errors), expected, "{kind:?}");
+            assert_eq!(latency.count(), 2);
+        }
     }
 }

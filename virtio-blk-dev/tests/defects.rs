@@ -56,9 +56,23 @@ fn host_errors_complete_the_request() {
     assert_eq!(guest.request(IN, 2, &[], 512).status, OK, "and the disk goes on");
     let stats = guest.worker.stats();
     assert_eq!(stats.host_errors, 15);
-    assert_eq!((stats.read.requests, stats.read.errors, stats.read.bytes), (6, 5, 512));
-    assert_eq!((stats.write.requests, stats.write.errors, stats.write.bytes), (5, 5, 0));
-    assert_eq!((stats.flush.requests, stats.flush.errors), (5, 5));
+    assert_eq!(
+        (
+            stats[RequestKind::Read].requests,
+            stats[RequestKind::Read].errors,
+            stats[RequestKind::Read].bytes
+        ),
+        (6, 5, 512)
+    );
+    assert_eq!(
+        (
+            stats[RequestKind::Write].requests,
+            stats[RequestKind::Write].errors,
+            stats[RequestKind::Write].bytes
+        ),
+        (5, 5, 0)
+    );
+    assert_eq!((stats[RequestKind::Flush].requests, stats[RequestKind::Flush].errors), (5, 5));
 }
 
 #[test]
@@ -99,7 +113,7 @@ fn an_image_cut_short_behind_our_back_is_an_error_and_no_loop() {
 fn unknown_types_complete() {
     let (mut guest, _) = writable(4);
     assert_eq!(guest.request(0x1234, 0, &[], 0).status, UNSUPP);
-    assert_eq!(guest.worker.stats().other.errors, 1);
+    assert_eq!(guest.worker.stats()[RequestKind::Other].errors, 1);
 }
 
 #[test]

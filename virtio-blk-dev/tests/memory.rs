@@ -16,12 +16,36 @@ use virtio_blk_dev::fake::{FakeEngine, FakeImage};
 use virtio_blk_dev::{
     BlockConfig, Completion, Engine, Image, Io, Operation, RawImage, Sink, Source, SyncEngine,
 };
-use vm_memory::GuestAddressSpace;
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::GuestMemorySliceIterator;
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, Permissions};
+
+/// Guest memory behind a translation, as grants are: no look-up but through a request's guard.
+#[derive(Clone)]
+struct Translated(Arc<Memory>);
+
+impl GuestMemory for Translated {
+    type PhysicalMemory = Memory;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        GuestMemory::check_range(&*self.0, addr, count, access)
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+        GuestMemory::get_slices(&*self.0, addr, count, access)
+    }
+}
 
 /// Guest memory whose guards are counted.
 #[derive(Clone)]
 struct Counted {
-    memory: Arc<Memory>,
+    memory: Translated,
     live: Arc<AtomicUsize>,
 }
 
@@ -34,9 +58,9 @@ impl Clone for Guard {
 }
 
 impl Deref for Guard {
-    type Target = Memory;
+    type Target = Translated;
 
-    fn deref(&self) -> &Memory {
+    fn deref(&self) -> &Translated {
         &self.0.memory
     }
 }
@@ -48,7 +72,7 @@ impl Drop for Guard {
 }
 
 impl GuestAddressSpace for Counted {
-    type M = Memory;
+    type M = Translated;
     type T = Guard;
 
     fn memory(&self) -> Guard {
@@ -112,7 +136,7 @@ fn counted<E: Engine>(
         most: AtomicUsize::new(0),
     });
     let engine = engine(Arc::clone(&image) as Arc<dyn Image>);
-    let space = |memory| Counted { memory, live: Arc::clone(&live) };
+    let space = |memory| Counted { memory: Translated(memory), live: Arc::clone(&live) };
     let guest = Guest::with_space(8 * 512, &BlockConfig::default(), F_ALL, engine, space);
     (guest, live, image)
 }
@@ -203,8 +227,9 @@ fn into_queue_gives_back_a_queue_at_rest() {
 struct Hoard(Arc<Mutex<Vec<Io>>>);
 
 impl Engine for Hoard {
-    fn submit(&mut self, io: Io) {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
         self.0.lock().unwrap().push(io);
+        None
     }
 
     fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {

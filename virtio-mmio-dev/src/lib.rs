@@ -117,7 +117,7 @@ pub use device::{SharedMemory, VirtioDevice};
 pub use error::{Error, QueueError};
 pub use interrupt::{Interrupt, IrqLine};
 pub use process::process_queue;
-pub use queue::{Batch, Buffer, Chain, LiveQueue, Positions, QueueEvents, RingFault};
+pub use queue::{Batch, Buffer, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, RingFault};
 pub use queue_config::QueueConfig;
 pub use register::{Access, Register};
 pub use state::{QueueState, TransportState};

@@ -5,7 +5,8 @@ mod sync;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::buffers::{Mapped, Segments, Sink, Source};
+use crate::buffers::{Segments, Sink, Source};
+use crate::image::Lifetime;
 
 pub use sync::SyncEngine;
 
@@ -15,8 +16,9 @@ pub use sync::SyncEngine;
 /// names stays mapped. So an engine must keep it as long as the kernel may touch that memory, and
 /// an engine that is dropped first waits for what the kernel has in hand.
 pub trait Engine: Send {
-    /// Takes one operation. Its failure, too, is a completion.
-    fn submit(&mut self, io: Io);
+    /// Takes one operation, and hands it back if it is finished at once. Its failure, too, is a
+    /// completion.
+    fn submit(&mut self, io: Io) -> Option<Completion>;
 
     /// Has everything submitted so far begin, in one system call where that is possible. Until then
     /// an engine may leave it lying.
@@ -31,11 +33,19 @@ pub trait Engine: Send {
 
     /// Operations submitted and not handed over yet.
     fn in_flight(&self) -> usize;
+
+    /// As [`Image::lifetime`](crate::Image::lifetime). It may take as long as a file in sysfs does.
+    ///
+    /// # Errors
+    /// The host's.
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl<E: Engine + ?Sized> Engine for Box<E> {
-    fn submit(&mut self, io: Io) {
-        (**self).submit(io);
+    fn submit(&mut self, io: Io) -> Option<Completion> {
+        (**self).submit(io)
     }
 
     fn commit(&mut self) {
@@ -53,6 +63,10 @@ impl<E: Engine + ?Sized> Engine for Box<E> {
     fn in_flight(&self) -> usize {
         (**self).in_flight()
     }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        (**self).lifetime()
+    }
 }
 
 /// A finished operation.
@@ -69,14 +83,18 @@ pub struct Completion {
 /// There is one value for each operation: it can't be copied, and its existence keeps the memory
 /// mapped.
 #[derive(Debug)]
-pub struct Io {
+pub struct Io(Box<Inner>);
+
+/// In a box that is used again, so that an operation is handed on as a pointer.
+#[derive(Debug)]
+struct Inner {
     tag: u64,
     command: Command,
     durable: bool,
     offset: u64,
     /// Bytes of the image; of a read or write what `memory` has left.
     len: u64,
-    memory: Mapped,
+    memory: Segments,
 }
 
 /// An [`Operation`] without its memory.
@@ -111,26 +129,19 @@ pub enum Operation<'a> {
 }
 
 impl Io {
-    pub(crate) fn new(
-        tag: u64,
-        command: Command,
-        durable: bool,
-        (offset, len): (u64, u64),
-        memory: Mapped,
-    ) -> Self {
-        Self { tag, command, durable, offset, len, memory }
-    }
-
     /// Tells operations in flight apart.
     pub fn tag(&self) -> u64 {
-        self.tag
+        self.0.tag
     }
 
     /// What to do, and with which memory.
     pub fn operation(&self) -> Operation<'_> {
-        match self.command {
-            Command::Read => Operation::Read(self.memory.sink()),
-            Command::Write => Operation::Write(self.memory.source()),
+        match self.0.command {
+            // SAFETY: what was gathered stays mapped as long as the `Io` exists, which `Spare::begin`
+            // asks for; a read's was gathered for writing.
+            Command::Read => Operation::Read(unsafe { self.0.memory.sink() }),
+            // SAFETY: as above.
+            Command::Write => Operation::Write(unsafe { self.0.memory.source() }),
             Command::Flush => Operation::Flush,
             Command::Discard => Operation::Discard,
             Command::WriteZeroes { unmap } => Operation::WriteZeroes { unmap },
@@ -140,28 +151,71 @@ impl Io {
 
     /// What the operation changes must be on stable storage before it completes.
     pub fn is_durable(&self) -> bool {
-        self.durable
+        self.0.durable
     }
 
     /// The position in the image, in bytes.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.0.offset
     }
 
     /// Bytes of the image that are left to do; 0 for a flush.
     pub fn remaining(&self) -> u64 {
-        self.len
+        self.0.len
     }
 
     /// Leaves `n` bytes behind, after a short transfer: the offset moves with the memory.
     pub fn advance(&mut self, n: u64) {
-        let n = n.min(self.len);
-        self.offset = self.offset.saturating_add(n);
-        self.len = self.len.saturating_sub(n);
-        self.memory.advance(usize::try_from(n).unwrap_or(usize::MAX));
+        let io = &mut *self.0;
+        let n = n.min(io.len);
+        io.offset = io.offset.saturating_add(n);
+        io.len = io.len.saturating_sub(n);
+        io.memory.advance(usize::try_from(n).unwrap_or(usize::MAX));
     }
 
-    pub(crate) fn into_segments(self) -> Segments {
-        self.memory.into_segments()
+    /// The next operation of the same request, which has no memory to move.
+    pub(crate) fn again(mut self, command: Command, (offset, len): (u64, u64)) -> Self {
+        let io = &mut *self.0;
+        (io.command, io.offset, io.len) = (command, offset, len);
+        self
+    }
+
+    /// Ends the operation: what is left can become another one, by [`Spare::begin`].
+    pub(crate) fn end(mut self) -> Spare {
+        self.0.memory.clear();
+        Spare(self)
+    }
+}
+
+/// An operation that isn't one, with the memory of one.
+#[derive(Debug)]
+pub(crate) struct Spare(Io);
+
+impl Spare {
+    pub(crate) fn new() -> Self {
+        let memory = Segments::default();
+        let (tag, command, durable, offset, len) = (0, Command::Flush, false, 0, 0);
+        Self(Io(Box::new(Inner { tag, command, durable, offset, len, memory })))
+    }
+
+    /// Where to gather the next operation's memory.
+    pub(crate) fn segments(&mut self) -> &mut Segments {
+        &mut self.0.0.memory
+    }
+
+    /// # Safety
+    /// Until the [`Io`] is [ended](Io::end) or dropped, everything gathered must stay mapped with
+    /// the permission it was gathered with.
+    #[inline]
+    pub(crate) unsafe fn begin(
+        mut self,
+        tag: u64,
+        command: Command,
+        durable: bool,
+        (offset, len): (u64, u64),
+    ) -> Io {
+        let io = &mut *self.0.0;
+        (io.tag, io.command, io.durable, io.offset, io.len) = (tag, command, durable, offset, len);
+        self.0
     }
 }

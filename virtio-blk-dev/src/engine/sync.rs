@@ -3,19 +3,18 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{Completion, Engine, Io, Operation};
-use crate::image::Image;
+use crate::image::{Image, Lifetime};
 
 /// Carries out each operation where it is submitted: works on every kernel, and blocks its thread
 /// for the time of the I/O.
 pub struct SyncEngine<I: ?Sized> {
-    completed: Vec<Completion>,
     image: Arc<I>,
 }
 
 impl<I: Image + ?Sized> SyncEngine<I> {
     /// An engine over `image`, which may have others.
     pub fn new(image: Arc<I>) -> Self {
-        Self { completed: Vec::new(), image }
+        Self { image }
     }
 
     fn perform(&self, io: &mut Io) -> io::Result<()> {
@@ -55,20 +54,22 @@ impl<I: Image + ?Sized> SyncEngine<I> {
 }
 
 impl<I: Image + ?Sized> Engine for SyncEngine<I> {
-    fn submit(&mut self, mut io: Io) {
+    fn submit(&mut self, mut io: Io) -> Option<Completion> {
         let result = self.perform(&mut io);
-        self.completed.push(Completion { io, result });
+        Some(Completion { io, result })
     }
 
-    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
-        self.completed.drain(..).for_each(sink);
-    }
+    fn poll_completions(&mut self, _sink: &mut dyn FnMut(Completion)) {}
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
     fn in_flight(&self) -> usize {
-        self.completed.len()
+        0
+    }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        self.image.lifetime()
     }
 }

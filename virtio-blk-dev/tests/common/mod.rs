@@ -139,7 +139,7 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             transport.interrupt(),
         )
         .unwrap();
-        let params = transport.device().params(transport.features());
+        let params = transport.device().params();
         Self {
             worker: Worker::new(queue, engine, &params),
             memory,
@@ -271,7 +271,7 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             let progress = self.worker.run();
             processed += progress.processed;
             if !progress.more {
-                return Progress { processed, more: false };
+                return Progress { processed, ..progress };
             }
         }
     }

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use vm_memory::bitmap::BS;
-use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
+use vm_memory::{
+    AtomicAccess, ByteValued, Bytes, GuestAddress, GuestMemory, Permissions, VolatileMemory,
+    VolatileSlice,
+};
 
 use crate::QueueError;
 
@@ -52,6 +55,7 @@ pub(super) struct View<'a, M: GuestMemory> {
 }
 
 impl<M: GuestMemory> View<'_, M> {
+    #[inline]
     pub(super) fn load<T: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<T, Lost> {
         if let Ok(value) = self.slice.load(offset, order) {
             return Ok(value);
@@ -59,6 +63,16 @@ impl<M: GuestMemory> View<'_, M> {
         self.beyond::<T>(offset)?.load(0, order).map_err(|_| Lost)
     }
 
+    /// Copies a value out that is not for synchronisation.
+    #[inline]
+    pub(super) fn copy<T: ByteValued>(&self, offset: usize) -> Result<T, Lost> {
+        if let Ok(place) = self.slice.get_ref::<T>(offset) {
+            return Ok(place.load());
+        }
+        self.beyond::<T>(offset)?.read_obj(0).map_err(|_| Lost)
+    }
+
+    #[inline]
     pub(super) fn store<T: AtomicAccess>(
         &self,
         value: T,

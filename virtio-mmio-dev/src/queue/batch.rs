@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{Ordering, fence};
 
-use vm_memory::{GuestAddressSpace, GuestMemory};
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory};
 
 use super::area::Lost;
 use super::chain::Chain;
@@ -11,21 +11,25 @@ use super::layout::{AVAIL_ENTRY, INDEX, USED_ENTRY, event_offset, passed, slot};
 use super::rings::Rings;
 use super::state::State;
 use super::walk::RingFault;
+use super::windows::{PlainSlice, Windows};
 
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
 const NO_INTERRUPT: u16 = 1;
 
-/// A [`LiveQueue`](crate::LiveQueue) at work: the same operations, with the rings looked up once
-/// instead of each time. Keep it for a batch of requests and let go of it before you wait.
+/// A [`LiveQueue`](crate::LiveQueue) at work: the same operations, with the rings, and the regions
+/// of plain memory, looked up once instead of each time.
 pub struct Batch<'a, M: GuestMemory, D: GuestAddressSpace> {
     pub(super) rings: Rings<'a, M>,
     pub(super) requests: &'a D,
+    /// A guard on plain memory, of which the chains' are clones.
+    pub(super) anchor: Option<&'a D::T>,
+    pub(super) windows: Windows<'a, D::M>,
     pub(super) state: &'a mut State,
 }
 
-impl<M: GuestMemory, D: GuestAddressSpace> Batch<'_, M, D> {
+impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// Takes the next chain. `None` if there is none, or the queue
     /// [is broken](crate::LiveQueue::is_broken).
     #[inline]
@@ -108,6 +112,16 @@ impl<M: GuestMemory, D: GuestAddressSpace> Batch<'_, M, D> {
         self.state.next_avail != self.state.seen_avail || self.look()
     }
 
+    /// The `len` bytes of the requests' memory at `addr`, by a short way: if that memory is plain, and
+    /// one region has them. They are what the guard of each chain popped in this batch gives for
+    /// that address, and last as long as any of those.
+    ///
+    /// `None` says nothing about the address: ask the chain's [memory](Chain::memory).
+    #[inline]
+    pub fn plain_slice(&mut self, addr: GuestAddress, len: usize) -> Option<PlainSlice<'a, D::M>> {
+        self.windows.slice(addr, len)
+    }
+
     /// Reads the driver's index; whether it has moved past what was taken.
     fn look(&mut self) -> bool {
         if self.state.fault.is_some() {
@@ -133,6 +147,7 @@ impl<M: GuestMemory, D: GuestAddressSpace> Batch<'_, M, D> {
         Ok(count != 0)
     }
 
+    #[inline]
     fn try_pop(&mut self) -> Result<Chain<D>, RingFault> {
         let state = &mut *self.state;
         let entry = slot(state.next_avail, state.size, AVAIL_ENTRY);
@@ -142,10 +157,11 @@ impl<M: GuestMemory, D: GuestAddressSpace> Batch<'_, M, D> {
             Some(true) => return Err(RingFault::HeadInFlight(head)),
             None => return Err(RingFault::DescriptorIndex(head)),
         }
-        let guard = self.requests.memory();
+        let guard = self.anchor.map_or_else(|| self.requests.memory(), D::T::clone);
         let mut buffers = state.reuse();
+        let memory = (guard.deref(), &mut self.windows);
         let descriptors = self.rings.descriptors.view()?;
-        let totals = state.walker.walk(descriptors, head, guard.deref(), &mut buffers)?;
+        let totals = state.walker.walk(descriptors, head, memory, &mut buffers)?;
         if let Some(taken) = state.taken.get_mut(usize::from(head)) {
             *taken = true;
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use vm_memory::GuestAddressSpace;
+use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::area::Lost;
 use super::batch::Batch;
@@ -12,6 +12,7 @@ use super::layout::Layout;
 use super::rings::Rings;
 use super::state::State;
 use super::walk::RingFault;
+use super::windows::Windows;
 use crate::{QueueConfig, QueueError};
 
 /// Where a queue stands, for a device that is to be resumed.
@@ -62,7 +63,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         let mut queue = Self { rings, requests, layout, state };
         // A resumed queue may have notifications disabled; EVENT_IDX wants the flags 0 at all times
         // (virtio 1.2 §2.7.10.2).
-        let mut batch = queue.batch();
+        let mut batch = queue.once();
         let armed = batch.store_used_flags(0).and_then(|()| batch.arm());
         drop(batch);
         if let Err(Lost) = armed {
@@ -79,43 +80,60 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         Ok((layout, rings))
     }
 
-    /// Begins a batch of operations.
+    /// Does many operations at once. If the requests' memory is plain, a guard on it is held
+    /// meanwhile.
     #[inline]
-    pub fn batch(&mut self) -> Batch<'_, R::M, D> {
+    pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_, R::M, D>) -> T) -> T {
+        // Behind a translation a guard may hold what a request has mapped: only requests have one.
+        let anchor = Some(self.requests.memory()).filter(|m| m.physical_memory().is_some());
+        let plain = anchor.as_ref().and_then(|memory| memory.physical_memory());
+        work(&mut Batch {
+            rings: Rings::new(&self.layout, self.rings.deref()),
+            requests: &self.requests,
+            anchor: anchor.as_ref(),
+            windows: Windows::new(plain),
+            state: &mut self.state,
+        })
+    }
+
+    /// A batch of one operation, for which nothing is looked up in advance.
+    fn once(&mut self) -> Batch<'_, R::M, D> {
         Batch {
             rings: Rings::new(&self.layout, self.rings.deref()),
             requests: &self.requests,
+            anchor: None,
+            windows: Windows::new(None),
             state: &mut self.state,
         }
     }
 
     /// Takes the next chain. `None` if there is none, or the queue [is broken](Self::is_broken).
     pub fn pop(&mut self) -> Option<Chain<D>> {
-        self.batch().pop()
+        self.once().pop()
     }
 
     /// Gives a chain back, as [`Batch::complete`] does.
     pub fn complete(&mut self, chain: Chain<D>, len: u32) {
-        self.batch().complete(chain, len);
+        self.once().complete(chain, len);
     }
 
     /// Publishes all staged entries with one store of the index, and interrupts the driver if it
     /// wants to know. Gives whether it asked for an interrupt.
     pub fn publish(&mut self) -> bool {
-        self.batch().publish() == Some(true)
+        self.once().publish() == Some(true)
     }
 
     /// Asks the driver not to kick. A hint: kicks may still come. With `EVENT_IDX` there is nothing
     /// to do, as a driver kicks once for each time [`enable_notification`](Self::enable_notification)
     /// armed it.
     pub fn disable_notification(&mut self) {
-        self.batch().disable_notification();
+        self.once().disable_notification();
     }
 
     /// Asks the driver to kick for the next chain. `true` if one came meanwhile, for which there
     /// may be no kick: go on popping.
     pub fn enable_notification(&mut self) -> bool {
-        self.batch().enable_notification()
+        self.once().enable_notification()
     }
 
     /// The queue's index.

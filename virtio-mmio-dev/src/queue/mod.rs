@@ -9,9 +9,11 @@ mod live;
 mod rings;
 mod state;
 mod walk;
+mod windows;
 
 pub use batch::Batch;
 pub use chain::{Buffer, Chain};
 pub use events::QueueEvents;
 pub use live::{LiveQueue, Positions};
 pub use walk::RingFault;
+pub use windows::PlainSlice;

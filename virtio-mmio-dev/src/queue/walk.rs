@@ -1,12 +1,10 @@
 //! Walking one descriptor chain.
 
-use std::sync::atomic::Ordering;
-
-use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Bytes, GuestMemory};
+use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use super::area::{Lost, View};
 use super::chain::Buffer;
+use super::windows::Windows;
 
 /// What a driver did to its ring that no driver may do. The queue is broken from there on, and the
 /// device asks for a reset.
@@ -55,7 +53,41 @@ impl From<Lost> for RingFault {
 }
 
 /// The size of a descriptor in bytes.
-pub(super) const DESCRIPTOR: usize = size_of::<Descriptor>();
+pub(super) const DESCRIPTOR: usize = 16;
+
+/// `VIRTQ_DESC_F_NEXT`, `VIRTQ_DESC_F_WRITE` and `VIRTQ_DESC_F_INDIRECT` (virtio 1.2 §2.7.5).
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+
+/// `{ addr: le64, len: le32, flags: le16, next: le16 }` (virtio 1.2 §2.7.5).
+#[derive(Clone, Copy)]
+struct Descriptor {
+    addr: u64,
+    len: u32,
+    flags: u16,
+    next: u16,
+}
+
+impl Descriptor {
+    /// From its two halves, as they lie in memory.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "each field is cut out")]
+    fn parse([low, high]: [u64; 2]) -> Self {
+        let high = u64::from_le(high);
+        Self {
+            addr: u64::from_le(low),
+            len: high as u32,
+            flags: (high >> 32) as u16,
+            next: (high >> 48) as u16,
+        }
+    }
+
+    #[inline]
+    fn is(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+}
 
 /// What a chain comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,11 +116,13 @@ impl Walker {
     ///
     /// At most `size` descriptors are taken, which is what a driver may chain (virtio 1.2
     /// §2.7.5.3.1), and of an indirect table only the first `size` are looked at.
+    // On its own it has the registers to itself.
+    #[inline(never)]
     pub(super) fn walk<R: GuestMemory, M: GuestMemory>(
         &mut self,
         descriptors: &View<'_, R>,
         head: u16,
-        memory: &M,
+        (memory, windows): (&M, &mut Windows<'_, M>),
         buffers: &mut Vec<Buffer>,
     ) -> Result<Totals, RingFault> {
         let mut chain = Collector::new(buffers);
@@ -97,21 +131,24 @@ impl Walker {
             if index >= self.size {
                 return Err(RingFault::DescriptorIndex(index));
             }
-            let descriptor = read(descriptors, index)?;
-            if descriptor.refers_to_indirect_table() {
-                if !self.indirect || descriptor.has_next() {
+            let offset = usize::from(index).wrapping_mul(DESCRIPTOR);
+            let descriptor = Descriptor::parse(descriptors.copy(offset)?);
+            if descriptor.is(INDIRECT) {
+                if !self.indirect || descriptor.is(NEXT) {
                     return Err(RingFault::Indirect);
                 }
-                self.fetch(memory, &descriptor)?;
-                let left = self.size.saturating_sub(taken);
+                self.fetch(memory, windows, &descriptor)?;
+                let left = self.size.wrapping_sub(taken);
                 self.walk_table(left, &mut chain)?;
                 return chain.totals();
             }
-            chain.take(&descriptor)?;
-            if !descriptor.has_next() {
+            if !chain.take(&descriptor) {
+                return Err(RingFault::Order);
+            }
+            if !descriptor.is(NEXT) {
                 return chain.totals();
             }
-            index = descriptor.next();
+            index = descriptor.next;
         }
         Err(RingFault::ChainTooLong)
     }
@@ -120,15 +157,20 @@ impl Walker {
     fn fetch<M: GuestMemory>(
         &mut self,
         memory: &M,
+        windows: &mut Windows<'_, M>,
         descriptor: &Descriptor,
     ) -> Result<(), RingFault> {
-        let (addr, len) = (descriptor.addr(), descriptor.len());
+        let (addr, len) = (GuestAddress(descriptor.addr), descriptor.len);
         let bytes = usize::try_from(len).unwrap_or(usize::MAX);
         if bytes == 0 || !bytes.is_multiple_of(DESCRIPTOR) {
             return Err(RingFault::TableLength(len));
         }
         let most = usize::from(self.size).saturating_mul(DESCRIPTOR);
         self.table.resize(bytes.min(most), 0);
+        if let Some(slice) = windows.slice(addr, self.table.len()) {
+            slice.copy_to(self.table.as_mut_slice());
+            return Ok(());
+        }
         memory.read_slice(&mut self.table, addr).map_err(|_| RingFault::Table(addr.0))
     }
 
@@ -137,78 +179,69 @@ impl Walker {
         let mut index = 0;
         for _ in 0..most {
             let bytes = table.get(usize::from(index)).ok_or(RingFault::DescriptorIndex(index))?;
-            let descriptor = parse(u128::from_le_bytes(*bytes));
-            if descriptor.refers_to_indirect_table() {
+            let (halves, _) = bytes.as_chunks();
+            let [low, high] = [0, 1].map(|half| {
+                u64::from_ne_bytes(halves.get::<usize>(half).copied().unwrap_or_default())
+            });
+            let descriptor = Descriptor::parse([low, high]);
+            if descriptor.is(INDIRECT) {
                 return Err(RingFault::Indirect);
             }
-            chain.take(&descriptor)?;
-            if !descriptor.has_next() {
+            if !chain.take(&descriptor) {
+                return Err(RingFault::Order);
+            }
+            if !descriptor.is(NEXT) {
                 return Ok(());
             }
-            index = descriptor.next();
+            index = descriptor.next;
         }
         Err(RingFault::ChainTooLong)
     }
 }
 
-/// Reads one descriptor of the ring: two loads, which its alignment allows.
-fn read<M: GuestMemory>(table: &View<'_, M>, index: u16) -> Result<Descriptor, RingFault> {
-    let offset = usize::from(index).saturating_mul(DESCRIPTOR);
-    let low: u64 = table.load(offset, Ordering::Relaxed)?;
-    let high: u64 = table.load(offset.saturating_add(8), Ordering::Relaxed)?;
-    Ok(parse(u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64))
-}
-
-/// `{ addr: le64, len: le32, flags: le16, next: le16 }` (virtio 1.2 §2.7.5).
-#[expect(clippy::cast_possible_truncation, reason = "each field is cut out")]
-fn parse(bits: u128) -> Descriptor {
-    Descriptor::new(bits as u64, (bits >> 64) as u32, (bits >> 96) as u16, (bits >> 112) as u16)
-}
-
 struct Collector<'a> {
     buffers: &'a mut Vec<Buffer>,
-    readable: usize,
+    /// How many of the buffers are readable, once there is a writable one.
+    readable: Option<usize>,
     /// Of at most 32768 descriptors of 32-bit lengths each: no overflow.
     readable_len: u64,
     writable_len: u64,
-    writable: bool,
 }
 
 impl<'a> Collector<'a> {
+    #[inline]
     fn new(buffers: &'a mut Vec<Buffer>) -> Self {
-        Self { buffers, readable: 0, readable_len: 0, writable_len: 0, writable: false }
+        Self { buffers, readable: None, readable_len: 0, writable_len: 0 }
     }
 
-    /// Adds one descriptor's buffer. An empty one, which no rule forbids, holds nothing to add.
+    /// Adds one descriptor's buffer; `false` if it is readable after a writable one. An empty one,
+    /// which no rule forbids, holds nothing to add.
     #[inline]
-    fn take(&mut self, descriptor: &Descriptor) -> Result<(), RingFault> {
-        let (addr, len) = (descriptor.addr(), descriptor.len());
-        if descriptor.is_write_only() {
-            self.writable = true;
-            self.writable_len = self.writable_len.wrapping_add(len.into());
-        } else if self.writable {
-            return Err(RingFault::Order);
+    fn take(&mut self, descriptor: &Descriptor) -> bool {
+        let len = u64::from(descriptor.len);
+        if descriptor.is(WRITE) {
+            self.readable.get_or_insert(self.buffers.len());
+            self.writable_len = self.writable_len.wrapping_add(len);
+        } else if self.readable.is_some() {
+            return false;
         } else {
-            self.readable_len = self.readable_len.wrapping_add(len.into());
+            self.readable_len = self.readable_len.wrapping_add(len);
         }
         if len != 0 {
-            self.buffers.push(Buffer { addr, len });
-            if !self.writable {
-                self.readable = self.buffers.len();
-            }
+            self.buffers.push(Buffer { addr: GuestAddress(descriptor.addr), len: descriptor.len });
         }
-        Ok(())
+        true
     }
 
+    #[inline]
     fn totals(&self) -> Result<Totals, RingFault> {
         if self.readable_len.wrapping_add(self.writable_len) > u64::from(u32::MAX) {
             return Err(RingFault::ChainTooLarge);
         }
-        let cut = |len| u32::try_from(len).map_err(|_| RingFault::ChainTooLarge);
-        Ok(Totals {
-            readable: self.readable,
-            readable_len: cut(self.readable_len)?,
-            writable_len: cut(self.writable_len)?,
-        })
+        #[expect(clippy::cast_possible_truncation, reason = "their sum fits")]
+        let [readable_len, writable_len] =
+            [self.readable_len, self.writable_len].map(|len| len as u32);
+        let readable = self.readable.unwrap_or(self.buffers.len());
+        Ok(Totals { readable, readable_len, writable_len })
     }
 }

@@ -1,0 +1,111 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use virtio_mmio_dev::{Batch, Chain};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory};
+
+use crate::clock::Clock;
+use crate::inflight::Request;
+use crate::request::{RequestKind, Status, used_len};
+use crate::stats::Counters;
+
+/// How a request ended.
+pub(crate) struct Outcome {
+    pub(crate) status: Status,
+    /// Bytes of the data before the status known to be written, from its start.
+    pub(crate) written: u64,
+    /// Bytes moved, for the statistics.
+    pub(crate) moved: u64,
+}
+
+impl Outcome {
+    pub(crate) const fn failed(status: Status) -> Self {
+        Self { status, written: 0, moved: 0 }
+    }
+
+    /// Of a request that an engine carried out.
+    #[inline]
+    pub(crate) fn carried_out<D: GuestAddressSpace>(request: &Request<D>, status: Status) -> Self {
+        match (status, request.kind) {
+            (Status::Ok, RequestKind::Read) => {
+                Self { status, written: request.bytes, moved: request.bytes }
+            }
+            (Status::Ok, _) => Self { status, written: 0, moved: request.bytes },
+            _ => Self::failed(status),
+        }
+    }
+}
+
+/// Gives requests back to the driver, and keeps count of them.
+pub(crate) struct Answers {
+    /// Requests answered so far.
+    pub(crate) count: u64,
+    counters: Arc<Counters>,
+    /// Answered and not published: what they were and when they were taken.
+    staged: Vec<(RequestKind, u64)>,
+}
+
+impl Answers {
+    pub(crate) fn new(queue_size: u16, counters: Arc<Counters>) -> Self {
+        Self { count: 0, counters, staged: Vec::with_capacity(queue_size.into()) }
+    }
+
+    /// Writes the status, after everything else, and stages the used entry.
+    #[inline]
+    pub(crate) fn answer<M: GuestMemory, D: GuestAddressSpace>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        request: Request<D>,
+        outcome: &Outcome,
+    ) {
+        let len = if put_status(batch, &request.chain, outcome.status) {
+            used_len(request.data_in(), outcome.written)
+        } else {
+            self.counters.without_status.add(1);
+            0
+        };
+        let ok = matches!(outcome.status, Status::Ok);
+        self.counters.count(request.kind, ok, outcome.moved);
+        self.count = self.count.wrapping_add(1);
+        self.staged.push((request.kind, request.taken_at));
+        batch.complete(request.chain, len);
+    }
+
+    /// Shows the driver what was answered. The requests' time on `clock` ends here.
+    pub(crate) fn publish<M: GuestMemory, D: GuestAddressSpace>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        clock: &Clock,
+    ) {
+        if self.staged.is_empty() {
+            return;
+        }
+        let wanted = batch.publish();
+        self.counters.batches.add(1);
+        if wanted != Some(true) {
+            self.counters.interrupts_suppressed.add(1);
+        }
+        let now = clock.nanos();
+        for (kind, taken_at) in self.staged.drain(..) {
+            self.counters.took(kind, now.saturating_sub(taken_at));
+        }
+    }
+}
+
+/// The status is the last byte the device may write, wherever that is. `false` if there is none,
+/// or not in guest memory.
+#[inline]
+fn put_status<M: GuestMemory, D: GuestAddressSpace>(
+    batch: &mut Batch<'_, M, D>,
+    chain: &Chain<D>,
+    status: Status,
+) -> bool {
+    let Some(last) = chain.writable().last() else { return false };
+    let Some(end) = last.addr.0.checked_add(u64::from(last.len).saturating_sub(1)) else {
+        return false;
+    };
+    match batch.plain_slice(GuestAddress(end), 1) {
+        Some(slice) => slice.store(status as u8, 0, Ordering::Relaxed).is_ok(),
+        None => chain.memory().store(status as u8, GuestAddress(end), Ordering::Relaxed).is_ok(),
+    }
+}

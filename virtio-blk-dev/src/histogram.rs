@@ -1,0 +1,158 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bits of a value that tell apart the buckets of one power of two.
+const SUB_BITS: u32 = 3;
+/// Values below are in the first bucket, in nanoseconds.
+const FIRST: u32 = 8;
+/// Values from here on, over half a minute, are in the last.
+const LAST: u32 = 35;
+const BUCKETS: usize = (((LAST - FIRST) << SUB_BITS) + 2) as usize;
+
+/// Which bucket a time is in.
+fn bucket(nanos: u64) -> usize {
+    let power = nanos.checked_ilog2().unwrap_or(0);
+    if power < FIRST {
+        return 0;
+    }
+    if power >= LAST {
+        return BUCKETS.saturating_sub(1);
+    }
+    let sub = (nanos >> power.saturating_sub(SUB_BITS)) & ((1 << SUB_BITS) - 1);
+    let whole = u64::from(power.saturating_sub(FIRST)) << SUB_BITS;
+    usize::try_from(whole.saturating_add(sub).saturating_add(1)).unwrap_or(0)
+}
+
+/// The least time that a bucket is too small for, in nanoseconds.
+fn end(bucket: usize) -> u64 {
+    let bucket = u64::try_from(bucket).unwrap_or(u64::MAX).min(BUCKETS as u64);
+    let (power, sub) = (bucket >> SUB_BITS, bucket & ((1 << SUB_BITS) - 1));
+    let base = 1u64 << (u64::from(FIRST).saturating_add(power).min(63));
+    base.saturating_add((base >> SUB_BITS).saturating_mul(sub))
+}
+
+/// Times of requests, in buckets an eighth of a power of two wide: a percentile is at most 12.5 %
+/// too long. Written by one thread, read by any.
+#[derive(Debug)]
+pub(crate) struct Recorder([AtomicU64; BUCKETS]);
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; BUCKETS])
+    }
+}
+
+impl Recorder {
+    #[inline]
+    pub(crate) fn record(&self, nanos: u64) {
+        if let Some(count) = self.0.get(bucket(nanos)) {
+            // One writer: no read-modify-write is needed.
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn read(&self) -> Latency {
+        Latency(self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect())
+    }
+}
+
+/// How long requests took, from being taken out of the ring to being published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latency(Vec<u64>);
+
+impl Latency {
+    /// Requests measured.
+    pub fn count(&self) -> u64 {
+        self.0.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// The time that `share`, from 0 to 1, of the requests took at most, 12.5 % too long at worst.
+    /// Zero without requests.
+    pub fn percentile(&self, share: f64) -> Duration {
+        let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0);
+        let mut seen = 0u64;
+        for (bucket, &count) in self.0.iter().enumerate() {
+            seen = seen.saturating_add(count);
+            if seen as f64 >= wanted {
+                return Duration::from_nanos(end(bucket));
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// Upper ends of the buckets, and how many requests took less than each: a cumulative
+    /// histogram, as Prometheus has it. Buckets are joined to powers of two.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let mut seen = 0u64;
+        self.0.iter().enumerate().filter_map(move |(bucket, &count)| {
+            seen = seen.saturating_add(count);
+            let end = end(bucket);
+            end.is_power_of_two().then_some((Duration::from_nanos(end), seen))
+        })
+    }
+}
+
+impl Latency {
+    /// Joins the requests of another queue to these.
+    pub fn add(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (count, more) in self.0.iter_mut().zip(&other.0) {
+            *count = count.saturating_add(*more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_is_below_the_end_of_its_bucket_and_near_it() {
+        let mut last = 0;
+        for power in 0..64u32 {
+            for part in 0..16 {
+                let nanos = (1u64 << power) + ((1u64 << power) / 16) * part;
+                let found = bucket(nanos);
+                assert!(found >= last && found < BUCKETS);
+                last = found;
+                if (FIRST..LAST).contains(&power) {
+                    assert!(nanos < end(found), "{nanos} in {found}");
+                    assert!(end(found) - nanos <= nanos / 8, "{nanos} in {found}");
+                    assert!(found == 0 || nanos >= end(found - 1));
+                }
+            }
+        }
+        assert_eq!((bucket(0), bucket(255), bucket(u64::MAX)), (0, 0, BUCKETS - 1));
+    }
+
+    #[test]
+    fn percentiles_are_of_what_was_recorded() {
+        let recorder = Recorder::default();
+        (0..990).for_each(|_| recorder.record(1_000));
+        (0..9).for_each(|_| recorder.record(100_000));
+        recorder.record(10_000_000);
+        let latency = recorder.read();
+        let micros = |share| latency.percentile(share).as_micros();
+        assert_eq!(latency.count(), 1000);
+        assert!((1..=1).contains(&micros(0.5)));
+        assert!((1..=1).contains(&micros(0.99)));
+        assert!((100..=113).contains(&micros(0.999)));
+        assert!((10_000..=11_250).contains(&micros(1.0)));
+        assert_eq!(Latency::default().percentile(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_sum_has_the_requests_of_both() {
+        let recorder = Recorder::default();
+        recorder.record(1_000);
+        let mut sum = Latency::default();
+        sum.add(&recorder.read());
+        sum.add(&recorder.read());
+        assert_eq!(sum.count(), 2);
+        let cumulative: Vec<_> = sum.cumulative().collect();
+        assert_eq!(cumulative.last().map(|(_, seen)| *seen), Some(2));
+        assert!(cumulative.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
+    }
+}

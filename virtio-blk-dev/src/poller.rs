@@ -1,0 +1,117 @@
+use std::time::{Duration, Instant};
+
+/// How long a worker looks for work before it falls asleep: adapted to what it finds, between
+/// [`LINGER`](Self::LINGER) and a bound.
+///
+/// Falling asleep and being woken costs the thread and the guest far more than looking again. So
+/// the time grows while sleeps turn out to be shorter than the bound, and shrinks as soon as they
+/// don't: an idle queue costs no CPU.
+#[derive(Debug)]
+pub struct Poller {
+    max: Duration,
+    budget: Duration,
+    idle_since: Option<Instant>,
+    slept_at: Option<Instant>,
+}
+
+impl Poller {
+    /// What is looked for even without polling: about what falling asleep costs, so that a driver
+    /// that answers at once isn't met half asleep.
+    pub const LINGER: Duration = Duration::from_micros(2);
+    /// Where growing begins.
+    const FIRST: Duration = Duration::from_micros(4);
+
+    /// Polls for `max` at most; [zero](Duration::ZERO) is never, but for [`LINGER`](Self::LINGER).
+    pub fn new(max: Duration) -> Self {
+        Self { max, budget: Duration::ZERO, idle_since: None, slept_at: None }
+    }
+
+    /// There was work.
+    pub fn busy(&mut self, now: Instant) {
+        self.idle_since = None;
+        if let Some(slept_at) = self.slept_at.take() {
+            // Had it polled, it would have found this, or it wouldn't have.
+            self.budget = if now.saturating_duration_since(slept_at) <= self.max {
+                self.budget.saturating_mul(2).clamp(Self::FIRST.min(self.max), self.max)
+            } else {
+                self.budget.checked_div(2).unwrap_or_default()
+            };
+        }
+    }
+
+    /// There was none: whether to look again rather than to sleep.
+    pub fn idle(&mut self, now: Instant) -> bool {
+        let since = *self.idle_since.get_or_insert(now);
+        now.saturating_duration_since(since) < self.budget.max(Self::LINGER)
+    }
+
+    /// The worker falls asleep.
+    pub fn sleeps(&mut self, now: Instant) {
+        self.idle_since = None;
+        // Woken for nothing, it goes on with the same sleep.
+        self.slept_at.get_or_insert(now);
+    }
+
+    /// How long it polls at present.
+    pub fn budget(&self) -> Duration {
+        self.budget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_micros(50);
+
+    /// A request comes `gap` after the last, `times` over; how long was polled for.
+    fn after(poller: &mut Poller, gap: Duration, times: u32) -> (Duration, u32) {
+        let mut now = Instant::now();
+        let (mut polled, mut sleeps) = (Duration::ZERO, 0);
+        for _ in 0..times {
+            poller.busy(now);
+            let next = now + gap;
+            while now < next {
+                if poller.idle(now) {
+                    now += Duration::from_nanos(500);
+                    polled += Duration::from_nanos(500);
+                } else {
+                    poller.sleeps(now);
+                    sleeps += 1;
+                    now = next;
+                }
+            }
+        }
+        (polled, sleeps)
+    }
+
+    #[test]
+    fn a_busy_queue_is_polled_and_not_slept_on() {
+        let mut poller = Poller::new(MAX);
+        after(&mut poller, Duration::from_micros(20), 10);
+        let (_, sleeps) = after(&mut poller, Duration::from_micros(20), 100);
+        assert_eq!(sleeps, 0, "budget {:?}", poller.budget());
+    }
+
+    #[test]
+    fn an_idle_queue_costs_nothing_but_the_linger() {
+        let mut poller = Poller::new(MAX);
+        after(&mut poller, Duration::from_micros(20), 10);
+        after(&mut poller, Duration::from_millis(10), 10);
+        assert!(poller.budget() < Poller::LINGER, "{:?}", poller.budget());
+        let (polled, sleeps) = after(&mut poller, Duration::from_millis(10), 10);
+        assert_eq!(sleeps, 10);
+        assert!(polled <= Poller::LINGER * 11, "{polled:?}");
+    }
+
+    #[test]
+    fn the_time_is_bounded_and_can_be_none() {
+        let mut poller = Poller::new(MAX);
+        after(&mut poller, Duration::from_micros(45), 1000);
+        assert!(poller.budget() <= MAX);
+        let mut never = Poller::new(Duration::ZERO);
+        let (polled, sleeps) = after(&mut never, Duration::from_micros(20), 100);
+        assert_eq!((never.budget(), sleeps), (Duration::ZERO, 100));
+        assert!(polled <= Poller::LINGER * 101);
+    }
+}

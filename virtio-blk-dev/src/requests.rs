@@ -1,0 +1,311 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use virtio_mmio_dev::{Batch, Chain};
+use vm_memory::{GuestAddressSpace, GuestMemory};
+
+use crate::answers::{Answers, Outcome};
+use crate::clock::Clock;
+use crate::engine::{Command, Completion, Engine, Io};
+use crate::image::Lifetime;
+use crate::inflight::{Finished, InFlight, Refused, Request};
+use crate::params::Params;
+use crate::rate_limit::RateLimiter;
+use crate::request::{Action, Header, RequestKind, Status, decide};
+use crate::stats::{Counters, HostError};
+use crate::worker::wait;
+
+/// A worker without its queue.
+pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
+    pub(crate) engine: E,
+    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) last_error: Option<HostError>,
+    params: Params,
+    in_flight: InFlight<D>,
+    /// Held back by the limiter.
+    held: Option<Request<D>>,
+    /// Finished and not looked at yet.
+    completions: Vec<Completion>,
+    answers: Answers,
+    /// Bytes of data begun since the last publication.
+    begun_bytes: u64,
+    /// The cache was on when last looked at.
+    write_back: bool,
+    clock: Clock,
+    /// When the present turn began.
+    now: u64,
+}
+
+impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
+    pub(crate) fn new(queue_size: u16, engine: E, params: Params) -> Self {
+        let counters = Arc::<Counters>::default();
+        Self {
+            engine,
+            limiter: None,
+            last_error: None,
+            write_back: params.live.write_back(),
+            params,
+            in_flight: InFlight::new(queue_size),
+            held: None,
+            completions: Vec::with_capacity(queue_size.into()),
+            answers: Answers::new(queue_size, Arc::clone(&counters)),
+            counters,
+            begun_bytes: 0,
+            clock: Clock::new(),
+            now: 0,
+        }
+    }
+
+    /// Requests answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answers.count
+    }
+
+    /// Bytes of data begun and not published.
+    pub(crate) fn begun_bytes(&self) -> u64 {
+        self.begun_bytes
+    }
+
+    /// Whether the engine has finished something.
+    pub(crate) fn has_completions(&mut self) -> bool {
+        let Self { engine, completions, .. } = self;
+        if engine.in_flight() > 0 {
+            engine.poll_completions(&mut |completion| completions.push(completion));
+        }
+        !completions.is_empty()
+    }
+
+    /// Looks at the clock, and at what may have changed since the last time.
+    pub(crate) fn begin(&mut self) {
+        self.now = self.clock.nanos();
+        let write_back = self.params.live.write_back();
+        if self.write_back && !write_back {
+            // From here on the driver takes what is answered for stable, and what was answered
+            // before the switch it can no longer flush (virtio 1.2 §5.2.6.2).
+            self.completions.extend(self.engine.submit(self.in_flight.own_flush()));
+        }
+        self.write_back = write_back;
+    }
+
+    /// Begins a request, unless that must wait: for how long.
+    #[inline]
+    pub(crate) fn start<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        chain: Chain<D>,
+    ) -> Option<Duration> {
+        let header = Header::read(batch, &chain);
+        let (kind, sector) =
+            header.map_or((RequestKind::Other, 0), |header| (header.kind(), header.sector.get()));
+        // Without a place for the status the driver can't learn how the request went: it is
+        // returned, and nothing else is done.
+        if header.is_none() || chain.writable_len() == 0 {
+            let request = Request { chain, kind, sector, bytes: 0, taken_at: self.now };
+            self.answers.answer(batch, request, &Outcome::failed(Status::IoErr));
+            return None;
+        }
+        if self.limiter.is_some() {
+            return self
+                .admit(batch, Request { chain, kind, sector, bytes: 0, taken_at: self.now });
+        }
+        let taken_at = self.now;
+        self.carry_out(batch, Request { chain, kind, sector, bytes: 0, taken_at });
+        None
+    }
+
+    /// Begins what was held back, if it may now; else for how long it must wait.
+    pub(crate) fn resume<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+    ) -> Option<Duration> {
+        let request = self.held.take()?;
+        self.admit(batch, request)
+    }
+
+    /// Begins what was held back.
+    pub(crate) fn resume_regardless<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        if let Some(request) = self.held.take() {
+            self.carry_out(batch, request);
+        }
+    }
+
+    fn admit<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        request: Request<D>,
+    ) -> Option<Duration> {
+        if let Some(limiter) = &self.limiter {
+            let bytes = match request.kind {
+                RequestKind::Read => request.data_in(),
+                RequestKind::Write => request.data_out(),
+                _ => 0,
+            };
+            if let Err(wait) = limiter.admit(self.clock.at(self.now), bytes) {
+                self.counters.throttled.add(1);
+                self.held = Some(request);
+                return Some(wait);
+            }
+        }
+        self.carry_out(batch, request);
+        None
+    }
+
+    /// Hands a request to the engine, or answers it at once.
+    #[inline]
+    fn carry_out<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>, mut request: Request<D>) {
+        let durable = !self.write_back;
+        let (data_out, data_in) = (request.data_out(), request.data_in());
+        let action = decide(request.kind, request.sector, data_out, data_in, &self.params);
+        let (command, offset, len) = match action {
+            Ok(Action::Read { offset }) => (Command::Read, offset, data_in),
+            Ok(Action::Write { offset }) => (Command::Write, offset, data_out),
+            Ok(Action::Flush) => (Command::Flush, 0, 0),
+            _ => return self.carry_out_rare(batch, request, action, durable),
+        };
+        request.bytes = len;
+        self.begun_bytes = self.begun_bytes.saturating_add(len);
+        let io = self.in_flight.start(batch, request, command, durable, (offset, len));
+        self.submit(batch, io);
+    }
+
+    #[inline(never)]
+    fn carry_out_rare<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        request: Request<D>,
+        action: Result<Action, Status>,
+        durable: bool,
+    ) {
+        let outcome = match action {
+            Ok(Action::Ranges(kind)) => {
+                let io = self.in_flight.start_ranges(batch, request, kind, durable, &self.params);
+                return self.submit(batch, io);
+            }
+            Ok(Action::GetId) => copy_out(&request, self.params.serial.as_bytes()),
+            Ok(Action::GetLifetime) => self.lifetime(&request),
+            // The others were carried out.
+            Ok(Action::Read { .. } | Action::Write { .. } | Action::Flush) => {
+                Outcome::failed(Status::IoErr)
+            }
+            Err(status) => Outcome::failed(status),
+        };
+        self.answers.answer(batch, request, &outcome);
+    }
+
+    #[inline]
+    fn submit<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        io: Result<Io, Option<Refused<D>>>,
+    ) {
+        match io {
+            Ok(io) => {
+                if let Some(completion) = self.engine.submit(io) {
+                    self.take_back(batch, completion);
+                }
+            }
+            Err(Some(Refused(request, status))) => {
+                self.answers.answer(batch, request, &Outcome::failed(status));
+            }
+            Err(None) => {}
+        }
+    }
+
+    fn lifetime(&mut self, request: &Request<D>) -> Outcome {
+        match self.engine.lifetime() {
+            Ok(lifetime) => copy_out(request, &lifetime_bytes(&lifetime)),
+            Err(source) => {
+                self.counters.host_errors.add(1);
+                let Request { kind, sector, .. } = *request;
+                self.last_error = Some(HostError { kind, sector, source });
+                Outcome::failed(Status::IoErr)
+            }
+        }
+    }
+
+    /// Has begun what was taken, answers what is finished, and publishes the answers.
+    pub(crate) fn finish_part<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        self.engine.commit();
+        self.reap(batch);
+        self.begun_bytes = 0;
+        self.counters.in_flight.set(self.engine.in_flight() as u64);
+        self.answers.publish(batch, &self.clock);
+    }
+
+    /// Answers what the engine has finished.
+    pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        let Self { engine, completions, .. } = self;
+        engine.poll_completions(&mut |completion| completions.push(completion));
+        while let Some(completion) = self.completions.pop() {
+            self.take_back(batch, completion);
+        }
+    }
+
+    /// Answers a request whose operation is finished, or goes on with its next one.
+    #[inline]
+    fn take_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>, completion: Completion) {
+        let Completion { io, result } = completion;
+        let finished = self.in_flight.finish(io, result.is_err());
+        let status = match result {
+            Ok(()) => Status::Ok,
+            Err(source) => {
+                self.failed(&finished, source);
+                Status::IoErr
+            }
+        };
+        match finished {
+            Finished::Request(request) => {
+                let outcome = Outcome::carried_out(&request, status);
+                self.answers.answer(batch, request, &outcome);
+            }
+            Finished::Next(io) => {
+                // Not at once from here: a list of ranges isn't a recursion.
+                self.completions.extend(self.engine.submit(io));
+            }
+            Finished::None => {}
+        }
+    }
+
+    #[cold]
+    fn failed(&mut self, finished: &Finished<D>, source: io::Error) {
+        let (kind, sector) = match finished {
+            Finished::Request(request) => (request.kind, request.sector),
+            Finished::Next(_) | Finished::None => (RequestKind::Flush, 0),
+        };
+        self.counters.host_errors.add(1);
+        self.last_error = Some(HostError { kind, sector, source });
+    }
+}
+
+impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
+    /// Unmaps the memory of what is in flight when the engine is done with it; the queue is gone,
+    /// so nobody gets an answer.
+    fn drop(&mut self) {
+        let Self { engine, in_flight, .. } = self;
+        loop {
+            engine.poll_completions(&mut |completion| drop(in_flight.finish(completion.io, true)));
+            if engine.in_flight() == 0 || !wait(engine) {
+                break;
+            }
+        }
+    }
+}
+
+/// Copies as much of `data` as there is room for (virtio 1.2 §5.2.6).
+fn copy_out<D: GuestAddressSpace>(request: &Request<D>, data: &[u8]) -> Outcome {
+    let room = usize::try_from(request.data_in()).unwrap_or(usize::MAX).min(data.len());
+    match request.chain.copy_to(0, data.get(..room).unwrap_or_default()) {
+        Ok(n) => Outcome { status: Status::Ok, written: n as u64, moved: n as u64 },
+        Err(_) => Outcome::failed(Status::IoErr),
+    }
+}
+
+/// `struct virtio_blk_lifetime` (virtio 1.2 §5.2.6).
+fn lifetime_bytes(lifetime: &Lifetime) -> [u8; 6] {
+    let [a, b] = lifetime.pre_eol_info.to_le_bytes();
+    let [c, d] = lifetime.device_lifetime_est_typ_a.to_le_bytes();
+    let [e, f] = lifetime.device_lifetime_est_typ_b.to_le_bytes();
+    [a, b, c, d, e, f]
+}
