@@ -157,6 +157,8 @@ impl Apt {
     pub(crate) fn source(&self, name: &str, version: &str) -> Result<Source> {
         let mut command = self.command("apt-get");
         command.args(["source", "--print-uris", &format!("{name}={version}")]);
+        // apt-get leaves out the files that are in its working directory.
+        command.current_dir(&self.dir);
         let files = output(&mut command)?
             .lines()
             .filter(|line| line.starts_with('\''))
