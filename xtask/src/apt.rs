@@ -270,11 +270,23 @@ fn sha256(content: &[u8]) -> String {
     sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Unpacks packages into a directory.
+/// Unpacks packages into a directory whose `bin`, `sbin` and `lib` are merged into `usr`: packages
+/// older than trixie's still have files there.
 pub(crate) fn unpack(debs: &Path, packages: &[Package], into: &Path, log: &Log) -> Result<()> {
-    fs::create_dir_all(into)?;
+    for name in ["bin", "sbin", "lib"] {
+        let (dir, link) = (format!("usr/{name}"), into.join(name));
+        fs::create_dir_all(into.join(&dir))?;
+        if !link.exists() {
+            std::os::unix::fs::symlink(dir, link)?;
+        }
+    }
     for package in packages {
-        log.run(Command::new("dpkg-deb").arg("-x").arg(debs.join(&package.file)).arg(into))?;
+        // `dpkg-deb -x` would put a directory in the place of the link.
+        const UNPACK: &str =
+            "dpkg-deb --fsys-tarfile \"$0\" | tar -x --keep-directory-symlink -C \"$1\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-o", "pipefail", "-c", UNPACK]).arg(debs.join(&package.file)).arg(into);
+        log.run(&mut bash)?;
     }
     Ok(())
 }
