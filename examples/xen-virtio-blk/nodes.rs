@@ -78,11 +78,7 @@ impl DiskNodes {
                     .and_then(|irq| u32::try_from(irq).ok())
                     .filter(|irq| (32..1020).contains(irq))
             })?,
-            grants: nodes.parse("grant_usage", "\"0\" or \"1\"", |t| match t {
-                "0" => Some(false),
-                "1" => Some(true),
-                _ => None,
-            })?,
+            grants: nodes.grants()?,
         })
     }
 
@@ -137,6 +133,19 @@ impl Nodes<'_> {
         })
     }
 
+    /// libxl before 4.19 writes no `grant_usage`: a guest grants to any backend there but dom0's.
+    fn grants(&self) -> Result<bool, NodeError> {
+        let grants = self.parse("grant_usage", "\"0\" or \"1\"", |t| match t {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        });
+        match grants {
+            Err(NodeError::Missing { .. }) => Ok(!self.path.starts_with("/local/domain/0/")),
+            grants => grants,
+        }
+    }
+
     fn expect(&self, node: &str, value: &str, expected: &'static str) -> Result<(), NodeError> {
         self.parse(node, expected, |t| (t == value).then_some(()))
     }
@@ -145,5 +154,41 @@ impl Nodes<'_> {
         // The value may be as long as xenstore lets it be; an error message is no place for that.
         let value = value.chars().take(64).collect();
         NodeError::Absurd { path: format!("{}/{node}", self.path), value, expected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DiskNodes, NodeError};
+    use crate::device_id::{DeviceId, Kind};
+    use xen_store::{Store, fake::FakeStore};
+
+    /// Reads a disk of a backend in domain `backend`, described as libxl 4.17 does, and `grant_usage`.
+    fn grants(backend: u16, grant_usage: Option<&str>) -> Result<bool, NodeError> {
+        let store = FakeStore::new();
+        let path = format!("/local/domain/{backend}/backend/virtio_disk/7/51712");
+        let nodes = [
+            ("specification", "virtio"),
+            ("transport", "mmio"),
+            ("frontend-id", "7"),
+            ("params", "/a.img"),
+            ("mode", "w"),
+            ("base", "33554432"),
+            ("irq", "33"),
+        ];
+        for (node, text) in nodes.into_iter().chain(grant_usage.map(|text| ("grant_usage", text))) {
+            store.write(None, &format!("{path}/{node}"), text.as_bytes()).unwrap();
+        }
+        let id = DeviceId { kind: Kind::VirtioDisk, domid: 7, devid: 51712 };
+        DiskNodes::read(&store, id, &path).map(|nodes| nodes.grants)
+    }
+
+    #[test]
+    fn before_libxl_4_19_a_guest_grants_to_every_backend_but_that_of_dom0() {
+        assert!(!grants(0, None).unwrap());
+        assert!(grants(5, None).unwrap());
+        // What is written decides.
+        assert!(grants(0, Some("1")).unwrap() && !grants(5, Some("0")).unwrap());
+        assert!(matches!(grants(0, Some("2")), Err(NodeError::Absurd { .. })));
     }
 }
