@@ -154,6 +154,17 @@ impl Apt {
         Ok(Package { name, version, architecture, file })
     }
 
+    /// The name of the dependency of a package that begins with `prefix`.
+    pub(crate) fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
+        let depends = self.field(package, "Depends")?;
+        depends
+            .split(',')
+            .filter_map(|dependency| dependency.split_whitespace().next())
+            .find(|name| name.starts_with(prefix))
+            .map(str::to_owned)
+            .with_context(|| format!("{package} depends on no {prefix}…"))
+    }
+
     pub(crate) fn source(&self, name: &str, version: &str) -> Result<Source> {
         let mut command = self.command("apt-get");
         command.args(["source", "--print-uris", &format!("{name}={version}")]);

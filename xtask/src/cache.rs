@@ -89,7 +89,7 @@ impl Cache {
         Self::at(base.join("xen-virtio"))
     }
 
-    fn at(root: PathBuf) -> Result<Self> {
+    pub(crate) fn at(root: PathBuf) -> Result<Self> {
         for dir in ["", "work", "logs", "debs"] {
             let dir = root.join(dir);
             fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;

@@ -17,7 +17,7 @@ const LEFT_OUT: [&str; 3] =
 const MODULES: [&str; 2] = ["virtio_mmio", "virtio_blk"];
 
 /// The slim kernel; the artefact holds `Image` and `config`.
-pub(crate) fn slim(cache: &Cache, debian: &Debian) -> Result<Artefact> {
+pub(crate) fn slim(cache: &Cache, debian: &Debian<'_>) -> Result<Artefact> {
     let package = &debian.resolution.linux_source;
     let config = paths::testbed("linux.config");
     let wanted = fs::read_to_string(&config)?;
@@ -68,7 +68,7 @@ pub(crate) fn slim(cache: &Cache, debian: &Debian) -> Result<Artefact> {
 }
 
 /// Debian's cloud kernel; the artefact holds `vmlinuz` and `modules/` with an `order` to load them in.
-pub(crate) fn stock(cache: &Cache, debian: &Debian) -> Result<Artefact> {
+pub(crate) fn stock(cache: &Cache, debian: &Debian<'_>) -> Result<Artefact> {
     let package = &debian.resolution.stock_kernel;
     let recipe = Recipe::new("linux-stock", 5)
         .part("revision", REVISION)

@@ -18,15 +18,27 @@ mod paths;
 mod progress;
 mod qemu;
 mod run;
+mod series;
 mod shell;
 mod suite;
+mod suites;
 mod testbed;
+mod toolstack;
 mod xen;
+mod xen_tree;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 use testbed::Testbed;
+
+/// What `testbed/README.md` says at length.
+const VARIABLES: &str = "\
+Environment:
+  XEN_VIRTIO_XEN_SOURCE  an unpacked Xen source tree to build the hypervisor from
+  XEN_VIRTIO_MIRROR      the Debian mirror, if not the one the host's apt uses
+  XEN_VIRTIO_CROSS       `debian`: compile for arm64 with Debian's Rust compiler
+  XDG_CACHE_HOME         where the cache is, if not in ~/.cache";
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What people and CI run in this workspace")]
@@ -36,7 +48,7 @@ enum Xtask {
     /// All tests of the workspace, then all cases of the testbed.
     Test(Jobs),
     /// Real Xen for Arm64 under emulation.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = VARIABLES)]
     Testbed(Command),
 }
 

@@ -2,8 +2,11 @@
 
 use crate::cache::{Artefact, Cache};
 use crate::cross::{self, Compiler};
-use crate::debian::{Debian, SUITE};
+use crate::debian::{Chosen, Debian, SUITE};
 use crate::log::output;
+use crate::suites::PassedOver;
+use crate::xen::Sources;
+use crate::xen_tree::XenTree;
 use crate::{domains, host, image, kernel, paths, xen};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -32,6 +35,10 @@ pub(crate) struct Versions {
     /// Seconds since 1970.
     pub(crate) resolved_at: u64,
     pub(crate) xen: String,
+    /// The suite of Debian's own Xen and of dom0's userland.
+    pub(crate) xen_suite: String,
+    /// The suites before it, and why their Xen isn't used.
+    pub(crate) xen_passed_over: Vec<PassedOver>,
     pub(crate) xen_debian: String,
     pub(crate) kernel_slim: String,
     pub(crate) kernel_stock: String,
@@ -45,26 +52,27 @@ impl Testbed {
     pub(crate) fn build(update: bool) -> Result<Self> {
         let cache = Cache::open()?;
         host::ensure(&cache)?;
+        let own = XenTree::named()?;
         let mut debian = Debian::resolve(&cache, update)?;
-        if let Err(error) = debian.download(&cache) {
-            // A version vanishes from the mirrors once the suite has its successor.
-            eprintln!("  {error:#}\n  so the candidates are resolved anew");
-            debian = Debian::resolve(&cache, true)?;
-            debian.download(&cache)?;
-        }
+        let chosen = debian.download(own.as_ref())?;
+        chosen.announce(own.as_ref());
+        let Chosen { toolstack, passed_over } = chosen;
         let compiler = Compiler::choose(&cache, update)?;
         let packages = &debian.resolution;
-        let dom0_tree = debian.tree(&cache, "packages-dom0", &packages.dom0)?;
-        let rootfs_tree = debian.tree(&cache, "packages-rootfs", &packages.rootfs)?;
+        let dom0_tree = debian.tree("packages-dom0", &toolstack.dom0)?;
+        let rootfs_tree = debian.tree("packages-rootfs", &packages.rootfs)?;
         let stock_kernel = kernel::stock(&cache, &debian)?;
-        let xen = xen::with_ioreq(&cache, &debian)?;
+        let sources = Sources::choose(&toolstack, own.as_ref())?;
+        let xen = xen::with_ioreq(&cache, &debian, &sources)?;
         let kernel = kernel::slim(&cache, &debian)?;
         let qemu = output(Command::new("qemu-system-aarch64").arg("--version"))?;
         let versions = Versions {
             suite: SUITE.to_owned(),
             resolved_at: packages.resolved_at,
-            xen: format!("{} with IOREQ_SERVER", packages.xen_source.version),
-            xen_debian: packages.hypervisor.version.clone(),
+            xen: format!("{sources} with IOREQ_SERVER"),
+            xen_suite: toolstack.suite.clone(),
+            xen_passed_over: passed_over,
+            xen_debian: toolstack.version().to_owned(),
             kernel_slim: format!(
                 "{} (linux-source {})",
                 kernel.read("release")?.trim(),
@@ -77,7 +85,7 @@ impl Testbed {
         };
         versions.write()?;
         Ok(Self {
-            xen_debian: xen::debians_own(&cache, &debian)?,
+            xen_debian: xen::debians_own(&cache, &debian, &toolstack.hypervisor)?,
             stock_initrd: domains::stock_initrd(&cache, &dom0_tree, &stock_kernel)?,
             dom0: domains::dom0(&cache, &dom0_tree)?,
             guest: domains::guest(&cache, &dom0_tree)?,
@@ -141,6 +149,7 @@ impl Versions {
     pub(crate) fn print(&self) {
         for (what, version) in [
             ("Debian suite", &self.suite),
+            ("Debian suite, Xen", &self.xen_suite),
             ("Xen", &self.xen),
             ("Xen, Debian's own", &self.xen_debian),
             ("kernel, slim", &self.kernel_slim),

@@ -1,9 +1,13 @@
-//! Xen for arm64: built from Debian's source with the IOREQ server, and Debian's own build.
+//! Xen for arm64: built with the IOREQ server, and Debian's own build.
 
+use crate::apt::{Package, Source};
 use crate::cache::{Artefact, Cache, Recipe, Workshop};
 use crate::debian::Debian;
-use crate::{cross, paths};
+use crate::toolstack::Toolstack;
+use crate::xen_tree::XenTree;
+use crate::{apt, cross, paths};
 use anyhow::{Context as _, Result, bail};
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -11,20 +15,59 @@ use std::process::Command;
 /// Raise it when the steps below change what they make.
 const REVISION: &str = "1";
 
+/// What the hypervisor is built from.
+pub(crate) enum Sources<'a> {
+    Debian(&'a Source),
+    Own(&'a XenTree),
+}
+
+impl<'a> Sources<'a> {
+    pub(crate) fn choose(toolstack: &'a Toolstack, tree: Option<&'a XenTree>) -> Result<Self> {
+        match tree {
+            Some(tree) => Ok(Self::Own(tree)),
+            None => toolstack.source().map(Self::Debian),
+        }
+    }
+
+    /// The version, or the state of a tree.
+    fn state(&self) -> &str {
+        match self {
+            Self::Debian(source) => &source.version,
+            Self::Own(tree) => &tree.state,
+        }
+    }
+}
+
+impl fmt::Display for Sources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Debian(source) => source.version.fmt(f),
+            Self::Own(tree) => write!(f, "{}, state {} of {tree}", tree.series, tree.state),
+        }
+    }
+}
+
 /// Xen with `CONFIG_IOREQ_SERVER`; the artefact holds `xen` and `config`.
-pub(crate) fn with_ioreq(cache: &Cache, debian: &Debian) -> Result<Artefact> {
-    let source = &debian.resolution.xen_source;
+pub(crate) fn with_ioreq(
+    cache: &Cache,
+    debian: &Debian<'_>,
+    sources: &Sources<'_>,
+) -> Result<Artefact> {
     let config = fs::read(paths::testbed("xen.config"))?;
     let recipe = Recipe::new("xen", 45)
         .part("revision", REVISION)
-        .part("source", &source.version)
+        .part("source", sources.state())
         .part("compiler", cross::gcc_version()?)
         .part("config", &config);
     cache.get(recipe, |shop| {
         let tree = shop.work.join("xen");
-        if !shop.work.join("patched").exists() {
-            unpack(shop, debian, &tree)?;
-            fs::write(shop.work.join("patched"), "")?;
+        if !shop.work.join("unpacked").exists() {
+            let _ = fs::remove_dir_all(&tree);
+            match sources {
+                Sources::Debian(source) => unpack(shop, debian, source, &tree)?,
+                Sources::Own(own) => own.copy(&tree, shop.log)?,
+            }
+            fs::write(shop.work.join("unpacked"), "")?;
         }
         fs::write(tree.join("xen/.config"), &config)?;
         shop.log.run(make(&tree).arg("olddefconfig"))?;
@@ -40,11 +83,14 @@ pub(crate) fn with_ioreq(cache: &Cache, debian: &Debian) -> Result<Artefact> {
 }
 
 /// Debian's own build, which has no IOREQ server; the artefact holds `xen`.
-pub(crate) fn debians_own(cache: &Cache, debian: &Debian) -> Result<Artefact> {
-    let package = &debian.resolution.hypervisor;
+pub(crate) fn debians_own(
+    cache: &Cache,
+    debian: &Debian<'_>,
+    package: &Package,
+) -> Result<Artefact> {
     let recipe = Recipe::new("xen-debian", 1).part("package", &package.file);
     cache.get(recipe, |shop| {
-        crate::apt::unpack(&debian.file(""), std::slice::from_ref(package), shop.work, shop.log)?;
+        apt::unpack(&debian.file(""), std::slice::from_ref(package), shop.work, shop.log)?;
         let boot = shop.work.join("boot");
         let image = fs::read_dir(&boot)?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -55,9 +101,7 @@ pub(crate) fn debians_own(cache: &Cache, debian: &Debian) -> Result<Artefact> {
     })
 }
 
-fn unpack(shop: &Workshop<'_>, debian: &Debian, tree: &Path) -> Result<()> {
-    let source = &debian.resolution.xen_source;
-    let _ = fs::remove_dir_all(tree);
+fn unpack(shop: &Workshop<'_>, debian: &Debian<'_>, source: &Source, tree: &Path) -> Result<()> {
     fs::create_dir(tree)?;
     for (ending, strip) in [(".orig.tar", "1"), (".debian.tar", "0")] {
         let archive = debian.file(source.file(ending)?);
