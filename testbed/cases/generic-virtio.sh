@@ -1,4 +1,5 @@
 # about: xl's generic virtio device is recognised and refused, with what to write instead
+# xen: 4.18
 
 daemon_start run
 GUEST_CONFIG='virtio = [ "type=virtio,device2,transport=mmio,grant_usage=0" ]'

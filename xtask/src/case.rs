@@ -1,6 +1,7 @@
 //! A case: a script for dom0, whose header says what machine it wants.
 
 use crate::paths;
+use crate::series::Series;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub(crate) struct Case {
     pub(crate) dom0_memory: u32,
     pub(crate) vcpus: u32,
     pub(crate) hypervisor: Hypervisor,
+    /// The oldest Xen it works on, if not any.
+    pub(crate) series: Option<Series>,
     /// Whether the stock kernel travels with it.
     pub(crate) stock_guest: bool,
     /// Whether our daemon does.
@@ -74,6 +77,12 @@ impl Case {
             .collect()
     }
 
+    /// Why it cannot run on Xen of this series, if so.
+    pub(crate) fn unmet(&self, has: Series) -> Option<String> {
+        let wanted = self.series.filter(|wanted| *wanted > has)?;
+        Some(format!("wants Xen {wanted}, and this is {has}"))
+    }
+
     fn parse(name: &str, script: PathBuf, text: &str) -> Result<Self> {
         let mut case = Self {
             name: name.to_owned(),
@@ -83,6 +92,7 @@ impl Case {
             dom0_memory: 768,
             vcpus: 1,
             hypervisor: Hypervisor::Ioreq,
+            series: None,
             stock_guest: false,
             daemon: true,
             time_limit: 300,
@@ -110,6 +120,7 @@ impl Case {
             ("vcpus", _) => self.vcpus = value.parse()?,
             ("xen", "ioreq") => self.hypervisor = Hypervisor::Ioreq,
             ("xen", "debian") => self.hypervisor = Hypervisor::Debian,
+            ("xen", _) => self.series = Some(value.parse()?),
             ("guest-kernel", "slim") => self.stock_guest = false,
             ("guest-kernel", "stock") => self.stock_guest = true,
             ("daemon", "none") => self.daemon = false,
@@ -152,6 +163,19 @@ mod tests {
             [("root".into(), Content::Rootfs), ("data".into(), Content::Empty(64))]
         );
         assert_eq!(case.vcpus, 1, "only the header counts");
+        assert_eq!(case.series, None);
+    }
+
+    #[test]
+    fn a_header_declares_hypervisor_and_series() {
+        let case = parse("# about: a\n# xen: debian\n# xen: 4.19\n").unwrap();
+        assert_eq!(
+            (case.hypervisor, case.series),
+            (Hypervisor::Debian, Some("4.19".parse().unwrap()))
+        );
+        let unmet = |series: &str| case.unmet(series.parse().unwrap());
+        assert_eq!(unmet("4.17").as_deref(), Some("wants Xen 4.19, and this is 4.17"));
+        assert_eq!((unmet("4.19"), unmet("4.20")), (None, None));
     }
 
     #[test]
@@ -160,6 +184,7 @@ mod tests {
             "# about: a\n# memry: 1\n",
             "# about: a\n# memory: much\n",
             "# about: a\n# xen: other\n",
+            "# about: a\n# xen: 4\n",
             "# daemon: none\n",
         ] {
             assert!(parse(text).is_err(), "{text}");

@@ -52,7 +52,7 @@ impl Chosen {
             return;
         }
         eprintln!(
-            "  Xen and dom0's userland are {}'s, Xen {}:",
+            "  Xen and dom0's userland are {}'s, Xen {}, and cases that want a newer one are skipped:",
             toolstack.suite,
             toolstack.version()
         );

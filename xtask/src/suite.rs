@@ -6,10 +6,11 @@ use crate::progress::human;
 use crate::run::{self, Outcome};
 use crate::testbed::Testbed;
 use anyhow::{Context as _, Result};
+use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// How much of a failed run's console is shown.
@@ -22,27 +23,60 @@ pub(crate) fn list() -> Result<()> {
     Ok(())
 }
 
-/// Runs the cases; true if all passed.
+enum Verdict {
+    Pass,
+    Fail,
+    Skip,
+}
+
+/// How many cases came to which verdict.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Pass => self.passed += 1,
+            Verdict::Fail => self.failed += 1,
+            Verdict::Skip => self.skipped += 1,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        write!(f, "testbed: {passed} passed, {failed} failed")?;
+        if *skipped > 0 { write!(f, ", {skipped} skipped") } else { Ok(()) }
+    }
+}
+
+/// Runs the cases; true if none failed.
 pub(crate) fn run(cases: &[Case], jobs: usize, verbose: bool) -> Result<bool> {
     let testbed = Testbed::build(false)?;
     let binaries = testbed.binaries(cases.iter().any(|case| case.daemon))?;
-    let (next, results) = (AtomicUsize::new(0), Mutex::new((0, 0)));
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     let alone = cases.len() == 1;
     thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, cases.len().max(1)) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let passed = one(&testbed, &binaries, case, verbose, alone);
-                    let mut results =
-                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    if passed { results.0 += 1 } else { results.1 += 1 }
+                    let verdict = match case.unmet(testbed.series) {
+                        Some(why) => skip(case, &why),
+                        None => one(&testbed, &binaries, case, verbose, alone),
+                    };
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).count(verdict);
                 }
             });
         }
     });
-    let (passed, failed) = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    println!("testbed: {passed} passed, {failed} failed");
-    Ok(failed == 0)
+    let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{tally}");
+    Ok(tally.failed == 0)
 }
 
 /// `cargo nextest` (or `cargo test`) and the examples in the documentation, then all cases.
@@ -69,7 +103,12 @@ pub(crate) fn workspace_and_cases(jobs: usize) -> Result<bool> {
     Ok(self::run(&Case::all()?, jobs, false)? && passed)
 }
 
-fn one(testbed: &Testbed, binaries: &Path, case: &Case, verbose: bool, alone: bool) -> bool {
+fn skip(case: &Case, why: &str) -> Verdict {
+    println!("SKIP {:<20} {why}", case.name);
+    Verdict::Skip
+}
+
+fn one(testbed: &Testbed, binaries: &Path, case: &Case, verbose: bool, alone: bool) -> Verdict {
     let echo = |line: &str| {
         let marked = line.starts_with("@@ ") || line.contains("| %% ");
         if verbose || (alone && marked) {
@@ -79,11 +118,11 @@ fn one(testbed: &Testbed, binaries: &Path, case: &Case, verbose: bool, alone: bo
     match run::run(testbed, binaries, case, &echo) {
         Ok(outcome) => {
             print!("{}", report(&outcome));
-            outcome.fault.is_none()
+            if outcome.fault.is_none() { Verdict::Pass } else { Verdict::Fail }
         }
         Err(error) => {
             println!("FAIL {} ({error:#})", case.name);
-            false
+            Verdict::Fail
         }
     }
 }
@@ -97,4 +136,16 @@ fn report(outcome: &Outcome) -> String {
     let from = console.lines.len().saturating_sub(LAST_LINES);
     let tail: String = console.lines[from..].iter().map(|line| format!("  | {line}\n")).collect();
     format!("{tail}FAIL {name:<20} {fault}  {took}\n  the whole console: {}\n", log.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn the_closing_line_names_the_skipped_if_any() {
+        let line = |skipped| Tally { passed: 12, failed: 1, skipped }.to_string();
+        assert_eq!(line(0), "testbed: 12 passed, 1 failed");
+        assert_eq!(line(5), "testbed: 12 passed, 1 failed, 5 skipped");
+    }
 }

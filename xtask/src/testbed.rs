@@ -4,6 +4,7 @@ use crate::cache::{Artefact, Cache};
 use crate::cross::{self, Compiler};
 use crate::debian::{Chosen, Debian, SUITE};
 use crate::log::output;
+use crate::series::Series;
 use crate::suites::PassedOver;
 use crate::xen::Sources;
 use crate::xen_tree::XenTree;
@@ -25,6 +26,8 @@ pub(crate) struct Testbed {
     guest: Artefact,
     rootfs: Artefact,
     compiler: Compiler,
+    /// Xen's.
+    pub(crate) series: Series,
     pub(crate) versions: Versions,
 }
 
@@ -94,6 +97,7 @@ impl Testbed {
             kernel,
             stock_kernel,
             compiler,
+            series: toolstack.series()?,
             versions,
         })
     }

@@ -2,6 +2,7 @@
 
 use crate::apt::{Apt, Package, Source};
 use crate::log::Log;
+use crate::series::Series;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,10 @@ impl Toolstack {
 
     pub(crate) fn version(&self) -> &str {
         &self.hypervisor.version
+    }
+
+    pub(crate) fn series(&self) -> Result<Series> {
+        Series::of_version(self.version())
     }
 
     pub(crate) fn source(&self) -> Result<&Source> {
