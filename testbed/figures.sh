@@ -29,5 +29,11 @@ disk=$(image disk 64M)
 figures pv 1 "phy:$disk,xvda,w"
 daemon_start run
 figures foreign 1 "$(virtio_disk "$disk" xvda)"
-figures grant 1 "$(virtio_disk "$disk" xvda rw grant_usage=1)"
+granting=$(virtio_disk "$disk" xvda rw grant_usage=1)
+guest_config grant 256 1 slim "$granting"
+if xl create -n /tmp/grant.cfg >/dev/null 2>&1; then
+    figures grant 1 "$granting"
+else
+    note "left out grant: xl has no grant_usage before Xen 4.19, and this is $(xl info xen_version)"
+fi
 check "the daemon stops" daemon_stop
