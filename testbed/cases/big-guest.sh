@@ -4,7 +4,8 @@
 
 daemon_start run
 disk=$(image disk 64M)
-GUEST_CMDLINE=xvt.script=big
+# The topmost 512 MiB, all in that bank, are the first that programs get.
+GUEST_CMDLINE="xvt.script=big movablecore=512M"
 guest_config big 4096 1 slim "$(virtio_disk "$disk" xvda)"
 check "xl create" guest_create big || give_up "a guest is created"
 id=virtio_disk/$(xl domid big)/51712
