@@ -10,7 +10,7 @@ use std::{
 use tracing::{info, warn};
 use virtio_blk_dev::{Image, RawImage};
 use xen_ioreq::{DeviceModel, DomId};
-use xen_store::{Store, StoreExt, WatchEvent};
+use xen_store::{Store, StoreExt, WatchEvent, XenbusState};
 
 use crate::{
     device_id::{DeviceId, Kind},
@@ -19,7 +19,6 @@ use crate::{
     nodes::{DiskNodes, NodeError, read_window},
     patience::within,
     platform::Platform,
-    xenbus::XenbusState,
 };
 
 /// Why a device is not served. What it says is written to the device's error nodes.
@@ -143,8 +142,8 @@ impl<S: Store, P: Platform> Backend<S, P> {
         let mut devices = Vec::new();
         for kind in Kind::ALL {
             let top = format!("{}/{}", self.dir, kind.dir());
-            for domid in self.list(&top)? {
-                for devid in self.list(&format!("{top}/{domid}"))? {
+            for domid in self.store.children(None, &top)? {
+                for devid in self.store.children(None, &format!("{top}/{domid}"))? {
                     let path = format!("{top}/{domid}/{devid}");
                     match DeviceId::from_path(&self.dir, &path) {
                         Some(id) => devices.push(id),
@@ -160,13 +159,6 @@ impl<S: Store, P: Platform> Backend<S, P> {
         self.guests.values().flat_map(|served| served.disks.iter().copied()).collect()
     }
 
-    fn list(&self, path: &str) -> Result<Vec<String>, xen_store::Error> {
-        match self.store.directory(None, path) {
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
-            listed => listed,
-        }
-    }
-
     fn is_served(&self, id: DeviceId) -> bool {
         self.guests.get(&id.domid).is_some_and(|served| served.disks.contains(&id))
     }
@@ -174,10 +166,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
     /// Brings what is served in line with what xenstore says of one device.
     fn reconcile(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
         let path = id.path(&self.dir);
-        let state = self.read_node(&format!("{path}/state"))?;
+        let state = self.store.xenbus_state(None, &path)?;
         let online = self.read_node(&format!("{path}/online"))?;
-        let Some(state) = state.as_deref().map(XenbusState::parse) else {
-            if self.list(&path)?.is_empty() {
+        let Some(state) = state else {
+            if self.store.children(None, &path)?.is_empty() {
                 // The directory has gone: whatever comes there next is another device.
                 self.refused.remove(&id);
             }
@@ -188,7 +180,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
         if leaving {
             let closed = self.detach(id, "the toolstack closed it");
             if closed && state != XenbusState::Closed {
-                self.change_state(&path, state, XenbusState::Closed)?;
+                self.store.change_xenbus_state(&path, state, XenbusState::Closed)?;
             }
         } else if state == XenbusState::Initialising && !self.refused.contains(&id) {
             self.take_on(id, &path, state)?;
@@ -217,7 +209,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             }
             info!(%id, "serving");
         }
-        self.change_state(path, state, XenbusState::InitWait)?;
+        self.store.change_xenbus_state(path, state, XenbusState::InitWait)?;
         self.remove(&self.error_dir(id))
     }
 
@@ -313,9 +305,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
     fn sweep_errors(&self, newcomer: DomId) -> Result<(), xen_store::Error> {
         for kind in Kind::ALL {
             let top = format!("{}/error/backend/{}", self.home, kind.dir());
-            for name in self.list(&top)? {
+            for name in self.store.children(None, &top)? {
                 let Ok(domid) = name.parse::<DomId>() else { continue };
-                if domid != newcomer && self.list(&self.store.domain_path(domid)?)?.is_empty() {
+                if domid != newcomer
+                    && self.store.children(None, &self.store.domain_path(domid)?)?.is_empty()
+                {
                     self.remove(&format!("{top}/{name}"))?;
                 }
             }
@@ -333,23 +327,6 @@ impl<S: Store, P: Platform> Backend<S, P> {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
-    }
-
-    /// Moves a device's state, unless somebody else has moved it meanwhile: its event will follow.
-    fn change_state(
-        &self,
-        path: &str,
-        from: XenbusState,
-        to: XenbusState,
-    ) -> Result<(), xen_store::Error> {
-        let node = format!("{path}/state");
-        self.store.transaction(|tx| match self.store.read(Some(tx), &node) {
-            Ok(now) if XenbusState::parse(&String::from_utf8_lossy(&now)) == from => {
-                self.store.write(Some(tx), &node, to.as_str().as_bytes())
-            }
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        })
     }
 
     /// `@releaseDomain` names no domain, so every guest is asked.

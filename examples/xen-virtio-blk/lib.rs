@@ -18,4 +18,3 @@ pub mod platform;
 mod service;
 mod wake;
 mod worker_thread;
-pub mod xenbus;

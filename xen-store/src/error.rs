@@ -55,6 +55,14 @@ pub enum Error {
         /// Where it stops being UTF-8.
         source: std::str::Utf8Error,
     },
+    /// A value that should be a number is none.
+    #[error("the value of {path} is no number")]
+    NotNumber {
+        /// The node.
+        path: String,
+        /// What is wrong with it.
+        source: std::num::ParseIntError,
+    },
 }
 
 impl Error {

@@ -52,6 +52,7 @@ mod poller;
 mod store;
 mod sys;
 mod wire;
+mod xenbus;
 
 #[cfg(any(test, feature = "test-utils"))]
 pub mod fake;
@@ -61,3 +62,4 @@ pub use error::Error;
 pub use op::Op;
 pub use perm::{Access, DomId, ParsePermError, Perm};
 pub use store::{ABS_PATH_MAX, PAYLOAD_MAX, REL_PATH_MAX, Store, StoreExt, TxId, WatchEvent};
+pub use xenbus::XenbusState;

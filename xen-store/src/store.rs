@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 
-use crate::{DomId, Error, Perm};
+use crate::{DomId, Error, Perm, XenbusState};
 
 /// The longest absolute path, in bytes (`XENSTORE_ABS_PATH_MAX`).
 pub const ABS_PATH_MAX: usize = 3072;
@@ -131,6 +131,80 @@ pub trait StoreExt: Store {
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The value of a node as text; `None` if there is no such node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_string`](Self::read_string), except `ENOENT`.
+    fn lookup(&self, tx: Option<TxId>, path: &str) -> Result<Option<String>, Error> {
+        match self.read_string(tx, path) {
+            Err(error) if error.is_not_found() => Ok(None),
+            value => value.map(Some),
+        }
+    }
+
+    /// The value of a node as a number: decimal, or hexadecimal after `0x`, as the toolstack writes the one for some
+    /// devices and the other for others.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_string`](Self::read_string), and [`Error::NotNumber`].
+    fn read_number(&self, tx: Option<TxId>, path: &str) -> Result<u64, Error> {
+        let text = self.read_string(tx, path)?;
+        let number = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        number.map_err(|source| Error::NotNumber { path: path.to_owned(), source })
+    }
+
+    /// The names of a node's children; none if there is no such node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::directory`], except `ENOENT`.
+    fn children(&self, tx: Option<TxId>, path: &str) -> Result<Vec<String>, Error> {
+        match self.directory(tx, path) {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            names => names,
+        }
+    }
+
+    /// How far the end of a device whose directory is `dir` has come, as its `state` node says; `None` if it has
+    /// none. Nonsense is [`XenbusState::Unknown`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::read`], except `ENOENT`.
+    fn xenbus_state(&self, tx: Option<TxId>, dir: &str) -> Result<Option<XenbusState>, Error> {
+        match self.read(tx, &format!("{dir}/state")) {
+            Ok(text) => Ok(Some(XenbusState::parse(&String::from_utf8_lossy(&text)))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves the end of a device whose directory is `dir` from one state to another, unless somebody else has moved
+    /// it meanwhile or its `state` node has gone. Gives whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`transaction`](Self::transaction).
+    fn change_xenbus_state(
+        &self,
+        dir: &str,
+        from: XenbusState,
+        to: XenbusState,
+    ) -> Result<bool, Error> {
+        self.transaction(|tx| {
+            if self.xenbus_state(Some(tx), dir)? != Some(from) {
+                return Ok(false);
+            }
+            self.write(Some(tx), &format!("{dir}/state"), to.as_str().as_bytes())?;
+            Ok(true)
+        })
     }
 
     /// Runs `body` in a transaction and commits it; aborts it if `body` fails. Starts over when it lost

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use support::real_client;
 use xen_store::fake::FakeStore;
-use xen_store::{Access, Error, Perm, Store, StoreExt, WatchEvent};
+use xen_store::{Access, Error, Perm, Store, StoreExt, WatchEvent, XenbusState};
 
 /// Makes clients, acting as a domain, of one xenstore.
 struct World {
@@ -42,6 +42,7 @@ macro_rules! scenarios {
 scenarios!(
     values,
     missing_nodes,
+    xenbus_states,
     paths,
     sizes,
     directories,
@@ -119,6 +120,15 @@ fn values(world: &World) {
     assert_eq!(b.read_string(None, "/a/b").unwrap(), "é");
     a.mkdir(None, "/a/b").unwrap();
     assert_eq!(b.read_string(None, "/a/b").unwrap(), "é");
+    for (text, number) in [("0", 0), ("33554432", 0x200_0000), ("0x2000200", 0x200_0200)] {
+        a.write(None, "/a/n", text.as_bytes()).unwrap();
+        assert_eq!(b.read_number(None, "/a/n").unwrap(), number);
+    }
+    for text in ["", "0x", "-1", "0x-1", " 1", "banana", "18446744073709551616"] {
+        a.write(None, "/a/n", text.as_bytes()).unwrap();
+        let error = b.read_number(None, "/a/n").unwrap_err();
+        assert!(matches!(error, Error::NotNumber { path, .. } if path == "/a/n"), "{text:?}");
+    }
     assert_eq!(a.domain_path(7).unwrap(), "/local/domain/7");
 }
 
@@ -132,6 +142,30 @@ fn missing_nodes(world: &World) {
     assert_eq!(errno(store.set_perms(None, "/no", &[Perm::new(0, Access::None)])), "ENOENT");
     assert!(!store.exists(None, "/no").unwrap());
     assert!(store.exists(None, "/").unwrap());
+    assert_eq!(store.lookup(None, "/no").unwrap(), None);
+    assert_eq!(store.children(None, "/no/such").unwrap(), Vec::<String>::new());
+    store.write(None, "/is/there", b"so").unwrap();
+    assert_eq!(store.lookup(None, "/is/there").unwrap().as_deref(), Some("so"));
+    assert_eq!(store.children(None, "/is").unwrap(), ["there"]);
+    // Only a missing node is no error.
+    assert!(matches!(store.lookup(None, "//"), Err(Error::Refused { .. })));
+    assert!(matches!(store.children(None, "//"), Err(Error::Refused { .. })));
+}
+
+fn xenbus_states(world: &World) {
+    use XenbusState::{Closing, InitWait, Initialising, Unknown};
+    let (backend, toolstack) = (world.client(0), world.client(0));
+    assert_eq!(backend.xenbus_state(None, "/d").unwrap(), None);
+    assert!(!backend.change_xenbus_state("/d", Initialising, InitWait).unwrap());
+    assert!(!backend.exists(None, "/d").unwrap(), "a device that has gone stays gone");
+    toolstack.write(None, "/d/state", b"1").unwrap();
+    assert!(backend.change_xenbus_state("/d", Initialising, InitWait).unwrap());
+    assert_eq!(toolstack.read(None, "/d/state").unwrap(), b"2");
+    toolstack.write(None, "/d/state", b"5").unwrap();
+    assert!(!backend.change_xenbus_state("/d", Initialising, InitWait).unwrap());
+    assert_eq!(toolstack.xenbus_state(None, "/d").unwrap(), Some(Closing), "not overwritten");
+    toolstack.write(None, "/d/state", b"\xff").unwrap();
+    assert_eq!(backend.xenbus_state(None, "/d").unwrap(), Some(Unknown));
 }
 
 fn paths(world: &World) {

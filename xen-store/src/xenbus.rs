@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-/// `XenbusState` of xen/include/public/io/xenbus.h.
+/// `XenbusState` of xen/include/public/io/xenbus.h: how far one end of a split device is, as its `state` node
+/// says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XenbusState {
     /// The toolstack wrote the device; the backend has not taken it yet.
     Initialising,
     /// The backend stands ready: the guest may run.
     InitWait,
-    /// The frontend has written its details. Virtio frontends never do.
+    /// The frontend has written its details.
     Initialised,
-    /// Both ends run. Virtio frontends never reach it.
+    /// Both ends run.
     Connected,
     /// The toolstack wants the device gone.
     Closing,
