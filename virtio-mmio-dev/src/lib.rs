@@ -6,7 +6,8 @@
 //! ([`Effect`]). A [`VirtioDevice`] is what the registers speak for. Each ready queue becomes a
 //! [`LiveQueue`], owned by the one worker that serves it: [`pop`](LiveQueue::pop) a [`Chain`], do
 //! the work, [`complete`](LiveQueue::complete) it in any order, [`publish`](LiveQueue::publish) a
-//! batch with one index store and at most one interrupt. Guest memory is whatever implements
+//! batch with one index store and at most one interrupt. [`InlineDevice`] is all of it for a device
+//! that does its work at once. Guest memory is whatever implements
 //! [`vm_memory::GuestMemory`]; addresses are opaque, so those of an IOMMU or of Xen grants do.
 //!
 //! # Example
@@ -104,6 +105,7 @@ mod device;
 mod error;
 pub mod feature;
 mod halves;
+mod inline;
 mod interrupt;
 mod process;
 mod queue;
@@ -115,6 +117,7 @@ mod transport;
 
 pub use device::{SharedMemory, VirtioDevice};
 pub use error::{Error, QueueError};
+pub use inline::InlineDevice;
 pub use interrupt::{Interrupt, IrqLine};
 pub use process::process_queue;
 pub use queue::{Batch, Buffer, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, RingFault};

@@ -1,0 +1,135 @@
+//! A device whose queues are served by whoever answers its registers.
+
+use vm_memory::GuestAddressSpace;
+
+use crate::{Chain, Effect, LiveQueue, MmioTransport, VirtioDevice, process_queue};
+
+/// A device that answers its requests at once (an entropy source, a clock, a bus), on the thread that
+/// answers its registers: a transport and its live queues, and what each [`Effect`] asks for done.
+///
+/// A device whose requests wait for something, as a disk's do, gives each queue to a worker instead
+/// and follows the effects itself: no vCPU should wait there for what isn't its own.
+///
+/// ```
+/// # use virtio_mmio_dev::vm_memory::{GuestAddress, GuestMemoryMmap};
+/// # use virtio_mmio_dev::{Error, InlineDevice, MmioTransport, Register, VirtioDevice, feature};
+/// # struct Zeroes;
+/// # impl VirtioDevice for Zeroes {
+/// #     fn device_type(&self) -> u32 { 4 }
+/// #     fn queue_max_sizes(&self) -> &[u16] { &[8] }
+/// #     fn features(&self) -> u64 { feature::VERSION_1 }
+/// #     fn config(&self) -> &[u8] { &[] }
+/// # }
+/// # let memory = &GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+/// let mut device = InlineDevice::new(MmioTransport::new(Zeroes, || ())?, memory, memory);
+/// // As traps bring them:
+/// device.write(Register::Status.offset(), &1_u32.to_le_bytes());
+/// // When the trap is answered; and again while it says so, between other things:
+/// let more = device.process(|_device, _queue, chain| chain.copy_to(0, &[0; 4]).map_or(0, |_| 4));
+/// # assert!(!more);
+/// # Ok::<(), Error>(())
+/// ```
+pub struct InlineDevice<D, R: GuestAddressSpace, Q: GuestAddressSpace> {
+    transport: MmioTransport<D>,
+    rings: R,
+    requests: Q,
+    queues: Vec<Served<R, Q>>,
+}
+
+struct Served<R: GuestAddressSpace, Q: GuestAddressSpace> {
+    live: Option<LiveQueue<R, Q>>,
+    notified: bool,
+}
+
+impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D, R, Q> {
+    /// A device behind `transport`, whose rings and whose requests' buffers are in these memories.
+    pub fn new(transport: MmioTransport<D>, rings: R, requests: Q) -> Self {
+        let none = || Served { live: None, notified: false };
+        let queues = transport.device().queue_max_sizes().iter().map(|_| none()).collect();
+        let mut device = Self { transport, rings, requests, queues };
+        // A restored transport may be live.
+        device.start_all();
+        device
+    }
+
+    /// Answers a read, see [`MmioTransport::read`].
+    pub fn read(&mut self, offset: u64, data: &mut [u8]) {
+        self.transport.read(offset, data);
+    }
+
+    /// Takes a write, see [`MmioTransport::write`]. When this returns it may be answered: queues that
+    /// the driver took back have let go of their rings.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        match self.transport.write(offset, data) {
+            Effect::Activate => self.start_all(),
+            Effect::QueueReady(index) => self.start(index),
+            Effect::Notify(index) => {
+                if let Some(queue) = self.queues.get_mut(usize::from(index)) {
+                    queue.notified = true;
+                }
+            }
+            Effect::QueueStop(index) => {
+                if let Some(queue) = self.queues.get_mut(usize::from(index)) {
+                    queue.live = None;
+                }
+                self.transport.queue_stopped(index);
+            }
+            Effect::Reset => {
+                self.queues.iter_mut().for_each(|queue| queue.live = None);
+                self.transport.reset_done();
+            }
+            Effect::None | Effect::ConfigWritten => {}
+        }
+    }
+
+    /// Serves what the driver has made available in the queues it has notified: `serve` is given the
+    /// device, the queue's index and a chain, and gives the number of bytes it wrote.
+    ///
+    /// True if it stopped with more to do, see [`process_queue`]: call it again, after a look at
+    /// whatever else there is to do.
+    pub fn process(&mut self, mut serve: impl FnMut(&mut D, u16, &Chain<Q>) -> u32) -> bool {
+        let device = self.transport.device_mut();
+        let mut more = false;
+        for (index, queue) in (0..).zip(&mut self.queues) {
+            if let (Some(live), true) = (&mut queue.live, queue.notified) {
+                queue.notified = process_queue(live, |chain| serve(device, index, chain));
+                more |= queue.notified;
+            }
+        }
+        more
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> &MmioTransport<D> {
+        &self.transport
+    }
+
+    /// The device. After a change of its configuration call [`config_changed`](Self::config_changed).
+    pub fn device_mut(&mut self) -> &mut D {
+        self.transport.device_mut()
+    }
+
+    /// The device changed its configuration space, see [`MmioTransport::config_changed`].
+    pub fn config_changed(&mut self) {
+        self.transport.config_changed();
+    }
+
+    fn start_all(&mut self) {
+        // `MmioTransport::new` has seen that a u16 is enough.
+        for index in 0..u16::try_from(self.queues.len()).unwrap_or(u16::MAX) {
+            self.start(index);
+        }
+    }
+
+    fn start(&mut self, index: u16) {
+        let config = self.transport.queue(index);
+        if let (Some(config), Some(queue)) = (config, self.queues.get_mut(usize::from(index))) {
+            let interrupt = self.transport.interrupt();
+            // Failing, the driver has been asked to reset: its rings are not there.
+            queue.live =
+                LiveQueue::new(&config, &self.rings, self.requests.clone(), interrupt).ok();
+            // A kick may have come before.
+            queue.notified = true;
+        }
+    }
+}
