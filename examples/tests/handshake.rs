@@ -271,6 +271,26 @@ fn the_generic_virtio_form_is_refused_by_name_and_its_window_is_empty() {
 }
 
 #[test]
+fn generic_devices_of_other_types_are_left_to_their_backends() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let mut entropy = Disk::new(1, 1, &it.image);
+    entropy.kind = "virtio";
+    let entropy =
+        entropy.with("type", "virtio,device4").with("base", "0x2000200").without("params");
+    it.host.plug(&entropy);
+    it.host.settle();
+    assert_eq!(it.host.error(&entropy), None);
+    assert!(!it.host.window(&entropy).is_there(), "for its own backend to claim");
+    it.host.unplug(&entropy);
+    it.host.settle();
+    assert_eq!(it.host.state(&entropy).as_deref(), Some("5"), "for its own backend to answer");
+    it.host.remove(&entropy);
+    it.host.settle();
+    assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
+}
+
+#[test]
 fn a_disk_of_an_earlier_backend_is_left_alone() {
     let _watchdog = watchdog();
     let mut it = OneDisk::new(Sharing::Foreign);

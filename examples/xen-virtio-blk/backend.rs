@@ -41,6 +41,9 @@ enum AttachError {
     Guest(#[from] GuestError),
 }
 
+/// The `type` of a generic device that is a disk (libxl's `virtio,device<ID>`, virtio 1.2 §5).
+const BLOCK_TYPE: &str = "virtio,device2";
+
 /// How long one device may hold up the handshakes of the others. libxl gives a backend 10 s.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -166,6 +169,12 @@ impl<S: Store, P: Platform> Backend<S, P> {
     /// Brings what is served in line with what xenstore says of one device.
     fn reconcile(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
         let path = id.path(&self.dir);
+        if id.kind == Kind::Virtio
+            && self.read_node(&format!("{path}/type"))?.is_some_and(|kind| kind != BLOCK_TYPE)
+        {
+            // Another backend's: to claim its window too would take the guest's accesses from that one.
+            return Ok(());
+        }
         let state = self.store.xenbus_state(None, &path)?;
         let online = self.read_node(&format!("{path}/online"))?;
         let Some(state) = state else {

@@ -9,7 +9,8 @@ use xen_ioreq::DomId;
 pub enum Kind {
     /// `disk = [ "…,specification=virtio" ]`: what this backend serves.
     VirtioDisk,
-    /// `virtio = [ "type=…" ]`: carries no image path, so it is refused by name.
+    /// `virtio = [ "type=…" ]`: a disk among them carries no image path, so it is refused by name; devices
+    /// of other types are other backends'.
     Virtio,
 }
 
