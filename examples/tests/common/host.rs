@@ -61,6 +61,13 @@ pub struct WatchedStore {
     on_write: Arc<Mutex<Option<OnWrite>>>,
 }
 
+impl WatchedStore {
+    /// `inner`, and `look` at everything that is about to be written to it.
+    pub fn new(inner: FakeStore, look: impl Fn(&str, &[u8]) + Send + Sync + 'static) -> Self {
+        Self { inner, on_write: Arc::new(Mutex::new(Some(Box::new(look)))) }
+    }
+}
+
 impl Store for WatchedStore {
     fn read(&self, tx: Option<TxId>, path: &str) -> Result<Vec<u8>, Error> {
         self.inner.read(tx, path)

@@ -5,7 +5,7 @@ use std::{cell::RefCell, ptr::NonNull, sync::Arc};
 
 use virtio_drivers::{
     BufferDirection, Error, Hal, PhysAddr,
-    device::blk::VirtIOBlk,
+    device::{blk::VirtIOBlk, rng::VirtIORng},
     transport::{DeviceStatus, DeviceType, InterruptStatus, Transport},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -20,6 +20,8 @@ pub const ACCESS_PLATFORM: u64 = 1 << 33;
 
 /// The driver under test's counterpart.
 pub type BlkDriver = VirtIOBlk<Memory, Registers>;
+/// An entropy device's driver.
+pub type RngDriver = VirtIORng<Memory, Registers>;
 
 thread_local! {
     /// Whose memory `Memory` hands out: `Hal` has no `self`.
@@ -30,6 +32,12 @@ thread_local! {
 pub fn probe(window: Window, kernel: &Arc<GuestKernel>) -> Result<BlkDriver, Error> {
     KERNEL.set(Some(Arc::clone(kernel)));
     VirtIOBlk::new(Registers { window, grants: kernel.sharing() == Sharing::Grant })
+}
+
+/// The same, of an entropy device.
+pub fn probe_entropy(window: Window, kernel: &Arc<GuestKernel>) -> Result<RngDriver, Error> {
+    KERNEL.set(Some(Arc::clone(kernel)));
+    VirtIORng::new(Registers { window, grants: kernel.sharing() == Sharing::Grant })
 }
 
 fn kernel() -> Arc<GuestKernel> {
