@@ -178,13 +178,14 @@ guest_config() {
     } >"/tmp/$name.cfg"
 }
 
-# guest_create NAME: `xl create`, its console streamed as `NAME| …`; xl's own
-# words are in /tmp/NAME.xl and shown if it fails.
+# guest_create NAME [XL-OPTION…]: `xl create`, its console streamed as `NAME| …`; xl's
+# own words are in /tmp/NAME.xl and shown if it fails.
 guest_create() {
-    rm -f "$GUEST_LOG/guest-$1.log"
-    stream "$1" "$GUEST_LOG/guest-$1.log"
-    if ! xl create "/tmp/$1.cfg" >"/tmp/$1.xl" 2>&1; then
-        sed "s/^/xl-$1| /" "/tmp/$1.xl"
+    local name=$1; shift
+    rm -f "$GUEST_LOG/guest-$name.log"
+    stream "$name" "$GUEST_LOG/guest-$name.log"
+    if ! xl create "$@" "/tmp/$name.cfg" >"/tmp/$name.xl" 2>&1; then
+        sed "s/^/xl-$name| /" "/tmp/$name.xl"
         return 1
     fi
 }

@@ -6,6 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::PathBuf;
 
+/// The backend, which most cases are about.
+pub(crate) const DAEMON: &str = "xen-virtio-blk";
+
 /// Which hypervisor boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hypervisor {
@@ -40,6 +43,8 @@ pub(crate) struct Case {
     pub(crate) stock_guest: bool,
     /// Whether our daemon does.
     pub(crate) daemon: bool,
+    /// Other binaries of the examples that do.
+    pub(crate) binaries: Vec<String>,
     /// Seconds of real time.
     pub(crate) time_limit: u64,
     pub(crate) disks: Vec<(String, Content)>,
@@ -58,6 +63,11 @@ impl Case {
             bail!("there is no case {name}; `cargo xtask testbed list` names them");
         }
         Self::at(name, script)
+    }
+
+    /// The binaries of the examples that it brings to dom0.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &str> {
+        self.daemon.then_some(DAEMON).into_iter().chain(self.binaries.iter().map(String::as_str))
     }
 
     /// A script that is no case but runs like one.
@@ -95,6 +105,7 @@ impl Case {
             series: None,
             stock_guest: false,
             daemon: true,
+            binaries: Vec::new(),
             time_limit: 300,
             disks: Vec::new(),
             fsck: Vec::new(),
@@ -124,6 +135,7 @@ impl Case {
             ("guest-kernel", "slim") => self.stock_guest = false,
             ("guest-kernel", "stock") => self.stock_guest = true,
             ("daemon", "none") => self.daemon = false,
+            ("binary", _) => self.binaries.push(value.to_owned()),
             ("time-limit", _) => self.time_limit = value.parse()?,
             ("disk", _) => {
                 let (name, content) =
@@ -189,6 +201,14 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_header_names_the_binaries_it_brings() {
+        let examples =
+            |text: &str| parse(text).unwrap().examples().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(examples("# about: a\n"), ["xen-virtio-blk"]);
+        assert_eq!(examples("# about: a\n# daemon: none\n# binary: virtio-rng\n"), ["virtio-rng"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::cache::{Artefact, Cache, Recipe};
 use crate::log::output;
 use crate::paths;
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,9 +15,9 @@ use std::time::Duration;
 pub(crate) const GCC_PREFIX: &str = "aarch64-linux-gnu-";
 const MUSL: &str = "aarch64-unknown-linux-musl";
 const GNU: &str = "aarch64-unknown-linux-gnu";
-/// The backend: built only for runs that use it.
-const DAEMON: [&str; 4] = ["--package", "xen-virtio-examples", "--bin", "xen-virtio-blk"];
 const TOOLS: [&str; 3] = ["--package", "testbed-tools", "--bins"];
+/// The backends: built only for runs that use them.
+const EXAMPLES: [&str; 2] = ["--package", "xen-virtio-examples"];
 
 /// The version of the cross compiler for C.
 pub(crate) fn gcc_version() -> Result<String> {
@@ -42,10 +43,13 @@ impl Compiler {
         debians(cache, update).map(Self::Debian)
     }
 
-    /// Builds our binaries; prints where they are. Cargo's own cache makes it quick when nothing changed.
-    pub(crate) fn build(&self, daemon: bool) -> Result<PathBuf> {
+    /// Builds the guests' tools and these binaries of the examples; gives where they are. Cargo's own
+    /// cache makes it quick when nothing changed.
+    pub(crate) fn build(&self, examples: &BTreeSet<&str>) -> Result<PathBuf> {
         let target_dir = paths::results("cargo");
-        for package in [Some(&TOOLS[..]), daemon.then_some(&DAEMON[..])].into_iter().flatten() {
+        let bins = examples.iter().flat_map(|example| ["--bin", example]);
+        let examples: Vec<_> = EXAMPLES.into_iter().chain(bins).collect();
+        for package in [&TOOLS[..], &examples].into_iter().filter(|args| args.len() > 2) {
             let mut cargo = self.cargo();
             cargo.args(["build", "--release", "--quiet"]).args(package);
             cargo.args(["--target", self.target()]).arg("--target-dir").arg(&target_dir);

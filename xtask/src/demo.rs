@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 2] = [("root", "/data"), ("data", "/")];
 /// True if everything held.
 pub(crate) fn run() -> Result<bool> {
     let testbed = Testbed::build(false)?;
-    let binaries = testbed.binaries(true)?;
+    let binaries = testbed.daemon()?;
     let case = Case::at("demo", paths::testbed("demo.sh"))?;
     println!(
         "\nThe guest's console (guest|), our daemon's log (daemon|) and what is checked (@@):\n"

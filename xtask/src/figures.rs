@@ -31,7 +31,7 @@ struct Figure {
 /// True if all figures were taken.
 pub(crate) fn run() -> Result<bool> {
     let testbed = Testbed::build(false)?;
-    let binaries = testbed.binaries(true)?;
+    let binaries = testbed.daemon()?;
     let case = Case::at("figures", paths::testbed("figures.sh"))?;
     println!("\nmeasuring, in one deterministic boot …");
     let outcome = run::run(&testbed, &binaries, &case, &|_| {})?;

@@ -107,7 +107,7 @@ fn xtask(command: Xtask) -> Result<bool> {
         Xtask::Test(Jobs { jobs }) => suite::workspace_and_cases(jobs),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;
-            testbed.binaries(true)?;
+            testbed.daemon()?;
             testbed.versions.print();
             Ok(true)
         }

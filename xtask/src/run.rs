@@ -1,7 +1,7 @@
 //! One run of a case: its files put together, the machine started and watched, the verdict.
 
 use crate::cache::Lock;
-use crate::case::{Case, Content, Hypervisor};
+use crate::case::{Case, Content, DAEMON, Hypervisor};
 use crate::console::{self, Console};
 use crate::cpio::Archive;
 use crate::image::Image;
@@ -186,8 +186,8 @@ fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<A
         archive.file("testbed/case.sh", 0o644, &case.script)?;
     }
     archive.file("usr/bin/bio", 0o755, &binaries.join("bio"))?;
-    if case.is_none_or(|case| case.daemon) {
-        archive.file("usr/bin/xen-virtio-blk", 0o755, &binaries.join("xen-virtio-blk"))?;
+    for example in case.map_or(vec![DAEMON], |case| case.examples().collect()) {
+        archive.file(&format!("usr/bin/{example}"), 0o755, &binaries.join(example))?;
     }
     archive.file("guest/slim/Image", 0o644, &testbed.kernel())?;
     archive.bytes("guest/slim/initrd", 0o644, slim_initrd(testbed, binaries)?);

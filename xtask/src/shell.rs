@@ -10,7 +10,7 @@ use std::fs;
 /// Gives the terminal to dom0's console until the machine ends.
 pub(crate) fn run() -> Result<bool> {
     let testbed = Testbed::build(false)?;
-    let binaries = testbed.binaries(true)?;
+    let binaries = testbed.daemon()?;
     let (dir, share) = (paths::results("run").join("shell"), paths::results("share"));
     fs::create_dir_all(&dir)?;
     fs::create_dir_all(&share)?;

@@ -58,7 +58,7 @@ impl fmt::Display for Tally {
 /// Runs the cases; true if none failed.
 pub(crate) fn run(cases: &[Case], jobs: usize, verbose: bool) -> Result<bool> {
     let testbed = Testbed::build(false)?;
-    let binaries = testbed.binaries(cases.iter().any(|case| case.daemon))?;
+    let binaries = testbed.binaries(cases)?;
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     let alone = cases.len() == 1;
     thread::scope(|scope| {

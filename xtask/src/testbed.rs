@@ -1,6 +1,7 @@
 //! The testbed as a whole: every artefact a run may need, and what it is made of.
 
 use crate::cache::{Artefact, Cache};
+use crate::case::{Case, DAEMON};
 use crate::cross::{self, Compiler};
 use crate::debian::{Chosen, Debian, SUITE};
 use crate::log::output;
@@ -11,6 +12,7 @@ use crate::xen_tree::XenTree;
 use crate::{domains, host, image, kernel, paths, xen};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,9 +104,14 @@ impl Testbed {
         })
     }
 
-    /// Our binaries for the domains.
-    pub(crate) fn binaries(&self, daemon: bool) -> Result<PathBuf> {
-        self.compiler.build(daemon)
+    /// Our binaries for the domains: the guests' tools, and what `cases` bring to dom0.
+    pub(crate) fn binaries(&self, cases: &[Case]) -> Result<PathBuf> {
+        self.compiler.build(&cases.iter().flat_map(Case::examples).collect())
+    }
+
+    /// The guests' tools and the daemon.
+    pub(crate) fn daemon(&self) -> Result<PathBuf> {
+        self.compiler.build(&BTreeSet::from([DAEMON]))
     }
 
     pub(crate) fn xen(&self) -> PathBuf {
