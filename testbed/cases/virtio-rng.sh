@@ -1,4 +1,5 @@
 # about: a second device, of the libraries alone: entropy beside a disk, by mapping and by grants
+# xen: 4.19
 # binary: virtio-rng
 
 # state_is STATE DIR: true if the device whose directory is DIR is in STATE.
