@@ -138,7 +138,9 @@ mod worker;
 pub use buffers::{Sink, Source};
 pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
 pub use device::BlockDevice;
-pub use engine::{Completion, Engine, Io, Operation, SyncEngine};
+pub use engine::{
+    Completion, Engine, Io, Operation, SyncEngine, UringConfig, UringEngine, UringError,
+};
 pub use error::{ConfigError, OpenError};
 pub use features::Features;
 pub use histogram::Latency;

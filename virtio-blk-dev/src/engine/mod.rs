@@ -1,6 +1,7 @@
 //! Engines carry out I/O on an image, one request at a time or many at once.
 
 mod sync;
+mod uring;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,6 +10,7 @@ use crate::buffers::{Segments, Sink, Source};
 use crate::image::Lifetime;
 
 pub use sync::SyncEngine;
+pub use uring::{UringConfig, UringEngine, UringError};
 
 /// Carries out the I/O of one queue. Completions may come in any order.
 ///

@@ -17,7 +17,8 @@ impl<I: Image + ?Sized> SyncEngine<I> {
         Self { image }
     }
 
-    fn perform(&self, io: &mut Io) -> io::Result<()> {
+    /// Carries out what is left of `io`.
+    pub(super) fn perform(&self, io: &mut Io) -> io::Result<()> {
         let (offset, len) = (io.offset(), io.remaining());
         match io.operation() {
             Operation::Read(_) => return self.transfer(io),

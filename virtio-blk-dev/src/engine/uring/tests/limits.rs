@@ -1,0 +1,193 @@
+use super::*;
+
+#[test]
+fn more_operations_than_depth_all_complete() {
+    let ram = Ram::new(1 << 20);
+    let (_file, image) = disk(256);
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        for n in 0..200 {
+            engine.submit(ram.io(n, Command::Read, false, n * SECTOR, &[(n * SECTOR, 512)]));
+        }
+        assert_eq!(engine.in_flight(), 200);
+        let done = finish(&mut engine);
+        assert_eq!(results(&done), (0..200).map(|n| (n, None)).collect::<Vec<_>>());
+        for n in 0..200 {
+            assert_eq!(ram.get(n * SECTOR, 512), [n as u8; 512]);
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_to_the_kernel_before_its_commit() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(8);
+    let Some(mut engine) = engine(&image, &configs(4)[1]) else { return };
+    ram.fill(0, 512, 0xaa);
+    engine.submit(ram.io(1, Command::Read, false, SECTOR, &[(0, 512)]));
+    engine.poll_completions(&mut |_| panic!("not committed"));
+    assert_eq!((engine.in_flight(), ram.get(0, 1)[0]), (1, 0xaa));
+    assert_eq!(results(&finish(&mut engine)), [(1, None)]);
+}
+
+#[test]
+fn what_a_system_call_has_no_room_for_is_continued() {
+    let ram = Ram::new(1 << 20);
+    let (_file, image) = disk(64);
+    let parts: Vec<_> = (0..2048).map(|n| (n * 32, 8)).collect();
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        engine.submit(ram.io(1, Command::Read, false, SECTOR, &parts));
+        assert_eq!(results(&finish(&mut engine)), [(1, None)]);
+        for (n, &(addr, len)) in parts.iter().enumerate() {
+            assert_eq!(ram.get(addr, len), [1 + (n * 8 / 512) as u8; 8]);
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_short_fails_what_lies_beyond_its_end() {
+    let ram = Ram::new(1 << 16);
+    let (file, image) = disk(8);
+    file.as_file().set_len(3 * SECTOR).unwrap();
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        engine.submit(ram.io(1, Command::Read, false, 2 * SECTOR, &[(0, 512)]));
+        engine.submit(ram.io(2, Command::Read, false, 2 * SECTOR, &[(0x1000, 1024)]));
+        engine.submit(ram.io(3, Command::Read, false, 4 * SECTOR, &[(0x2000, 512), (0x3000, 9)]));
+        let done = finish(&mut engine);
+        assert_eq!(results(&done), [(1, None), (2, Some(-1)), (3, Some(-1))]);
+        let kind = done[1].result.as_ref().unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[test]
+fn a_read_only_image_is_not_written() {
+    let ram = Ram::new(4096);
+    let (file, image) = disk(8);
+    drop(image);
+    let image = Arc::new(RawImage::open(file.path(), true).unwrap());
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        engine.submit(ram.io(1, Command::Write, false, 0, &[(0, 512)]));
+        engine.submit(ram.io(2, Command::Write, true, 0, &[(0, 512)]));
+        let refused = Some(libc::EBADF);
+        assert_eq!(results(&finish(&mut engine)), [(1, refused), (2, refused)]);
+    }
+}
+
+#[test]
+fn memory_that_is_not_there_fails_the_one_operation() {
+    let (ram, nothing) = (Ram::new(4096), Ram::forbidden(4096));
+    let (_file, image) = disk(8);
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        engine.submit(ram.io(1, Command::Read, false, SECTOR, &[(0, 512)]));
+        engine.submit(nothing.io(2, Command::Read, false, SECTOR, &[(0, 512)]));
+        engine.submit(nothing.io(3, Command::Write, true, SECTOR, &[(0, 256), (512, 256)]));
+        engine.submit(ram.io(4, Command::Read, false, SECTOR, &[(512, 512)]));
+        let fault = Some(libc::EFAULT);
+        let expected = [(1, None), (2, fault), (3, fault), (4, None)];
+        assert_eq!(results(&finish(&mut engine)), expected);
+        assert_eq!(ram.get(0, 1024), [1; 1024]);
+    }
+}
+
+#[test]
+fn positions_that_no_file_has_are_refused() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(8);
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        // -1 is where the file stands, for the kernel.
+        for at in [u64::MAX, 1 << 63] {
+            engine.submit(ram.io(1, Command::Write, false, at, &[(0, 512)]));
+            let done = finish(&mut engine);
+            assert_eq!(done[0].result.as_ref().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}
+
+#[test]
+fn a_dropped_engine_has_waited_for_the_kernel() {
+    let (file, image) = disk(64);
+    for config in configs(8) {
+        let ram = Ram::new(1 << 16);
+        ram.fill(0, 1 << 15, 0x77);
+        let Some(mut engine) = engine(&image, &config) else { return };
+        for n in 0..8 {
+            let at = n * 8 * SECTOR;
+            engine.submit(ram.io(n, Command::Write, true, at, &[(at, 8 * 512)]));
+        }
+        engine.commit();
+        drop(engine);
+        // Whatever it wrote, it wrote before: the memory is gone.
+        drop(ram);
+        assert_eq!(std::fs::read(file.path()).unwrap(), [0x77; 64 * 512]);
+        std::fs::write(file.path(), [0; 64 * 512]).unwrap();
+    }
+}
+
+#[test]
+fn a_dropped_engine_forgets_what_was_not_committed() {
+    let ram = Ram::new(4096);
+    let (file, image) = disk(8);
+    let Some(mut engine) = engine(&image, &configs(4)[1]) else { return };
+    engine.submit(ram.io(1, Command::Write, false, SECTOR, &[(0, 512)]));
+    drop(engine);
+    assert_eq!(std::fs::read(file.path()).unwrap()[512..1024], [1; 512]);
+}
+
+#[test]
+fn the_descriptor_tells_of_completions_wherever_the_engine_was_made() {
+    let ram = Ram::new(1 << 16);
+    let (_file, image) = disk(64);
+    let Some(mut engine) = engine(&image, &configs(8)[1]) else { return };
+    let mut poll =
+        libc::pollfd { fd: engine.as_fd().unwrap().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, which outlives the call.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 0) }, 0, "nothing to tell of yet");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..50 {
+                let write = ram.io(round, Command::Write, true, 0, &[(0, 512)]);
+                engine.submit(write);
+                engine.commit();
+                // Times out after a second.
+                // SAFETY: as above.
+                let ready = unsafe { libc::poll(&raw mut poll, 1, 1000) };
+                assert_eq!(ready, 1, "round {round}");
+                assert_eq!(results(&finish(&mut engine)), [(round, None)]);
+            }
+        });
+    });
+}
+
+#[test]
+fn discards_and_zeroes_go_to_whoever_can() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(8);
+    let floor = |io| {
+        let mut floor = SyncEngine::new(Arc::clone(&image));
+        floor.submit(io);
+        let mut ok = false;
+        floor.poll_completions(&mut |completion| ok = completion.result.is_ok());
+        ok
+    };
+    let Some(mut engine) = engine(&image, &configs(4)[0]) else { return };
+    for command in [
+        Command::Discard,
+        Command::WriteZeroes { unmap: true },
+        Command::WriteZeroes { unmap: false },
+        Command::SecureErase,
+    ] {
+        for durable in [false, true] {
+            let range = (SECTOR, 3 * SECTOR);
+            engine.submit(ram.command(1, command, durable, range));
+            let done = finish(&mut engine);
+            let expected = floor(ram.command(1, command, durable, range));
+            assert_eq!(done[0].result.is_ok(), expected, "{command:?}");
+        }
+    }
+}
