@@ -7,8 +7,9 @@
 //! data plane: it takes a bounded batch of requests, checks each by its header and lengths, has
 //! an [`Engine`] carry it out, and answers in whatever order the engine finishes, with one
 //! publication and at most one interrupt a batch. Data goes between image and guest memory in one
-//! system call, without a copy in between. [`SyncEngine`] does the I/O where it stands;
-//! [`RawImage`] is a file or block device, locked against a second user.
+//! system call, without a copy in between. [`UringEngine`] has the kernel do many operations at
+//! once; [`SyncEngine`] does each where it stands, and works everywhere. [`RawImage`] is a file or
+//! block device, locked against a second user.
 //!
 //! Served are reads, writes, flushes and the identifier, with `RO`, `BLK_SIZE`, `SEG_MAX`,
 //! `SIZE_MAX`, `FLUSH`, `INDIRECT_DESC`, `EVENT_IDX`, `VERSION_1` and `ACCESS_PLATFORM`. Nothing

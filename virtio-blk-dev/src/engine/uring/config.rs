@@ -6,11 +6,19 @@ pub struct UringConfig {
     pub depth: u16,
     /// Operations that need not wait for a device are done without the ring where that is cheaper.
     pub inline: bool,
+    /// For images open with `O_DIRECT`: the kernel can pin guest memory, so that data need not be
+    /// copied on its way. It can't where the memory is another domain's; that is found out, too,
+    /// but only when an operation meets with it.
+    pub direct_into_guest: bool,
+    /// For images open with `O_DIRECT`: bytes of the buffers for what direct I/O refuses. An
+    /// operation that finds none free waits in the engine.
+    pub bounce_size: usize,
 }
 
 impl Default for UringConfig {
-    /// 128 operations at once, and the ring only where it pays.
+    /// 128 operations at once, the ring only where it pays, and 8 MiB for
+    /// bouncing.
     fn default() -> Self {
-        Self { depth: 128, inline: true }
+        Self { depth: 128, inline: true, direct_into_guest: true, bounce_size: 8 << 20 }
     }
 }

@@ -160,7 +160,7 @@ fn clamp(iovecs: &[libc::iovec]) -> (*const libc::iovec, libc::c_int) {
 }
 
 /// The file lies in a file system without a device behind it.
-fn is_memory(file: BorrowedFd<'_>) -> bool {
+pub(super) fn is_memory(file: BorrowedFd<'_>) -> bool {
     let mut stat = MaybeUninit::<libc::statfs64>::uninit();
     // SAFETY: the descriptor is open, and there is room for the result.
     if unsafe { libc::fstatfs64(file.as_raw_fd(), stat.as_mut_ptr()) } == -1 {

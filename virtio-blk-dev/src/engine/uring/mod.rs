@@ -1,5 +1,6 @@
 //! The engine over io_uring.
 
+mod bounce;
 mod config;
 mod error;
 mod inline;
@@ -16,6 +17,7 @@ use super::sync::SyncEngine;
 use super::{Completion, Engine, Io, Operation};
 use crate::image::{Image, RawImage};
 
+use bounce::Bounce;
 use inline::Inline;
 use ring::Ring;
 use slots::{Slots, Stage};
@@ -46,6 +48,8 @@ pub struct UringEngine {
     /// What was finished without the ring.
     done: Vec<Completion>,
     inline: Inline,
+    /// Of an image that is open for direct I/O.
+    bounce: Option<Bounce>,
     fallocates: Fallocates,
     floor: SyncEngine<RawImage>,
     image: Arc<RawImage>,
@@ -67,8 +71,14 @@ impl UringEngine {
     /// See [`UringError`].
     pub fn with_config(image: Arc<RawImage>, config: &UringConfig) -> Result<Self, UringError> {
         let depth = config.depth.clamp(1, 4096);
-        let ring = Ring::new(u32::from(depth), image.as_fd())?;
+        let mut ring = Ring::new(u32::from(depth), image.as_fd())?;
         let capacity = usize::from(depth);
+        // Memory has no device to go to directly, and takes any buffer.
+        let bounce =
+            (bounce::is_direct(image.as_fd()) && !inline::is_memory(image.as_fd())).then(|| {
+                let block = u64::from(image.topology().logical_block_size);
+                Bounce::new(config.bounce_size, block, config.direct_into_guest, &mut ring)
+            });
         let commands = image.commands();
         let fallocates = Fallocates {
             discard: commands.discard.is_some(),
@@ -81,7 +91,8 @@ impl UringEngine {
             waiting: VecDeque::with_capacity(capacity),
             committed: 0,
             done: Vec::with_capacity(capacity),
-            inline: Inline::new(image.as_fd(), config.inline),
+            inline: Inline::new(image.as_fd(), config.inline && bounce.is_none()),
+            bounce,
             fallocates,
             floor: SyncEngine::new(Arc::clone(&image)),
             image,
@@ -102,19 +113,38 @@ impl UringEngine {
                     continue;
                 }
             }
-            let usable = !self.ring.is_broken();
-            match usable.then(|| sqe::entry(slot, self.fallocates)).flatten() {
-                None => self.perform(index),
-                Some(_) if !self.ring.has_room() => {
-                    self.waiting.push_front(index);
-                    self.committed = self.committed.saturating_add(1);
-                    break;
+            if self.ring.is_broken() {
+                self.perform(index);
+                continue;
+            }
+            if !self.ring.has_room() {
+                self.again(index);
+                break;
+            }
+            let entry = match &mut self.bounce {
+                Some(bounce) if slot.refused || bounce.is_needed(&slot.io) => {
+                    if bounce.is_possible(&slot.io) {
+                        let Some(buffer) = bounce.take() else {
+                            self.again(index);
+                            break;
+                        };
+                        let transfer = bounce.begin(&slot.io, &buffer);
+                        slot.buffer = Some(buffer);
+                        Some(sqe::bounced(slot, transfer))
+                    } else {
+                        None
+                    }
                 }
+                _ => sqe::entry(slot, self.fallocates),
+            };
+            match entry {
+                None => self.perform(index),
                 Some(entry) => {
                     let entry = entry.user_data(u64::from(index));
                     // SAFETY: segments and memory are the `Io`'s, whose existence keeps the
                     // memory mapped. It rests in its slot, where nobody but `complete` changes or
-                    // takes it, until the completion is there; else `drop` leaks it.
+                    // takes it, until the completion is there; else `drop` leaks it. The same is
+                    // true of its bounce buffer.
                     unsafe { self.ring.push(&entry) };
                 }
             }
@@ -122,6 +152,12 @@ impl UringEngine {
         if self.ring.held() > before {
             self.ring.enter(0);
         }
+    }
+
+    /// Puts an operation at the front of those that wait.
+    fn again(&mut self, index: u32) {
+        self.waiting.push_front(index);
+        self.committed = self.committed.saturating_add(1);
     }
 
     fn finish(&mut self, index: u32, result: io::Result<()>) {
@@ -143,11 +179,20 @@ impl UringEngine {
     /// Takes a completion from the ring; `None` if there is more to do for its operation.
     fn complete(&mut self, index: u32, result: i32) -> Option<Completion> {
         let slot = self.slots.get_mut(index)?;
+        let buffer = slot.buffer.take();
+        let bounced = buffer.is_some();
+        let mut moved = u64::from(result.unsigned_abs());
+        if let (Some(bounce), Some(buffer)) = (&mut self.bounce, buffer) {
+            if result >= 0 {
+                moved = bounce.end(&slot.io, &buffer, moved);
+            }
+            bounce.put(buffer);
+        }
         let result = match (slot.io.operation(), slot.stage, result) {
             (.., n) if n < 0 => Err(n.saturating_neg()),
-            (Operation::Read(_) | Operation::Write(_), _, n) => {
-                slot.io.advance(u64::from(n.unsigned_abs()));
-                if slot.io.remaining() > 0 && n > 0 { Err(libc::EINTR) } else { Ok(()) }
+            (Operation::Read(_) | Operation::Write(_), ..) => {
+                slot.io.advance(moved);
+                if slot.io.remaining() > 0 && moved > 0 { Err(libc::EINTR) } else { Ok(()) }
             }
             (Operation::Flush, ..) | (_, Stage::Sync, _) => Ok(()),
             _ if slot.io.is_durable() => {
@@ -162,11 +207,19 @@ impl UringEngine {
                 slot.punt = true;
                 true
             }
+            Err(errno @ (libc::EFAULT | libc::EINVAL)) if !bounced => match &mut self.bounce {
+                Some(bounce) => {
+                    if errno == libc::EFAULT {
+                        bounce.unpinnable();
+                    }
+                    !std::mem::replace(&mut slot.refused, true)
+                }
+                None => false,
+            },
             _ => false,
         };
         if again {
-            self.waiting.push_front(index);
-            self.committed = self.committed.saturating_add(1);
+            self.again(index);
             return None;
         }
         let io = self.slots.remove(index)?;
@@ -237,6 +290,9 @@ impl Drop for UringEngine {
         if self.ring.held() > 0 {
             // The kernel may still touch their memory, and nothing will tell when that is over.
             std::mem::forget(std::mem::take(&mut self.slots));
+        } else if let Some(bounce) = self.bounce.take() {
+            // SAFETY: it has none of the buffers in hand.
+            unsafe { bounce.free() };
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
@@ -57,6 +58,17 @@ impl Ring {
     /// The kernel refuses to work on: what it has in hand may never come back.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Makes memory the registered buffer 0; `false` if the kernel has no room for it.
+    ///
+    /// # Safety
+    /// The memory is valid as long as the ring has operations on it in hand.
+    pub(super) unsafe fn register_buffer(&mut self, memory: NonNull<u8>, len: usize) -> bool {
+        let buffer = libc::iovec { iov_base: memory.as_ptr().cast(), iov_len: len };
+        // SAFETY: the kernel pins the pages, and touches them for operations alone, for which the
+        // caller promises.
+        unsafe { self.ring.submitter().register_buffers(&[buffer]) }.is_ok()
     }
 
     /// Queues an entry; `false` if there is no room.

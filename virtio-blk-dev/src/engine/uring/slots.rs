@@ -1,3 +1,4 @@
+use super::bounce::Buffer;
 use crate::engine::Io;
 
 /// What is to be done for a slot's operation next.
@@ -17,6 +18,10 @@ pub(super) struct Slot {
     pub(super) fresh: bool,
     /// The kernel would have blocked: it is to take a thread of its own for it.
     pub(super) punt: bool,
+    /// Direct I/O refused its memory.
+    pub(super) refused: bool,
+    /// Where its data is in the meantime.
+    pub(super) buffer: Option<Buffer>,
 }
 
 /// Operations by the number that the kernel hands back with their completion.
@@ -40,7 +45,14 @@ impl Slots {
     }
 
     pub(super) fn insert(&mut self, io: Io) -> u32 {
-        let slot = Some(Slot { io, stage: Stage::Operation, fresh: true, punt: false });
+        let slot = Some(Slot {
+            io,
+            stage: Stage::Operation,
+            fresh: true,
+            punt: false,
+            refused: false,
+            buffer: None,
+        });
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(index as usize) {
             Some(place) => *place = slot,

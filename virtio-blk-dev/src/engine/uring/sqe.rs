@@ -1,5 +1,6 @@
 use io_uring::{opcode, squeue, types};
 
+use super::bounce::Transfer;
 use super::slots::{Slot, Stage};
 use crate::engine::Operation;
 
@@ -36,7 +37,7 @@ pub(super) fn entry(slot: &Slot, fallocates: Fallocates) -> Option<squeue::Entry
             }
         },
         Operation::Write(source) => {
-            let flags = if slot.io.is_durable() { libc::RWF_DSYNC } else { 0 };
+            let flags = write_flags(slot);
             match source.iovecs() {
                 [] => return None,
                 [iovec] => opcode::Write::new(IMAGE, iovec.iov_base.cast(), clamp(iovec.iov_len))
@@ -58,6 +59,31 @@ pub(super) fn entry(slot: &Slot, fallocates: Fallocates) -> Option<squeue::Entry
         Operation::Discard | Operation::WriteZeroes { .. } | Operation::SecureErase => return None,
     };
     Some(if slot.punt { entry.flags(squeue::Flags::ASYNC) } else { entry })
+}
+
+/// The entry that transfers what is next for `slot` through a buffer.
+pub(super) fn bounced(slot: &Slot, transfer: Transfer) -> squeue::Entry {
+    let Transfer { memory, offset, len, registered } = transfer;
+    let memory = memory.as_ptr();
+    let entry = match (slot.io.operation(), registered) {
+        (Operation::Read(_), true) => {
+            opcode::ReadFixed::new(IMAGE, memory, len, 0).offset(offset).build()
+        }
+        (Operation::Read(_), false) => opcode::Read::new(IMAGE, memory, len).offset(offset).build(),
+        (_, true) => opcode::WriteFixed::new(IMAGE, memory, len, 0)
+            .offset(offset)
+            .rw_flags(write_flags(slot))
+            .build(),
+        (_, false) => opcode::Write::new(IMAGE, memory, len)
+            .offset(offset)
+            .rw_flags(write_flags(slot))
+            .build(),
+    };
+    if slot.punt { entry.flags(squeue::Flags::ASYNC) } else { entry }
+}
+
+fn write_flags(slot: &Slot) -> libc::c_int {
+    if slot.io.is_durable() { libc::RWF_DSYNC } else { 0 }
 }
 
 /// A flush is about writes that have completed (virtio 1.2 §5.2.6.2), and the kernel's about every

@@ -1,7 +1,11 @@
 //! What can't be asked through a worker: single operations, and memory that isn't there.
 
+mod direct;
+mod entries;
+mod figures;
 mod limits;
 mod model;
+mod refusal;
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -70,10 +74,13 @@ impl Ram {
 /// A disk of `sectors`, each filled with its number.
 fn disk(sectors: u64) -> (NamedTempFile, Arc<RawImage>) {
     let file = NamedTempFile::new().unwrap();
-    let contents: Vec<u8> = (0..sectors).flat_map(|sector| [sector as u8; 512]).collect();
-    std::fs::write(file.path(), contents).unwrap();
+    std::fs::write(file.path(), contents(sectors)).unwrap();
     let image = Arc::new(RawImage::open(file.path(), false).unwrap());
     (file, image)
+}
+
+fn contents(sectors: u64) -> Vec<u8> {
+    (0..sectors).flat_map(|sector| [sector as u8; 512]).collect()
 }
 
 /// An engine; `None`, and the reason printed, where the kernel has no io_uring.
@@ -89,7 +96,7 @@ fn engine(image: &Arc<RawImage>, config: &UringConfig) -> Option<UringEngine> {
 
 /// With the ring alone, and with what is done without it.
 fn configs(depth: u16) -> [UringConfig; 2] {
-    [true, false].map(|inline| UringConfig { depth, inline })
+    [true, false].map(|inline| UringConfig { depth, inline, ..UringConfig::default() })
 }
 
 /// Has everything submitted done, and returns it in the order of the tags.

@@ -62,7 +62,7 @@ proptest! {
     ) {
         let ram = [(); 2].map(|()| Ram::new(2 * PARTS * PART as usize));
         let disks = [(); 2].map(|()| disk(PARTS as u64 * 16));
-        let config = UringConfig { depth, inline };
+        let config = UringConfig { depth, inline, ..UringConfig::default() };
         let Some(mut uring) = engine(&disks[0].1, &config) else { return Ok(()) };
         let mut floor = SyncEngine::new(Arc::clone(&disks[1].1));
         for (n, batch) in batches.iter().enumerate() {
