@@ -71,21 +71,16 @@ impl Ring {
         unsafe { self.ring.submitter().register_buffers(&[buffer]) }.is_ok()
     }
 
-    /// Queues an entry; `false` if there is no room.
+    /// Queues an entry. There [is room](Self::has_room) for it.
     ///
     /// # Safety
     /// The memory that `entry` names stays valid until [`next`](Self::next) has returned its
     /// `user_data`, even if that never happens.
-    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
-        if !self.has_room() {
-            return false;
-        }
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: the caller's promise.
-        let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
-        if pushed {
+        if unsafe { self.ring.submission().push(entry) }.is_ok() {
             self.held = self.held.saturating_add(1);
         }
-        pushed
     }
 
     /// Hands the queued entries to the kernel, and waits until at least `min_complete` have

@@ -107,7 +107,7 @@ fn figures() {
         file.as_file().sync_all().unwrap();
         let image = Arc::new(RawImage::open(file.path(), false).unwrap());
         for command in [Command::Read, Command::Write] {
-            for depth in [1, 2, 4, 8, 32, 64] {
+            for depth in [1, 2, 4, 32] {
                 let mut load = Load::new(depth);
                 let [inline, ring] = configs(128).map(|config| engine(&image, &config));
                 let (Some(mut inline), Some(mut ring)) = (inline, ring) else { return };
