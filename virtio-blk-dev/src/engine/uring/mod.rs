@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::sync::SyncEngine;
 use super::{Completion, Engine, Io, Operation};
-use crate::image::{Image, RawImage};
+use crate::image::{Image, Lifetime, RawImage};
 
 use bounce::Bounce;
 use inline::Inline;
@@ -238,9 +238,10 @@ impl UringEngine {
 }
 
 impl Engine for UringEngine {
-    fn submit(&mut self, io: Io) {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
         let index = self.slots.insert(io);
         self.waiting.push_back(index);
+        None
     }
 
     fn commit(&mut self) {
@@ -274,6 +275,10 @@ impl Engine for UringEngine {
         // What a broken ring holds may never come back; its memory stays mapped.
         let held = if self.ring.is_broken() { self.waiting.len() } else { self.slots.len() };
         held.saturating_add(self.done.len())
+    }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        self.image.lifetime()
     }
 }
 

@@ -35,7 +35,7 @@ struct Load {
     ram: Ram,
     depth: u64,
     rounds: u64,
-    spares: Vec<Segments>,
+    spares: Vec<Spare>,
     random: u64,
 }
 
@@ -49,21 +49,28 @@ impl Load {
         let Self { ram, depth, rounds, spares, random } = self;
         measure((*depth * *rounds) as usize, || {
             for _ in 0..*rounds {
+                let mut done = 0;
                 for n in 0..*depth {
-                    let mut segments = spares.pop().unwrap_or_default();
-                    segments.clear();
+                    let mut spare = spares.pop().unwrap_or_else(Spare::new);
                     let at = GuestAddress(n * BLOCK);
-                    segments.gather(&ram.0, at, BLOCK as usize, Permissions::ReadWrite).unwrap();
+                    spare
+                        .segments()
+                        .gather(&ram.0, at, BLOCK as usize, Permissions::ReadWrite)
+                        .unwrap();
                     // SAFETY: the memory is there until all is done.
-                    let memory = unsafe { segments.assume_mapped() };
-                    engine.submit(Io::new(n, command, false, (offset(random), BLOCK), memory));
+                    let io = unsafe { spare.begin(n, command, false, (offset(random), BLOCK)) };
+                    if let Some(completion) = engine.submit(io) {
+                        completion.result.unwrap();
+                        spares.push(completion.io.end());
+                        done += 1;
+                    }
                 }
                 engine.commit();
-                let mut left = *depth;
+                let mut left = *depth - done;
                 while left > 0 {
                     engine.poll_completions(&mut |completion| {
                         completion.result.unwrap();
-                        spares.push(completion.io.into_segments());
+                        spares.push(completion.io.end());
                         left -= 1;
                     });
                 }

@@ -15,8 +15,8 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Permissions};
 
 use super::*;
-use crate::buffers::Segments;
 use crate::engine::Command;
+use crate::engine::Spare;
 use crate::wait::wait_readable;
 
 const SECTOR: u64 = 512;
@@ -42,22 +42,20 @@ impl Ram {
 
     /// An operation on `parts` of this memory, which outlives it.
     fn io(&self, tag: u64, command: Command, durable: bool, at: u64, parts: &[(u64, usize)]) -> Io {
-        let mut segments = Segments::default();
+        let mut spare = Spare::new();
         for &(addr, len) in parts {
             let addr = GuestAddress(addr);
-            segments.gather(&self.0, addr, len, Permissions::ReadWrite).unwrap();
+            spare.segments().gather(&self.0, addr, len, Permissions::ReadWrite).unwrap();
         }
         let len = parts.iter().map(|part| part.1 as u64).sum();
         // SAFETY: each test drops or drains its engine before its memory.
-        let memory = unsafe { segments.assume_mapped() };
-        Io::new(tag, command, durable, (at, len), memory)
+        unsafe { spare.begin(tag, command, durable, (at, len)) }
     }
 
     /// An operation without memory.
     fn command(&self, tag: u64, command: Command, durable: bool, range: (u64, u64)) -> Io {
         // SAFETY: nothing was gathered.
-        let memory = unsafe { Segments::default().assume_mapped() };
-        Io::new(tag, command, durable, range, memory)
+        unsafe { Spare::new().begin(tag, command, durable, range) }
     }
 
     fn fill(&self, addr: u64, len: usize, byte: u8) {
