@@ -1,0 +1,142 @@
+//! The disk under test. All that the targets know of `virtio-blk-dev` is in this file.
+
+use std::sync::Arc;
+
+use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, Serial, Stats, SyncEngine, Worker};
+use virtio_mmio_dev::{Interrupt, LiveQueue, MmioTransport, Positions, QueueConfig};
+
+use crate::memory::Memory;
+
+/// Bytes of the disk.
+pub const DISK: usize = 16 * 512;
+/// What `VIRTIO_BLK_T_GET_ID` answers, without its padding.
+pub const SERIAL: &str = "fuzzed";
+/// Features whose requests [`crate::request`] can predict.
+pub const PREDICTED: u64 = FLUSH | INDIRECT | EVENT_IDX | VERSION_1;
+/// `VIRTIO_BLK_F_FLUSH`
+pub const FLUSH: u64 = 1 << 9;
+/// `VIRTIO_F_INDIRECT_DESC`
+pub const INDIRECT: u64 = 1 << 28;
+/// `VIRTIO_F_EVENT_IDX`
+pub const EVENT_IDX: u64 = 1 << 29;
+/// `VIRTIO_F_VERSION_1`
+pub const VERSION_1: u64 = 1 << 32;
+/// `VIRTIO_F_ACCESS_PLATFORM`
+pub const ACCESS_PLATFORM: u64 = 1 << 33;
+
+/// A device's registers.
+pub type Transport = MmioTransport<BlockDevice>;
+
+/// What a disk is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Refuses writes.
+    pub read_only: bool,
+    /// Addresses go through the platform.
+    pub access_platform: bool,
+    /// The largest size of its queue.
+    pub queue_size: u16,
+    /// The seed of an engine that finishes in any order; `None` is the synchronous one.
+    pub reorder: Option<u8>,
+}
+
+/// A disk's contents.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    image: Arc<FakeImage>,
+    setup: Setup,
+}
+
+impl Disk {
+    /// A disk of [`contents`](Self::contents).
+    pub fn new(setup: Setup) -> Self {
+        Self { image: Arc::new(FakeImage::new(Self::contents(), setup.read_only)), setup }
+    }
+
+    /// What is on it at first: no two bytes next to each other are alike, nor two sectors.
+    pub fn contents() -> Vec<u8> {
+        (0..DISK).map(|at| (at ^ (at >> 9).wrapping_mul(37)) as u8).collect()
+    }
+
+    /// What is on it now.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.image.bytes()
+    }
+
+    /// The control plane of the disk.
+    pub fn device(&self) -> BlockDevice {
+        let config = BlockConfig {
+            read_only: self.setup.read_only,
+            access_platform: self.setup.access_platform,
+            queue_size: self.setup.queue_size,
+            serial: Serial::new(SERIAL).expect("a short serial"),
+            ..BlockConfig::default()
+        };
+        BlockDevice::new(self.image.capacity(), &config).expect("a plain device")
+    }
+
+    /// Has the next call of the image fail, or transfer at most 255 bytes.
+    pub fn inject(&self, fault: u8) {
+        self.image.inject(match fault {
+            0 => Fault::Errno(5),
+            1 => Fault::Errno(28),
+            limit => Fault::Short(usize::from(limit - 2)),
+        });
+    }
+
+    /// Serves the queue; `None` if it can't be.
+    pub fn serve(
+        &self,
+        transport: &Transport,
+        config: &QueueConfig,
+        memory: &Arc<Memory>,
+    ) -> Option<Serving> {
+        let interrupt: Interrupt = transport.interrupt();
+        let queue = LiveQueue::new(config, memory, Arc::clone(memory), interrupt).ok()?;
+        let image = Arc::clone(&self.image) as Arc<dyn Image>;
+        let engine: Box<dyn Engine> = match self.setup.reorder {
+            Some(seed) => Box::new(FakeEngine::new(image, seed.into()).expect("an engine")),
+            None => Box::new(SyncEngine::new(image)),
+        };
+        let params = transport.device().params(transport.features());
+        Some(Serving(Worker::new(queue, engine, &params)))
+    }
+}
+
+/// A queue being served.
+pub struct Serving(Worker<Arc<Memory>, Arc<Memory>, Box<dyn Engine>>);
+
+impl Serving {
+    /// One turn of the worker: how many requests it answered, and whether there may be more.
+    pub fn run(&mut self) -> (u64, bool) {
+        let progress = self.0.run();
+        (progress.processed, progress.more)
+    }
+
+    /// Waits for what is in flight.
+    pub fn drain(&mut self) {
+        self.0.drain();
+    }
+
+    /// Popped and not answered.
+    pub fn in_flight(&self) -> u16 {
+        self.0.queue().in_flight()
+    }
+
+    /// The driver broke the ring.
+    pub fn is_broken(&self) -> bool {
+        self.0.is_broken()
+    }
+
+    /// Where the queue stands.
+    pub fn positions(&self) -> Positions {
+        self.0.queue().state()
+    }
+
+    /// How many requests were answered with `VIRTIO_BLK_S_OK`, and how many with an error.
+    pub fn answers(&self) -> (u64, u64) {
+        let stats: Stats = self.0.stats();
+        (stats.requests() - stats.errors(), stats.errors())
+    }
+}

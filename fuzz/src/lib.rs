@@ -1,0 +1,21 @@
+//! What the fuzz targets do with their bytes: each module's `run` carries out one input and panics
+//! where an invariant doesn't hold. Without a fuzzer, `cargo test` runs the seeds through them.
+//!
+//! How an input is made of bytes is each module's to say, and the seeds in `tests/` are written
+//! with the same words.
+
+pub mod device;
+pub mod input;
+pub mod memory;
+pub mod mmio;
+pub mod request;
+pub mod xenstore;
+
+// What the binary makes of xenstore's nodes. Its own files, as a build of the whole binary would
+// have the fuzzer watch an argument parser and a logger.
+#[path = "../../examples/xen-virtio-blk/device_id.rs"]
+pub mod device_id;
+#[path = "../../examples/xen-virtio-blk/nodes.rs"]
+pub mod nodes;
+#[path = "../../examples/xen-virtio-blk/xenbus.rs"]
+pub mod xenbus;

@@ -1,0 +1,364 @@
+//! A guest on one disk, and whoever traps its accesses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use virtio_mmio_dev::{Effect, Interrupt, QueueConfig, Register, Status, TransportState};
+
+use super::rules::{self, Event};
+use super::{Op, Report};
+use crate::device::{DISK, Disk, Serving, Setup, Transport};
+use crate::memory::Memory;
+
+/// No turn of a worker may look up more addresses: 32 requests of 32 buffers, several times over.
+const LOOKUPS: u64 = 10_000;
+/// No turn of a worker may answer more requests.
+const BATCH: u64 = 256;
+/// After this many turns in a row the guest is busy with itself: its own reads keep writing to its
+/// ring.
+const TURNS: usize = 64;
+
+const NEXT: u8 = 1;
+const WRITE: u8 = 2;
+
+pub(super) struct Guest {
+    disk: Disk,
+    read_only: bool,
+    memory: Arc<Memory>,
+    transport: Transport,
+    edges: Arc<AtomicU64>,
+    serving: Option<(QueueConfig, Serving)>,
+    /// The features that an initialisation takes, of those offered.
+    features: u64,
+    /// Resets and stops are answered by [`Op::Finish`] only.
+    late: bool,
+    resetting: bool,
+    stopping: bool,
+    stale: Option<Interrupt>,
+    /// A worker could not be had, or found its ring broken, since the last reset.
+    gave_up: bool,
+    report: Report,
+}
+
+fn transport(disk: &Disk, edges: &Arc<AtomicU64>) -> Transport {
+    Transport::new(disk.device(), line(edges)).expect("a transport")
+}
+
+fn line(edges: &Arc<AtomicU64>) -> impl Fn() + Send + Sync + 'static {
+    let edges = Arc::clone(edges);
+    move || {
+        edges.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Guest {
+    pub(super) fn new(setup: Setup, features: u64, late: bool) -> Self {
+        let disk = Disk::new(setup);
+        let edges = Arc::new(AtomicU64::new(0));
+        Self {
+            transport: transport(&disk, &edges),
+            disk,
+            read_only: setup.read_only,
+            memory: Memory::with(&[], 0),
+            edges,
+            serving: None,
+            features,
+            late,
+            resetting: false,
+            stopping: false,
+            stale: None,
+            gave_up: false,
+            report: Report::default(),
+        }
+    }
+
+    pub(super) fn act(&mut self, op: Op) {
+        match op {
+            Op::Write(place, value) => self.set(register(place), value),
+            Op::Set(place, value) => self.set(register(place), value.into()),
+            Op::WriteRaw(offset, data) => self.write(offset.into(), &data),
+            Op::ReadRaw(offset, len) => self.read(offset.into(), usize::from(len) % 33),
+            Op::Store(addr, data) => self.memory.put(addr.into(), &data),
+            Op::Descriptor(index, addr, len, flags, next) => {
+                self.descriptor(index.into(), addr.into(), len.into(), flags, next);
+            }
+            Op::Offer(head) => self.offer(head),
+            Op::Turn => self.serve(1),
+            Op::Finish => self.finish(),
+            Op::Stale => {
+                if let Some(interrupt) = self.stale.clone() {
+                    self.watched(Event::Nothing, |_| {
+                        interrupt.used_buffer();
+                        interrupt.needs_reset();
+                    });
+                }
+            }
+            Op::Restore => self.restore(),
+            Op::Initialise(features, log) => self.initialise(features, log),
+            Op::Request(kind, sector, sectors) => self.request(kind, sector, sectors),
+            Op::Fault(fault) => self.disk.inject(fault),
+            Op::Rings(desc, avail, used) => {
+                self.set(Register::QueueDescLow, u32::from(desc) << 8);
+                self.set(Register::QueueDriverLow, u32::from(avail) << 8);
+                self.set(Register::QueueDeviceLow, u32::from(used) << 8);
+            }
+            Op::ConfigChanged => {
+                self.watched(Event::Config, |guest| guest.transport.config_changed());
+            }
+        }
+        self.disk_is_sound();
+    }
+
+    /// Ends everything in order, and looks whether it ended.
+    pub(super) fn end(mut self) -> Report {
+        self.finish();
+        self.serve(TURNS);
+        self.set(Register::Status, 0);
+        self.finish();
+        assert_eq!(self.transport.state(), {
+            let fresh = transport(&self.disk, &self.edges).state();
+            // The one thing that a reset must not set back.
+            let config_generation = self.transport.state().config_generation;
+            TransportState { config_generation, ..fresh }
+        });
+        self.disk_is_sound();
+        self.report
+    }
+
+    fn disk_is_sound(&self) {
+        let bytes = self.disk.bytes();
+        assert_eq!(bytes.len(), DISK, "the disk has another size");
+        assert!(!self.read_only || bytes == Disk::contents(), "a read-only disk was written to");
+    }
+
+    /// Does something to the transport, and looks whether it may have done what it did.
+    fn watched<T>(&mut self, event: Event<'_>, act: impl FnOnce(&mut Self) -> T) -> T {
+        let (state, edges) = (self.transport.state(), self.edges.load(Ordering::Relaxed));
+        let result = act(self);
+        let raised = self.edges.load(Ordering::Relaxed) - edges;
+        rules::check(&state, &self.transport, event, raised);
+        result
+    }
+
+    fn set(&mut self, register: Register, value: u32) {
+        self.write(register.offset(), &value.to_le_bytes());
+    }
+
+    fn read(&mut self, offset: u64, len: usize) {
+        let mut data = vec![0xee; len];
+        self.watched(Event::Nothing, |guest| guest.transport.read(offset, &mut data));
+        rules::check_read(&self.transport, offset, &data);
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        let was_live = self.transport.status().contains(Status::DRIVER_OK);
+        let event = Event::Write(offset, data);
+        let effect = self.watched(event, |guest| guest.transport.write(offset, data));
+        let is_live = self.transport.status().contains(Status::DRIVER_OK);
+        assert_eq!(effect == Effect::Activate, is_live && !was_live, "{effect:?}");
+        match effect {
+            Effect::None => {}
+            Effect::ConfigWritten => assert!(offset >= 0x100),
+            Effect::Activate => self.start(),
+            Effect::QueueReady(queue) => {
+                assert_eq!(queue, 0);
+                assert!(self.transport.queue(0).is_some(), "ready, and not there");
+                self.start();
+            }
+            Effect::Notify(queue) => {
+                assert!(self.transport.queue(queue).is_some(), "a kick of queue {queue}");
+                self.serve(TURNS);
+            }
+            Effect::QueueStop(queue) => {
+                assert_eq!(queue, 0);
+                self.stopping = true;
+                if !self.late {
+                    self.finish();
+                }
+            }
+            Effect::Reset => {
+                self.resetting = true;
+                if !self.late {
+                    self.finish();
+                }
+            }
+        }
+    }
+
+    /// Answers what waits: ends the worker, then says so.
+    fn finish(&mut self) {
+        if !self.stopping && !self.resetting {
+            return;
+        }
+        self.stop();
+        if std::mem::take(&mut self.stopping) {
+            self.watched(Event::Worker, |guest| guest.transport.queue_stopped(0));
+            self.report.stops += 1;
+        }
+        if std::mem::take(&mut self.resetting) {
+            let interrupt = self.transport.interrupt();
+            self.watched(Event::ResetDone, |guest| guest.transport.reset_done());
+            assert_eq!(self.transport.status(), Status::empty());
+            self.stale = Some(interrupt);
+            self.gave_up = false;
+            self.report.resets += 1;
+        }
+    }
+
+    fn start(&mut self) {
+        let Some(config) = self.transport.queue(0) else { return };
+        assert!(self.serving.is_none(), "two workers for a queue");
+        let serving = self.watched(Event::Worker, |guest| {
+            guest.disk.serve(&guest.transport, &config, &guest.memory)
+        });
+        match serving {
+            Some(serving) => self.serving = Some((config, serving)),
+            None => self.give_up(),
+        }
+        self.needs_reset_is_told();
+        self.serve(TURNS);
+    }
+
+    fn give_up(&mut self) {
+        self.gave_up = true;
+        self.report.given_up += 1;
+    }
+
+    /// `DEVICE_NEEDS_RESET` stands exactly if something went wrong.
+    fn needs_reset_is_told(&self) {
+        let told = self.transport.status().contains(Status::DEVICE_NEEDS_RESET);
+        assert_eq!(told, self.gave_up, "DEVICE_NEEDS_RESET");
+    }
+
+    fn serve(&mut self, turns: usize) {
+        for _ in 0..turns {
+            let Some((_, serving)) = &self.serving else { return };
+            let was_broken = serving.is_broken();
+            let before = self.memory.lookups();
+            let (processed, more) = self.watched(Event::Worker, |guest| {
+                guest.serving.as_mut().map(|(_, serving)| serving.run()).unwrap_or_default()
+            });
+            assert!(self.memory.lookups() - before < LOOKUPS, "one turn doesn't end");
+            assert!(processed <= BATCH, "{processed} requests in one turn");
+            let is_broken = self.serving.as_ref().is_some_and(|(_, serving)| serving.is_broken());
+            if is_broken && !was_broken {
+                self.give_up();
+            }
+            self.needs_reset_is_told();
+            if !more {
+                break;
+            }
+        }
+    }
+
+    /// Ends the worker; gives where its queue stood.
+    fn stop(&mut self) -> Option<(u16, u16)> {
+        self.watched(Event::Worker, |guest| {
+            if let Some((_, serving)) = &mut guest.serving {
+                serving.drain();
+            }
+        });
+        let (_, serving) = self.serving.take()?;
+        assert_eq!(serving.in_flight(), 0, "a request is neither answered nor in hand");
+        let positions = serving.positions();
+        assert_eq!(positions.next_avail, positions.next_used, "popped, but not answered");
+        let (ok, errors) = serving.answers();
+        self.report.ok += ok;
+        self.report.errors += errors;
+        Some((positions.next_avail, positions.next_used))
+    }
+
+    fn restore(&mut self) {
+        let broken = self.serving.as_ref().is_some_and(|(_, serving)| serving.is_broken());
+        let positions = self.stop();
+        let mut state = self.transport.state();
+        if let Some((next_avail, next_used)) = positions {
+            (state.queues[0].next_avail, state.queues[0].next_used) = (next_avail, next_used);
+        }
+        let line = line(&self.edges);
+        let restored = Transport::restore(self.disk.device(), line, &state);
+        let restored = restored.unwrap_or_else(|error| panic!("{state:?}: {error}"));
+        assert_eq!(restored.state(), state);
+        self.watched(Event::Restored, |guest| guest.transport = restored);
+        self.stale = None;
+        self.report.restores += 1;
+        // A broken ring may look whole again, yet its device waits for the reset.
+        if !broken && positions.is_some() {
+            self.start();
+        }
+    }
+
+    fn initialise(&mut self, features: u8, log: u8) {
+        let mut wanted = self.features;
+        for (bit, feature) in [(1, 1_u64 << 9), (2, 1 << 28), (4, 1 << 29)] {
+            if features & bit == 0 {
+                wanted &= !feature;
+            }
+        }
+        for (register, value) in [
+            (Register::Status, 0),
+            (Register::Status, 1),
+            (Register::Status, 3),
+            (Register::DriverFeaturesSel, 0),
+            (Register::DriverFeatures, wanted as u32),
+            (Register::DriverFeaturesSel, 1),
+            (Register::DriverFeatures, (wanted >> 32) as u32),
+            (Register::Status, 11),
+            (Register::QueueSel, 0),
+            (Register::QueueSize, 1 << (log % 8)),
+            (Register::QueueDescLow, 0),
+            (Register::QueueDriverLow, 0x200),
+            (Register::QueueDeviceLow, 0x400),
+            (Register::QueueReady, 1),
+            (Register::Status, 15),
+        ] {
+            self.set(register, value);
+            if register == Register::Status && value == 0 {
+                self.finish();
+                self.memory.put(0, &[0; 0x600]);
+            }
+        }
+    }
+
+    /// Fills a descriptor of the queue, wherever its table is.
+    fn descriptor(&self, index: u16, addr: u64, len: u32, flags: u8, next: u8) {
+        let table = self.transport.state().queues[0].desc_table;
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend(addr.to_le_bytes());
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(u16::from(flags).to_le_bytes());
+        bytes.extend(u16::from(next).to_le_bytes());
+        if let Some(at) = table.checked_add(16 * u64::from(index)) {
+            self.memory.put(at, &bytes);
+        }
+    }
+
+    fn offer(&self, head: u8) {
+        let queue = &self.transport.state().queues[0];
+        let (Some(index_at), size) = (queue.avail_ring.checked_add(2), queue.size.max(1)) else {
+            return;
+        };
+        let index = u16::from_le_bytes(self.memory.get(index_at));
+        let slot = index_at.checked_add(2 + 2 * u64::from(index % size));
+        self.memory.put(slot.unwrap_or(u64::MAX), &u16::from(head).to_le_bytes());
+        self.memory.put(index_at, &index.wrapping_add(1).to_le_bytes());
+    }
+
+    fn request(&mut self, kind: u8, sector: u8, sectors: u8) {
+        let (header, data, status) = (0x1000_u64, 0x2000, 0x1010);
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend(u64::from(kind).to_le_bytes());
+        bytes.extend(u64::from(sector).to_le_bytes());
+        self.memory.put(header, &bytes);
+        let write = if kind == 1 { 0 } else { WRITE };
+        self.descriptor(0, header, 16, NEXT, 1);
+        self.descriptor(1, data, u32::from(sectors) * 512, NEXT | write, 2);
+        self.descriptor(2, status, 1, WRITE, 0);
+        self.offer(0);
+        self.set(Register::QueueNotify, 0);
+    }
+}
+
+fn register(place: u8) -> Register {
+    Register::ALL[usize::from(place) % Register::ALL.len()]
+}
