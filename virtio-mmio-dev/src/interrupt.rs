@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::Status;
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// The interrupt line of one device: edge-triggered, or a level the guest's controller latches.
 pub trait IrqLine: Send + Sync {

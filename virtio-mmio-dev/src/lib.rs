@@ -113,6 +113,7 @@ mod queue_config;
 mod register;
 mod state;
 mod status;
+mod sync;
 mod transport;
 
 pub use device::{SharedMemory, VirtioDevice};
@@ -127,5 +128,7 @@ pub use state::{QueueState, TransportState};
 pub use status::Status;
 pub use transport::{Effect, MmioTransport};
 
+#[cfg(loom)]
+pub use sync::cells;
 pub use virtio_queue;
 pub use vm_memory;

@@ -57,6 +57,12 @@ pub(super) struct View<'a, M: GuestMemory> {
 impl<M: GuestMemory> View<'_, M> {
     #[inline]
     pub(super) fn load<T: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<T, Lost> {
+        #[cfg(loom)]
+        if let Some(value) = crate::sync::cells::load(self.area.addr + offset as u64, order) {
+            let mut it = T::zeroed();
+            it.as_mut_slice().copy_from_slice(&value.to_le_bytes()[..size_of::<T>()]);
+            return Ok(it);
+        }
         if let Ok(value) = self.slice.load(offset, order) {
             return Ok(value);
         }
@@ -79,6 +85,15 @@ impl<M: GuestMemory> View<'_, M> {
         offset: usize,
         order: Ordering,
     ) -> Result<(), Lost> {
+        #[cfg(loom)]
+        {
+            let mut bytes = [0; 8];
+            bytes[..size_of::<T>()].copy_from_slice(value.as_slice());
+            let (addr, value) = (self.area.addr + offset as u64, u64::from_le_bytes(bytes));
+            if crate::sync::cells::store(addr, value, order) {
+                return Ok(());
+            }
+        }
         if self.slice.store(value, offset, order).is_ok() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Many operations on a live queue, with one look-up of its rings.
 
 use std::ops::Deref;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory};
 
@@ -12,6 +12,7 @@ use super::rings::Rings;
 use super::state::State;
 use super::walk::RingFault;
 use super::windows::{PlainSlice, Windows};
+use crate::sync::fence;
 
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
