@@ -133,7 +133,7 @@ fn polite(input: &mut Input<'_>) -> Report {
 fn call(client: UnixStream, first: u8, count: u8, most: usize) -> Report {
     client.set_nonblocking(true).expect("a descriptor that doesn't block");
     let mut store = XenStore::new(client.into()).expect("a client");
-    store.set_reply_timeout(Duration::from_secs(5));
+    store.set_reply_timeout(Duration::from_secs(30));
 
     let started = Instant::now();
     let (mut succeeded, mut events, mut lost) = (0, 0, false);
@@ -168,7 +168,7 @@ fn call(client: UnixStream, first: u8, count: u8, most: usize) -> Report {
     }
     assert!(events as usize <= most / 2, "more events than were sent");
     assert!(!lost || store.read(None, "/").is_err(), "an answer from nobody");
-    assert!(started.elapsed() < Duration::from_secs(4), "it waited for a daemon that hung up");
+    assert!(started.elapsed() < Duration::from_secs(20), "it waited for a daemon that hung up");
     Report::Daemon(succeeded, events)
 }
 

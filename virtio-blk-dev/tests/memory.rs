@@ -181,6 +181,7 @@ fn memory_stays_mapped_while_the_engine_is_late() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri does not know poll(2)")]
 fn drain_answers_everything_and_leaves_nothing_mapped() {
     for seed in 1..20 {
         let (mut guest, live, _) = counted(|image| FakeEngine::new(image, seed).unwrap());
@@ -197,6 +198,7 @@ fn drain_answers_everything_and_leaves_nothing_mapped() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri does not know poll(2)")]
 fn a_worker_dropped_in_mid_io_waits_for_its_engine() {
     for seed in 1..20 {
         let (mut guest, live, image) = counted(|image| FakeEngine::new(image, seed).unwrap());
@@ -212,6 +214,7 @@ fn a_worker_dropped_in_mid_io_waits_for_its_engine() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri does not know poll(2)")]
 fn into_queue_gives_back_a_queue_at_rest() {
     let (mut guest, live, _) = counted(|image| FakeEngine::new(image, 3).unwrap());
     let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
@@ -304,6 +307,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri does not know preadv(2)")]
 fn nothing_is_allocated_in_the_steady_state() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), contents(64)).unwrap();

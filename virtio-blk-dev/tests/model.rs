@@ -158,7 +158,12 @@ fn pieces(stream: Buf, cuts: &[usize]) -> Vec<Buf> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 192 },
+        // Miri's file system is not for writing failures to.
+        failure_persistence: if cfg!(miri) { None } else { ProptestConfig::default().failure_persistence },
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_disk_is_its_bytes(

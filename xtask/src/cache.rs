@@ -72,6 +72,15 @@ pub(crate) struct Workshop<'a> {
     pub(crate) log: &'a Log,
 }
 
+/// Where the cache is: `$XDG_CACHE_HOME/xen-virtio` (`~/.cache/xen-virtio`).
+pub(crate) fn dir() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::home_dir().context("no home directory for the cache")?.join(".cache"),
+    };
+    Ok(base.join("xen-virtio"))
+}
+
 /// The user's cache of the testbed, held by one process at a time.
 pub(crate) struct Cache {
     root: PathBuf,
@@ -80,13 +89,9 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens `$XDG_CACHE_HOME/xen-virtio` (`~/.cache/xen-virtio`), waiting for its holder.
+    /// Opens the cache, waiting for its holder.
     pub(crate) fn open() -> Result<Self> {
-        let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
-            Some(dir) => PathBuf::from(dir),
-            None => std::env::home_dir().context("no home directory for the cache")?.join(".cache"),
-        };
-        Self::at(base.join("xen-virtio"))
+        Self::at(dir()?)
     }
 
     pub(crate) fn at(root: PathBuf) -> Result<Self> {

@@ -10,10 +10,12 @@ mod debian;
 mod demo;
 mod domains;
 mod figures;
+mod fuzz;
 mod host;
 mod image;
 mod kernel;
 mod log;
+mod miri;
 mod paths;
 mod progress;
 mod qemu;
@@ -23,6 +25,7 @@ mod shell;
 mod suite;
 mod suites;
 mod testbed;
+mod toolchain;
 mod toolstack;
 mod xen;
 mod xen_tree;
@@ -47,6 +50,16 @@ enum Xtask {
     Demo,
     /// All tests of the workspace, then all cases of the testbed.
     Test(Jobs),
+    /// Throw arbitrary registers, requests and xenstore answers at the libraries.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = 1)]
+        minutes: u64,
+        /// Targets to run; all, if none is named.
+        targets: Vec<String>,
+    },
+    /// Run the tests of what is unsafe or shared under Miri, if there is one.
+    Miri,
     /// Real Xen for Arm64 under emulation.
     #[command(subcommand, after_help = VARIABLES)]
     Testbed(Command),
@@ -105,6 +118,8 @@ fn xtask(command: Xtask) -> Result<bool> {
     match command {
         Xtask::Demo => demo::run(),
         Xtask::Test(Jobs { jobs }) => suite::workspace_and_cases(jobs),
+        Xtask::Miri => miri::run(),
+        Xtask::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;
             testbed.daemon()?;
