@@ -1,6 +1,6 @@
 //! The disk under test. All that the targets know of `virtio-blk-dev` is in this file.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, Serial, Stats, SyncEngine, Worker};
@@ -56,7 +56,9 @@ impl Disk {
 
     /// What is on it at first: no two bytes next to each other are alike, nor two sectors.
     pub fn contents() -> Vec<u8> {
-        (0..DISK).map(|at| (at ^ (at >> 9).wrapping_mul(37)) as u8).collect()
+        static CONTENTS: LazyLock<Vec<u8>> =
+            LazyLock::new(|| (0..DISK).map(|at| (at ^ (at >> 9).wrapping_mul(37)) as u8).collect());
+        CONTENTS.clone()
     }
 
     /// What is on it now.

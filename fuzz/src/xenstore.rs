@@ -10,7 +10,7 @@
 //! 1 are nodes: a kind, a domain and a device, then values, each a node ([`NODES`]), a length and
 //! its bytes; what is left is the path of a watch event.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -100,6 +100,8 @@ fn polite(input: &mut Input<'_>) -> Report {
     let mut answers = *input;
     let most = input.rest().len();
     let (mut daemon, client) = UnixStream::pair().expect("a pair of sockets");
+    // Neither end may write to one that is gone: a fuzzer's process doesn't ignore SIGPIPE.
+    let kept = client.try_clone().expect("another descriptor");
     thread::scope(|scope| {
         scope.spawn(move || {
             while !answers.is_empty() {
@@ -120,12 +122,14 @@ fn polite(input: &mut Input<'_>) -> Report {
                 }
                 header[12..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
                 let header = if kind == u8::MAX { &[][..] } else { &header };
-                if daemon.write_all(&[header, payload].concat()).is_err() {
-                    return;
-                }
+                daemon.write_all(&[header, payload].concat()).expect("a client that is there");
             }
+            let _ = daemon.shutdown(Shutdown::Write);
+            let _ = io::copy(&mut daemon, &mut io::sink());
         });
-        call(client, first, count, most)
+        let report = call(client, first, count, most);
+        kept.shutdown(Shutdown::Write).expect("the client's end");
+        report
     })
 }
 

@@ -245,11 +245,11 @@ fn places(len: usize, queue: &QueueConfig, chains: &[Chain]) -> Option<Vec<bool>
     }
     let mut written = vec![false; len];
     for buf in chains.iter().flat_map(|chain| &chain.writable) {
-        for at in clipped(buf.addr, buf.len) {
-            if read[at] || std::mem::replace(&mut written[at], true) {
-                return None;
-            }
+        let at = clipped(buf.addr, buf.len);
+        if read[at.clone()].contains(&true) || written[at.clone()].contains(&true) {
+            return None;
         }
+        written[at].fill(true);
     }
     Some(written)
 }
