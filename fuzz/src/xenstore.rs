@@ -38,6 +38,9 @@ pub const NODES: [&str; 9] = [
     "state",
 ];
 
+/// `XS_WATCH_EVENT`
+const EVENT: u8 = 15;
+
 /// What an input came to, for the tests of the seeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -104,25 +107,26 @@ fn polite(input: &mut Input<'_>) -> Report {
     let kept = client.try_clone().expect("another descriptor");
     thread::scope(|scope| {
         scope.spawn(move || {
+            let mut header = [0; 16];
+            let mut asked = false;
             while !answers.is_empty() {
-                let mut header = [0; 16];
-                if daemon.read_exact(&mut header).is_err() {
-                    return;
-                }
-                let len = u32::from_le_bytes(header[12..].try_into().expect("four bytes"));
-                assert!(len <= 4096, "a request of {len} bytes");
-                let mut payload = vec![0; len as usize];
-                if daemon.read_exact(&mut payload).is_err() {
+                if !asked && !receive(&mut daemon, &mut header) {
                     return;
                 }
                 let (kind, len) = (answers.u8(), answers.u8());
                 let payload = answers.bytes(len.into());
+                let mut answer = header;
                 if kind != 0 {
-                    header[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
+                    answer[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
                 }
-                header[12..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-                let header = if kind == u8::MAX { &[][..] } else { &header };
-                daemon.write_all(&[header, payload].concat()).expect("a client that is there");
+                answer[12..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+                let answer = if kind == u8::MAX { &[][..] } else { &answer };
+                daemon.write_all(&[answer, payload].concat()).expect("a client that is there");
+                // The client waits on after an event, and after what may be part of a message.
+                asked = kind == EVENT;
+                if kind == u8::MAX {
+                    break;
+                }
             }
             let _ = daemon.shutdown(Shutdown::Write);
             let _ = io::copy(&mut daemon, &mut io::sink());
@@ -131,6 +135,17 @@ fn polite(input: &mut Input<'_>) -> Report {
         kept.shutdown(Shutdown::Write).expect("the client's end");
         report
     })
+}
+
+/// Takes a request; whether one came.
+fn receive(daemon: &mut UnixStream, header: &mut [u8; 16]) -> bool {
+    if daemon.read_exact(header).is_err() {
+        return false;
+    }
+    let [.., a, b, c, d] = *header;
+    let len = u32::from_le_bytes([a, b, c, d]);
+    assert!(len <= 4096, "a request of {len} bytes");
+    daemon.read_exact(&mut vec![0; len as usize]).is_ok()
 }
 
 /// Asks a daemon that sends at most `most` bytes of payload, or else of everything.

@@ -95,6 +95,16 @@ fn seeds() -> Vec<Seed> {
             called(10, 0),
         ),
         (
+            "an-event-before-each-answer",
+            polite(
+                0,
+                2,
+                &[(15, b"/a\0t\0"), (0, b"v"), (15, b"/b\0t\0"), (15, b"/a\0t\0"), (0, b"c\0")],
+            ),
+            called(2, 2),
+        ),
+        ("part-of-a-message", polite(0, 2, &[(255, b"\x02\0\0\0"), (0, b"v")]), called(0, 0)),
+        (
             "directory-in-parts",
             polite(
                 1,
