@@ -253,6 +253,22 @@ fn seeds() -> Vec<Seed> {
             Report { ok: 1, ..twice },
         ),
         seed(
+            "steps-skipped",
+            case,
+            &[
+                set(Register::Status, 4),
+                set(Register::Status, 15),
+                set(Register::Status, 1),
+                set(Register::Status, 11),
+                set(Register::Status, 64),
+                read(Register::Status),
+                up(),
+                set(Register::Status, 3),
+                Op::Request(IN, 0, 1),
+            ],
+            Report { ok: 1, ..twice },
+        ),
+        seed(
             "odd-accesses",
             case,
             &[
