@@ -121,7 +121,7 @@ impl Prediction {
         let place = |len: u64| {
             let start = u128::from(sector) * 512;
             let end = start + u128::from(len);
-            (len % 512 == 0 && end <= self.disk.len() as u128)
+            (len.is_multiple_of(512) && end <= self.disk.len() as u128)
                 .then_some((start as usize, end as usize))
         };
         match kind {
