@@ -65,6 +65,14 @@ impl UringEngine {
         Self::with_config(image, &UringConfig { depth, ..UringConfig::default() })
     }
 
+    /// Whether this kernel lets this process have such an engine.
+    ///
+    /// # Errors
+    /// What it lacks, and what can be done.
+    pub fn check() -> Result<(), UringError> {
+        Ring::check()
+    }
+
     /// As [`new`](Self::new), with more to choose.
     ///
     /// # Errors
@@ -101,7 +109,6 @@ impl UringEngine {
 
     /// Begins what is committed, as far as there is room: `batch` of it is new.
     fn hand_over(&mut self, batch: usize) {
-        let before = self.ring.held();
         while self.committed > 0 {
             let Some(index) = self.waiting.pop_front() else { break };
             self.committed = self.committed.saturating_sub(1);
@@ -149,7 +156,8 @@ impl UringEngine {
                 }
             }
         }
-        if self.ring.held() > before {
+        // Also what the kernel had no memory for before.
+        if self.ring.queued() > 0 && !self.ring.is_broken() {
             self.ring.enter(0);
         }
     }
@@ -260,7 +268,7 @@ impl Engine for UringEngine {
                     sink(completion);
                 }
             }
-            if self.committed > 0 {
+            if self.committed > 0 || self.ring.queued() > 0 {
                 self.hand_over(0);
             }
         }

@@ -28,20 +28,16 @@ impl Ring {
     /// A ring for `entries` operations at once on `file`, which becomes its fixed file 0.
     pub(super) fn new(entries: u32, file: BorrowedFd<'_>) -> Result<Self, UringError> {
         let ring = build(entries)?;
-        let submitter = ring.submitter();
-        let mut probe = Probe::new();
-        submitter
-            .register_probe(&mut probe)
-            .map_err(|source| UringError::new("IORING_REGISTER_PROBE", source))?;
-        for (code, name) in OPERATIONS {
-            if !probe.is_supported(code) {
-                return Err(UringError::Operation(name));
-            }
-        }
-        submitter
+        probe(&ring)?;
+        ring.submitter()
             .register_files(&[file.as_raw_fd()])
             .map_err(|source| UringError::new("IORING_REGISTER_FILES", source))?;
         Ok(Self { ring, held: 0, broken: false })
+    }
+
+    /// Whether [`new`](Self::new) can be expected to work.
+    pub(super) fn check() -> Result<(), UringError> {
+        probe(&build(1)?)
     }
 
     /// Operations in the kernel's hands.
@@ -139,7 +135,7 @@ impl Ring {
     }
 
     /// Entries that the kernel hasn't taken.
-    fn queued(&mut self) -> u32 {
+    pub(super) fn queued(&mut self) -> u32 {
         u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX)
     }
 }
@@ -148,6 +144,18 @@ impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring owns its descriptor, and the borrow ends before it does.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+/// The kernel has the operations that there is no engine without.
+fn probe(ring: &IoUring) -> Result<(), UringError> {
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|source| UringError::new("IORING_REGISTER_PROBE", source))?;
+    match OPERATIONS.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, name)) => Err(UringError::Operation(name)),
+        None => Ok(()),
     }
 }
 

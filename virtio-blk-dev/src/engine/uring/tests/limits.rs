@@ -188,3 +188,24 @@ fn discards_and_zeroes_go_to_whoever_can() {
         }
     }
 }
+
+#[test]
+fn what_one_thread_began_another_takes_over() {
+    let ram = Ram::new(1 << 16);
+    ram.fill(0, 1 << 15, 0x55);
+    let (file, image) = disk(64);
+    let Some(mut engine) = engine(&image, &configs(16)[1]) else { return };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..8 {
+                let at = n * 8 * SECTOR;
+                engine.submit(ram.io(n, Command::Write, true, at, &[(at, 8 * 512)]));
+            }
+            engine.commit();
+        });
+    });
+    // The kernel cancels what its thread has not begun when that ends.
+    let done = finish(&mut engine);
+    assert_eq!(results(&done), (0..8).map(|n| (n, None)).collect::<Vec<_>>());
+    assert_eq!(std::fs::read(file.path()).unwrap(), [0x55; 64 * 512]);
+}

@@ -32,9 +32,18 @@ fn a_kernel_that_refuses_is_told_of_by_its_reason() {
         // The filter is the thread's, and ends with it.
         let error = std::thread::spawn(move || {
             refuse(errno);
-            UringEngine::new(image, 4).err()
+            let checked = UringEngine::check().err().expect("refused");
+            let made = UringEngine::new(image, 4).err().expect("refused");
+            assert_eq!(checked.to_string(), made.to_string());
+            made
         });
-        let error = error.join().unwrap().expect("refused");
+        let error = error.join().unwrap();
         assert!(expected(&error), "{error}");
     }
+}
+
+#[test]
+fn a_kernel_that_can_says_so() {
+    let (_file, image) = disk(8);
+    assert_eq!(UringEngine::check().is_ok(), UringEngine::new(image, 4).is_ok());
 }
