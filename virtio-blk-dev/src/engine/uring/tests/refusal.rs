@@ -32,7 +32,7 @@ fn a_kernel_that_refuses_is_told_of_by_its_reason() {
         // The filter is the thread's, and ends with it.
         let error = std::thread::spawn(move || {
             refuse(errno);
-            let checked = UringEngine::check().err().expect("refused");
+            let checked = UringEngine::check().expect_err("refused");
             let made = UringEngine::new(image, 4).err().expect("refused");
             assert_eq!(checked.to_string(), made.to_string());
             made
