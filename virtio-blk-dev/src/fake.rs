@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffers::{Sink, Source};
 use crate::engine::{Completion, Engine, Io, SyncEngine};
-use crate::image::Image;
+use crate::image::{Commands, Image, Lifetime, Topology};
 
 /// What goes wrong with one call of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub enum Fault {
     Short(usize),
 }
 
+/// What a discarded byte reads as: anything may be there, and zeroes would look like a promise.
+pub const DISCARDED: u8 = 0xdd;
+
+/// What a byte erased securely reads as.
+pub const ERASED: u8 = 0xff;
+
 /// An image in memory, which behaves as a file does: what is written past its end makes it grow,
 /// what was not flushed is lost with the power, and one opened for reading can't be written.
 #[derive(Debug)]
@@ -26,8 +32,11 @@ pub struct FakeImage {
     bytes: Mutex<Vec<u8>>,
     stable: Mutex<Vec<u8>>,
     faults: Mutex<VecDeque<Fault>>,
-    capacity: u64,
+    capacity: AtomicU64,
     read_only: bool,
+    topology: Topology,
+    commands: Commands,
+    lifetime: Lifetime,
     flushes: AtomicU64,
 }
 
@@ -35,13 +44,42 @@ impl FakeImage {
     /// An image of these contents, all of them on stable storage.
     pub fn new(bytes: Vec<u8>, read_only: bool) -> Self {
         Self {
-            capacity: bytes.len() as u64,
+            capacity: AtomicU64::new(bytes.len() as u64),
             stable: Mutex::new(bytes.clone()),
             bytes: Mutex::new(bytes),
             faults: Mutex::default(),
             read_only,
+            topology: Topology::default(),
+            commands: Commands::default(),
+            lifetime: Lifetime::default(),
             flushes: AtomicU64::new(0),
         }
+    }
+
+    /// The same image, with these units.
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// The same image, able to do these.
+    pub fn with_commands(mut self, commands: Commands) -> Self {
+        self.commands = commands;
+        self
+    }
+
+    /// The same image, worn so, and telling of it.
+    pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self.commands.lifetime = true;
+        self
+    }
+
+    /// Has the image grow, with zeroes, or shrink, as the operator of a disk does.
+    pub fn resize(&self, capacity: u64) {
+        let len = usize::try_from(capacity).unwrap_or(usize::MAX);
+        lock(&self.bytes).resize(len, 0);
+        self.capacity.store(capacity, Ordering::Relaxed);
     }
 
     /// Has the next call that no earlier fault is for go wrong.
@@ -64,6 +102,26 @@ impl FakeImage {
         self.flushes.load(Ordering::Relaxed)
     }
 
+    /// Fills the whole units of a range, if there are units at all; what is left of the range
+    /// stays as it is.
+    fn fill(&self, unit: Option<u32>, offset: u64, len: u64, value: u8) -> io::Result<()> {
+        self.limit()?;
+        let unit = unit.map(u64::from).ok_or(io::ErrorKind::Unsupported)?;
+        if self.read_only {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let mut bytes = lock(&self.bytes);
+        let end = offset.checked_add(len).filter(|end| *end <= bytes.len() as u64);
+        let end = end.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))?;
+        let start = offset.checked_next_multiple_of(unit).unwrap_or(u64::MAX);
+        let end = end.saturating_sub(end.checked_rem(unit).unwrap_or(0));
+        if let (Ok(start), Ok(end)) = (start.try_into(), end.try_into()) {
+            let place: Option<&mut [u8]> = bytes.get_mut::<std::ops::Range<usize>>(start..end);
+            place.unwrap_or_default().fill(value);
+        }
+        Ok(())
+    }
+
     /// How many bytes a call may transfer.
     fn limit(&self) -> io::Result<usize> {
         match lock(&self.faults).pop_front() {
@@ -76,11 +134,19 @@ impl FakeImage {
 
 impl Image for FakeImage {
     fn capacity(&self) -> u64 {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
     }
 
     fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    fn commands(&self) -> Commands {
+        self.commands
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
@@ -116,6 +182,24 @@ impl Image for FakeImage {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         lock(&self.stable).clone_from(&lock(&self.bytes));
         Ok(())
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fill(self.commands.discard, offset, len, DISCARDED)
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, _unmap: bool) -> io::Result<()> {
+        self.fill(self.commands.write_zeroes.then_some(1), offset, len, 0)
+    }
+
+    fn secure_erase(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fill(self.commands.secure_erase.map(|_| 1), offset, len, ERASED)
+    }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        self.limit()?;
+        let tells = self.commands.lifetime.then_some(self.lifetime);
+        tells.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -183,4 +267,48 @@ impl Engine for FakeEngine {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_does_what_it_says_and_no_more() {
+        let plain = FakeImage::new(vec![1; 4096], false);
+        for result in
+            [plain.discard(0, 512), plain.write_zeroes(0, 512, true), plain.secure_erase(0, 512)]
+        {
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        }
+        assert!(plain.lifetime().is_err());
+        assert!(plain.bytes() == [1; 4096]);
+
+        let all = Commands {
+            discard: Some(1024),
+            write_zeroes: true,
+            secure_erase: Some(512),
+            ..Commands::default()
+        };
+        let wear = Lifetime { pre_eol_info: 1, ..Lifetime::default() };
+        let image = FakeImage::new(vec![1; 4096], false).with_commands(all).with_lifetime(wear);
+        image.discard(512, 2048).unwrap();
+        image.discard(0, 512).unwrap();
+        image.write_zeroes(2048, 512, false).unwrap();
+        image.secure_erase(3584, 512).unwrap();
+        let expected =
+            [vec![1; 1024], vec![DISCARDED; 1024], vec![0; 512], vec![1; 1024], vec![ERASED; 512]];
+        assert!(image.bytes() == expected.concat());
+        assert!(image.stable() == [1; 4096]);
+        assert_eq!(image.lifetime().unwrap(), wear);
+        assert_eq!(image.discard(3584, 1024).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        image.inject(Fault::Errno(libc::EIO));
+        assert_eq!(image.discard(0, 1024).unwrap_err().raw_os_error(), Some(libc::EIO));
+        image.resize(8192);
+        assert_eq!(image.capacity(), 8192);
+        image.discard(4096, 1024).unwrap();
+
+        let read_only = FakeImage::new(vec![1; 4096], true).with_commands(all);
+        assert_eq!(read_only.discard(0, 1024).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
 }
