@@ -1,21 +1,71 @@
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-/// Locks the whole of `file` for as long as its open file description lives: shared for a reader,
-/// exclusive for a writer.
+/// Of a reader: conflicts with every lock on the whole file that a writer takes.
+const READER: Range<u8> = 0..100;
+
+/// QEMU's bytes, one a permission, at 100 for those that somebody uses and at 200 for those that
+/// somebody won't share: each user holds read locks on its bytes, and then looks whether others
+/// hold the bytes that contradict them.
+const READS: u8 = 100;
+const WRITES: u8 = 101;
+const RESIZES: u8 = 103;
+const READS_UNSHARED: u8 = 200;
+const WRITES_UNSHARED: u8 = 201;
+const RESIZES_UNSHARED: u8 = 203;
+
+/// Locks `file` for as long as its open file description lives: against everybody for a writer,
+/// against writers for a reader.
 ///
 /// The lock is of the open file description (`F_OFD_SETLK`, fcntl(2)) and not of the process, so
 /// two disks of one process keep each other out too, and closing some other descriptor of the
-/// file doesn't release it. QEMU takes locks of the same kind, but on single bytes.
+/// file doesn't release it. A writer locks the whole file, as cloud-hypervisor does, and thereby
+/// the bytes that QEMU locks. A reader, who must bear other readers, says what it does and looks
+/// at what others do in QEMU's way. A reader that has the whole file locked keeps it out.
 pub(super) fn lock(file: &File, exclusive: bool) -> io::Result<()> {
-    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    if exclusive {
+        return set(file, libc::F_WRLCK, 0..0);
+    }
+    set(file, libc::F_RDLCK, READER)?;
+    for byte in [READS, WRITES_UNSHARED, RESIZES_UNSHARED] {
+        set(file, libc::F_RDLCK, byte..byte.saturating_add(1))?;
+    }
+    for byte in [WRITES, RESIZES, READS_UNSHARED] {
+        if is_locked(file, byte..byte.saturating_add(1))? {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a lock; the empty range is the whole file.
+fn set(file: &File, kind: libc::c_int, bytes: Range<u8>) -> io::Result<()> {
+    let lock = flock(kind, bytes);
+    // SAFETY: the descriptor is open, and `lock` outlives the call.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether another open file description has any lock there.
+fn is_locked(file: &File, bytes: Range<u8>) -> io::Result<bool> {
+    let mut lock = flock(libc::F_WRLCK, bytes);
+    // SAFETY: the descriptor is open, and the kernel stores a `flock`.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+}
+
+fn flock(kind: libc::c_int, bytes: Range<u8>) -> libc::flock {
     // SAFETY: `flock` is plain data, of which all-zero is a value: start and length 0 are the
     // whole file, and `l_pid` must be 0 for this kind of lock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as _;
     lock.l_whence = libc::SEEK_SET as _;
-    // SAFETY: the descriptor is open, and `lock` outlives the call.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    lock.l_start = bytes.start.into();
+    lock.l_len = bytes.len() as _;
+    lock
 }
