@@ -105,7 +105,45 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// The image holds not even one sector.
+    /// Direct I/O is not to be had.
+    #[error(
+        "disk image {path} can't be opened for direct I/O: {source}; open it without, or move it \
+         to a file system that has it"
+    )]
+    Direct {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Direct I/O can't be done in blocks as small as the guest's.
+    #[error(
+        "direct I/O on disk image {path} takes blocks of {needed} bytes, but the guest's have \
+         {logical}: open it without direct I/O, or, if its contents were made for such blocks, \
+         state a logical block size of {needed}"
+    )]
+    DirectBlocks {
+        /// The image's path.
+        path: PathBuf,
+        /// What the kernel demands, in bytes.
+        needed: u32,
+        /// The logical block size in bytes.
+        logical: u32,
+    },
+    /// The logical block size asked for can't be had.
+    #[error(
+        "disk image {path} can't have logical blocks of {logical} bytes: state a power of two \
+         from {storage}, which its storage has, to 65536"
+    )]
+    LogicalBlockSize {
+        /// The image's path.
+        path: PathBuf,
+        /// The size asked for, in bytes.
+        logical: u32,
+        /// The size the storage has, in bytes.
+        storage: u32,
+    },
+    /// The image holds not even one logical block.
     #[error("disk image {path} is empty ({size} bytes): give it a size, as with `truncate -s`")]
     Empty {
         /// The image's path.

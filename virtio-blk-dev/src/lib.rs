@@ -145,7 +145,7 @@ pub use engine::{
 pub use error::{ConfigError, OpenError};
 pub use features::Features;
 pub use histogram::Latency;
-pub use image::{Commands, Image, Lifetime, RawImage, Topology};
+pub use image::{Alignment, Commands, Image, Lifetime, RangeCall, RawImage, RawOptions, Topology};
 pub use limits::{Limits, RangeLimits, ZeroesLimits};
 pub use params::Params;
 pub use poller::Poller;

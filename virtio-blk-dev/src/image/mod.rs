@@ -1,8 +1,13 @@
 //! Disk images.
 
 mod commands;
+mod device;
+mod direct;
 mod lock;
+mod options;
+mod range;
 mod raw;
+mod sys;
 mod topology;
 
 use std::io;
@@ -11,6 +16,9 @@ use std::sync::Arc;
 use crate::buffers::{Sink, Source};
 
 pub use commands::{Commands, Lifetime};
+pub use direct::Alignment;
+pub use options::RawOptions;
+pub use range::RangeCall;
 pub use raw::RawImage;
 pub use topology::Topology;
 

@@ -1,81 +1,141 @@
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::lock::lock;
-use super::{Image, Topology};
+use super::device::Device;
+use super::direct::{Alignment, Bounce};
+use super::range::RangeCall;
+use super::{Commands, Image, Lifetime, RawOptions, Topology, sys};
 use crate::buffers::{Sink, Source};
-use crate::config::SECTOR_SIZE;
 use crate::error::OpenError;
 
 /// A file or block device whose bytes are the disk's bytes.
 ///
 /// The format is what the caller states: contents are never looked at, so a guest that writes
 /// another format's header into its disk changes nothing.
+///
+/// A file that is cut short or deleted while it is open harms nobody: reads beyond the new end
+/// fail, and a write there makes the file grow again, with a hole before it, though never beyond
+/// [`capacity`](Image::capacity). The guest was told of that capacity, and what it stores within
+/// it is kept; [`refresh_capacity`](Self::refresh_capacity) makes a smaller size count. On a full
+/// file system, a write that needs room fails, and no other.
 #[derive(Debug)]
 pub struct RawImage {
-    file: File,
-    capacity: u64,
-    trimmed: u64,
-    logical_block_size: u32,
-    read_only: bool,
+    pub(super) file: File,
+    pub(super) capacity: AtomicU64,
+    pub(super) trimmed: AtomicU64,
+    pub(super) topology: Topology,
+    pub(super) commands: Commands,
+    pub(super) read_only: bool,
+    /// Of an image open for direct I/O.
+    pub(super) bounce: Option<Bounce>,
+    /// Of an image that is a block device.
+    pub(super) device: Option<Device>,
 }
 
 impl RawImage {
     /// Opens and locks the file or block device at `path`: exclusively, or together with other
-    /// readers if `read_only`.
+    /// readers if `read_only`. [`RawOptions`] has what else can be chosen.
     ///
     /// # Errors
     /// See [`OpenError`]; each names `path` and what to do.
     pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        let failed = |source: io::Error| {
-            let path = path.to_owned();
-            match source.kind() {
-                io::ErrorKind::NotFound => OpenError::Missing { path, source },
-                _ if read_only => OpenError::Unreadable { path, source },
-                _ => OpenError::Unwritable { path, source },
-            }
-        };
-        let of_kind = |metadata: &Metadata| match other_kind(metadata) {
-            Some(found) => Err(OpenError::Kind { path: path.to_owned(), found }),
-            None => Ok(()),
-        };
-        // Before opening: that would block on a FIFO, and may disturb a character device.
-        of_kind(&std::fs::metadata(path).map_err(failed)?)?;
-        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        of_kind(&metadata)?;
-
-        lock(&file, !read_only).map_err(|source| {
-            let path = path.to_owned();
-            match source.raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => OpenError::InUse { path },
-                _ => OpenError::Lock { path, source },
-            }
-        })?;
-
-        let size_failed = |source| OpenError::Size { path: path.to_owned(), source };
-        let (size, logical_block_size) = if metadata.file_type().is_block_device() {
-            (device_size(&file).map_err(size_failed)?, block_size(&file).map_err(size_failed)?)
-        } else {
-            (metadata.len(), 512)
-        };
-        let trimmed = size % SECTOR_SIZE;
-        let capacity = size.saturating_sub(trimmed);
-        if capacity == 0 {
-            return Err(OpenError::Empty { path: path.to_owned(), size });
-        }
-        Ok(Self { file, capacity, trimmed, logical_block_size, read_only })
+        RawOptions::new().read_only(read_only).open(path)
     }
 
-    /// Bytes at the file's end that are no whole sector, and that the guest doesn't see.
+    /// Bytes at the file's end that are no whole logical block, and that the guest doesn't see.
     pub fn trimmed(&self) -> u64 {
-        self.trimmed
+        self.trimmed.load(Ordering::Relaxed)
+    }
+
+    /// Reads anew how large the file or device is, after the operator resized it, and returns the
+    /// [`capacity`](Image::capacity) from now on. Requests beyond it fail; to make an image
+    /// smaller than what its guest uses is the caller's choice.
+    ///
+    /// # Errors
+    /// The host's; the capacity stays what it was.
+    pub fn refresh_capacity(&self) -> io::Result<u64> {
+        let size = self.size()?;
+        let capacity = self.whole_blocks(size);
+        self.capacity.store(capacity, Ordering::Relaxed);
+        self.trimmed.store(size.saturating_sub(capacity), Ordering::Relaxed);
+        Ok(capacity)
+    }
+
+    /// What the kernel demands of memory, offset and lengths. An engine that makes its own system
+    /// calls copies what [doesn't meet](Alignment::is_met) it through memory that does, and also
+    /// what the kernel refuses with `EFAULT`: direct I/O pins its memory, and another domain's
+    /// can't be.
+    pub fn alignment(&self) -> Alignment {
+        self.bounce.as_ref().map_or(Alignment::BYTE, |bounce| bounce.alignment)
+    }
+
+    /// Whether the page cache is gone around.
+    pub fn is_direct(&self) -> bool {
+        self.bounce.is_some()
+    }
+
+    /// Whether this is a block device, and not a file. It decides on the [`RangeCall`]s.
+    pub fn is_block_device(&self) -> bool {
+        self.device.is_some()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        match self.device {
+            Some(_) => sys::device_size(&self.file),
+            None => Ok(self.file.metadata()?.len()),
+        }
+    }
+
+    fn whole_blocks(&self, size: u64) -> u64 {
+        let partial = size.checked_rem(self.topology.logical_block_size.into());
+        size.saturating_sub(partial.unwrap_or(0))
+    }
+
+    /// Refuses what would change an image open for reading, or make a file grow.
+    fn may_change(&self, offset: u64, len: u64) -> io::Result<()> {
+        let errno = if self.read_only {
+            libc::EBADF
+        } else if offset.checked_add(len).is_none_or(|end| end > self.capacity()) {
+            libc::ENOSPC
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    fn call(&self, call: RangeCall, offset: u64, len: u64) -> io::Result<()> {
+        match call {
+            RangeCall::Fallocate(mode) => sys::fallocate(&self.file, mode, offset, len),
+            RangeCall::Ioctl(request) => sys::device_range(&self.file, request as _, offset, len),
+        }
+    }
+
+    /// Writes zeroes, which the storage can't be asked for.
+    fn store_zeroes(&self, mut offset: u64, len: u64) -> io::Result<()> {
+        let end = offset.saturating_add(len);
+        while offset < end {
+            let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let zeroes = ZEROES.0.get(..left).unwrap_or(&ZEROES.0);
+            match self.file.write_at(zeroes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => offset = offset.saturating_add(n as u64),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
+
+/// Zeroes to write, where direct I/O can take them from.
+#[repr(align(4096))]
+struct Zeroes([u8; 128 << 10]);
+
+static ZEROES: Zeroes = Zeroes([0; 128 << 10]);
 
 impl AsFd for RawImage {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -85,7 +145,7 @@ impl AsFd for RawImage {
 
 impl Image for RawImage {
     fn capacity(&self) -> u64 {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
     }
 
     fn is_read_only(&self) -> bool {
@@ -93,32 +153,114 @@ impl Image for RawImage {
     }
 
     fn topology(&self) -> Topology {
-        Topology {
-            logical_block_size: self.logical_block_size,
-            physical_block_size: self.logical_block_size,
-            ..Topology::default()
-        }
+        self.topology
+    }
+
+    fn commands(&self) -> Commands {
+        self.commands
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
-        let (iovecs, count) = clamp(sink.iovecs());
-        let offset = file_offset(offset)?;
+        let iovecs = sink.iovecs();
+        if let Some(bounce) = self.bounce.as_ref().filter(|b| !b.takes(iovecs, offset)) {
+            return self.read_bounced(bounce, sink, offset);
+        }
+        let (first, count) = clamp(iovecs);
+        let position = file_offset(offset)?;
         // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
         // lives. The guest sharing it is no concern of the kernel, which copies into it.
-        let n = unsafe { libc::preadv64(self.file.as_raw_fd(), iovecs, count, offset) };
-        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+        let n = unsafe { libc::preadv64(self.file.as_raw_fd(), first, count, position) };
+        let result = transferred(n);
+        match (&result, &self.bounce) {
+            (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
+                self.read_bounced(bounce, sink, offset)
+            }
+            _ => result,
+        }
     }
 
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize> {
-        let (iovecs, count) = clamp(source.iovecs());
-        let offset = file_offset(offset)?;
+        let iovecs = source.iovecs();
+        self.may_change(offset, total(iovecs) as u64)?;
+        if let Some(bounce) = self.bounce.as_ref().filter(|b| !b.takes(iovecs, offset)) {
+            return self.write_bounced(bounce, source, offset);
+        }
+        let (first, count) = clamp(iovecs);
+        let position = file_offset(offset)?;
         // SAFETY: as above, the memory of `iovecs` being readable while `source` lives.
-        let n = unsafe { libc::pwritev64(self.file.as_raw_fd(), iovecs, count, offset) };
-        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+        let n = unsafe { libc::pwritev64(self.file.as_raw_fd(), first, count, position) };
+        let result = transferred(n);
+        match (&result, &self.bounce) {
+            (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
+                self.write_bounced(bounce, source, offset)
+            }
+            _ => result,
+        }
     }
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// A file gets a hole, whose edges the kernel zeroes where they are no whole blocks. A device
+    /// keeps what is not a whole logical block.
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.may_change(offset, len)?;
+        if self.commands.discard.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let (start, end) = match self.device {
+            Some(_) => {
+                let block = u64::from(self.topology.logical_block_size);
+                let start = offset.checked_next_multiple_of(block).unwrap_or(u64::MAX);
+                (start, self.whole_blocks(offset.saturating_add(len)))
+            }
+            None => (offset, offset.saturating_add(len)),
+        };
+        match end.checked_sub(start) {
+            Some(len @ 1..) => self.call(RangeCall::discard(self.is_block_device()), start, len),
+            _ => Ok(()),
+        }
+    }
+
+    /// Zeroes are written where the storage can't be asked for them.
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        self.may_change(offset, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        for unmap in [true, false].into_iter().filter(|punch| unmap || !punch) {
+            match self.call(RangeCall::write_zeroes(unmap), offset, len) {
+                Err(error) if RangeCall::is_unsupported(&error) => {}
+                result => return result,
+            }
+        }
+        self.store_zeroes(offset, len)
+    }
+
+    fn secure_erase(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.may_change(offset, len)?;
+        if self.commands.secure_erase.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.call(RangeCall::secure_erase(), offset, len)
+    }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        let device = self.device.as_ref().filter(|_| self.commands.lifetime);
+        device.and_then(Device::lifetime).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl RawImage {
+    fn read_bounced(&self, bounce: &Bounce, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
+        let read = |room: &mut [u8], offset| self.file.read_at(room, offset);
+        bounce.read(offset, total(sink.iovecs()), read, |data| sink.copy_from(data))
+    }
+
+    fn write_bounced(&self, bounce: &Bounce, source: Source<'_>, offset: u64) -> io::Result<usize> {
+        let write = |data: &[u8], offset| self.file.write_at(data, offset);
+        bounce.write(offset, total(source.iovecs()), |room| source.copy_to(room), write)
     }
 }
 
@@ -127,43 +269,14 @@ fn clamp(iovecs: &[libc::iovec]) -> (*const libc::iovec, libc::c_int) {
     (iovecs.as_ptr(), iovecs.len().min(libc::UIO_MAXIOV as usize) as libc::c_int)
 }
 
+fn total(iovecs: &[libc::iovec]) -> usize {
+    iovecs.iter().fold(0usize, |sum, iovec| sum.saturating_add(iovec.iov_len))
+}
+
 fn file_offset(offset: u64) -> io::Result<libc::off64_t> {
     offset.try_into().map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-fn other_kind(metadata: &Metadata) -> Option<&'static str> {
-    let kind = metadata.file_type();
-    if kind.is_file() || kind.is_block_device() {
-        None
-    } else if kind.is_dir() {
-        Some("directory")
-    } else if kind.is_fifo() {
-        Some("FIFO")
-    } else if kind.is_socket() {
-        Some("socket")
-    } else {
-        Some("character device")
-    }
-}
-
-/// `BLKGETSIZE64` (linux/fs.h), which libc doesn't name: `_IOR(0x12, 114, size_t)`.
-fn device_size(device: &File) -> io::Result<u64> {
-    const BLKGETSIZE64: libc::c_ulong =
-        (2 << 30) | ((size_of::<usize>() as libc::c_ulong) << 16) | (0x12 << 8) | 114;
-    let mut size = 0u64;
-    // SAFETY: the descriptor is open, and the kernel stores a u64.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), BLKGETSIZE64 as _, &raw mut size) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(size) }
-}
-
-/// `BLKSSZGET` (linux/fs.h): `_IO(0x12, 104)`, the logical block size.
-fn block_size(device: &File) -> io::Result<u32> {
-    const BLKSSZGET: libc::c_ulong = (0x12 << 8) | 104;
-    let mut size: libc::c_int = 0;
-    // SAFETY: the descriptor is open, and the kernel stores an int.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), BLKSSZGET as _, &raw mut size) };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    u32::try_from(size).map_err(|_| io::ErrorKind::InvalidData.into())
+fn transferred(n: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }

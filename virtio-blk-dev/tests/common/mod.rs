@@ -175,6 +175,10 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
         addr
     }
 
+    pub fn memory_write(&self, data: &[u8], addr: u64) {
+        self.memory.write_slice(data, GuestAddress(addr)).unwrap();
+    }
+
     pub fn get(&self, addr: u64, len: usize) -> Vec<u8> {
         let mut data = vec![0; len];
         self.memory.read_slice(&mut data, GuestAddress(addr)).unwrap();

@@ -1,0 +1,167 @@
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Lifetime, Topology, sys};
+
+/// What sysfs tells of a block device.
+#[derive(Debug)]
+pub(super) struct Device {
+    directory: PathBuf,
+}
+
+impl Device {
+    /// The device with this number.
+    pub(super) fn new(number: u64) -> Self {
+        let (major, minor) = (libc::major(number), libc::minor(number));
+        Self { directory: format!("/sys/dev/block/{major}:{minor}").into() }
+    }
+
+    /// The device that `metadata` is the special file of.
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self::new(metadata.rdev())
+    }
+
+    /// An attribute of its queue. A partition has that of its disk.
+    fn queue(&self, attribute: &str) -> Option<u64> {
+        let queue = |directory: &str| number(&self.directory.join(directory).join(attribute));
+        queue("queue").or_else(|| queue("../queue"))
+    }
+
+    /// The unit of its discards, if it has any: where several of them begin and end on no power
+    /// of two, that of the greatest which they do.
+    pub(super) fn discard_unit(&self, logical_block_size: u32) -> Option<u32> {
+        let granularity = self.queue("discard_granularity").filter(|bytes| *bytes > 0)?;
+        self.queue("discard_max_bytes").filter(|bytes| *bytes > 0)?;
+        let unit = 1u32.checked_shl(granularity.trailing_zeros()).unwrap_or(1 << 31);
+        Some(unit.max(logical_block_size))
+    }
+
+    /// Whether it zeroes without being sent zeroes.
+    pub(super) fn zeroes(&self) -> bool {
+        self.queue("write_zeroes_max_bytes").is_some_and(|bytes| bytes > 0)
+    }
+
+    /// Its logical block size.
+    pub(super) fn logical_block_size(&self) -> Option<u32> {
+        self.queue("logical_block_size")?.try_into().ok()
+    }
+
+    /// Its wear, if it is an eMMC as a whole and tells. One that has it all undefined doesn't.
+    pub(super) fn lifetime(&self) -> Option<Lifetime> {
+        let text = |name| fs::read_to_string(self.directory.join("device").join(name)).ok();
+        let (pre_eol_info, life_time) = (text("pre_eol_info")?, text("life_time")?);
+        let mut types = life_time.split_whitespace().map(hexadecimal);
+        let lifetime = Lifetime {
+            pre_eol_info: hexadecimal(pre_eol_info.trim())?,
+            device_lifetime_est_typ_a: types.next()??,
+            device_lifetime_est_typ_b: types.next()??,
+        };
+        (lifetime != Lifetime::default()).then_some(lifetime)
+    }
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn hexadecimal(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// A block device's units. All but its logical block size may be missing or absurd.
+pub(super) fn topology(device: &File) -> io::Result<Topology> {
+    let logical = sys::device_int(device, libc::BLKSSZGET)?;
+    let int = |request| sys::device_int(device, request).ok();
+    let physical = int(libc::BLKPBSZGET).unwrap_or(logical);
+    Ok(Topology {
+        logical_block_size: logical,
+        physical_block_size: physical,
+        alignment_offset: int(sys::BLKALIGNOFF).unwrap_or(0),
+        min_io_size: int(sys::BLKIOMIN).unwrap_or(0),
+        opt_io_size: int(sys::BLKIOOPT).unwrap_or(0),
+    })
+}
+
+/// Whether the device erases securely. sysfs doesn't tell, but since Linux 5.19 (`release`) a
+/// device that can't says so before the kernel looks at the range, and this one is refused: no
+/// sector begins at byte 1.
+pub(super) fn erases_securely(device: &File, release: &str) -> bool {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let refusal = || sys::device_range(device, sys::BLKSECDISCARD, 1, 1).err();
+    version >= (5, 19) && refusal().and_then(|e| e.raw_os_error()) == Some(libc::EINVAL)
+}
+
+/// The kernel's release, as `uname -r` has it.
+pub(super) fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(attributes: &[(&str, &str)]) -> (tempfile::TempDir, Device) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in attributes {
+            let path = root.path().join("disk").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let directory = root.path().join("disk");
+        (root, Device { directory })
+    }
+
+    #[test]
+    fn the_unit_of_discards_is_a_power_of_two_and_a_block_at_least() {
+        for (granularity, max, unit) in [
+            ("4096\n", "1073741824\n", Some(4096)),
+            ("512\n", "1073741824\n", Some(4096)),
+            ("1572864\n", "1073741824\n", Some(524288)), // a RAID of 3 × 512 KiB
+            ("0\n", "1073741824\n", None),
+            ("4096\n", "0\n", None),
+            ("absurd\n", "1073741824\n", None),
+        ] {
+            let (_root, device) = device(&[
+                ("queue/discard_granularity", granularity),
+                ("queue/discard_max_bytes", max),
+            ]);
+            assert_eq!(device.discard_unit(4096), unit, "{granularity:?} {max:?}");
+        }
+    }
+
+    #[test]
+    fn a_partition_has_the_queue_of_its_disk_but_not_its_wear() {
+        let (_root, mut device) = device(&[
+            ("queue/write_zeroes_max_bytes", "512\n"),
+            ("device/pre_eol_info", "0x01\n"),
+            ("device/life_time", "0x02 0x0b\n"),
+            ("part/partition", "1\n"),
+        ]);
+        let wear = Lifetime {
+            pre_eol_info: 1,
+            device_lifetime_est_typ_a: 2,
+            device_lifetime_est_typ_b: 11,
+        };
+        assert_eq!((device.zeroes(), device.lifetime()), (true, Some(wear)));
+        device.directory.push("part");
+        assert_eq!((device.zeroes(), device.lifetime()), (true, None));
+    }
+
+    #[test]
+    fn wear_that_is_undefined_or_unreadable_is_none() {
+        for (pre_eol_info, life_time) in [
+            ("0x00\n", "0x00 0x00\n"),
+            ("0x01\n", "0x02\n"),
+            ("1\n", "0x02 0x02\n"),
+            ("0x01\n", "0x02 0x12345\n"),
+            ("", ""),
+        ] {
+            let (_root, device) =
+                device(&[("device/pre_eol_info", pre_eol_info), ("device/life_time", life_time)]);
+            assert_eq!(device.lifetime(), None, "{pre_eol_info:?} {life_time:?}");
+        }
+    }
+}

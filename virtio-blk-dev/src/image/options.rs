@@ -1,0 +1,265 @@
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use super::device::{self, Device};
+use super::direct::{Alignment, Bounce, Buffer};
+use super::lock::lock;
+use super::range::RangeCall;
+use super::{Commands, RawImage, Topology, sys};
+use crate::error::OpenError;
+
+/// How a [`RawImage`] is opened.
+///
+/// ```no_run
+/// use virtio_blk_dev::RawOptions;
+///
+/// let image = RawOptions::new().direct(true).open("/dev/vg0/guest")?;
+/// # Ok::<(), virtio_blk_dev::OpenError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawOptions {
+    read_only: bool,
+    direct: bool,
+    logical_block_size: Option<u32>,
+}
+
+impl RawOptions {
+    /// Writable, through the host's page cache, in the storage's own logical blocks: 512 bytes of
+    /// a file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Open for reading only. Any number of readers may have an image.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Go around the host's page cache (`O_DIRECT`, open(2)). What isn't aligned as the kernel
+    /// demands goes through a buffer.
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// State the logical block size that the image's contents were made for: partition tables
+    /// count in it, so that another one makes them unreadable.
+    pub fn logical_block_size(mut self, bytes: u32) -> Self {
+        self.logical_block_size = Some(bytes);
+        self
+    }
+
+    /// Opens and locks the file or block device at `path`: exclusively, or together with other
+    /// readers. A block device that the host itself uses, as by having it mounted, is not opened
+    /// for writing.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each names `path` and what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<RawImage, OpenError> {
+        let path = path.as_ref();
+        let (file, metadata) = open_locked(path, self.read_only, self.direct)?;
+        let failed = |source| OpenError::Size { path: path.to_owned(), source };
+        let device = metadata.file_type().is_block_device().then(|| Device::of(&metadata));
+
+        let mut topology = match device {
+            Some(_) => device::topology(&file).map_err(failed)?,
+            None => of_file_system(&metadata),
+        };
+        let storage = topology.logical_block_size;
+        let logical = self.logical_block_size.unwrap_or(storage);
+        if !logical.is_power_of_two() || !(storage..=65536).contains(&logical) {
+            return Err(OpenError::LogicalBlockSize { path: path.to_owned(), logical, storage });
+        }
+        topology.logical_block_size = logical;
+
+        let alignment = match self.direct {
+            true => direct_alignment(&file, &metadata, storage, device.is_some())
+                .map_err(|source| OpenError::Direct { path: path.to_owned(), source })?,
+            false => Alignment::BYTE,
+        };
+        if alignment.offset > logical {
+            let (path, needed) = (path.to_owned(), alignment.offset);
+            return Err(OpenError::DirectBlocks { path, needed, logical });
+        }
+
+        let commands = if self.read_only {
+            Commands { lifetime: lifetime(device.as_ref()), ..Commands::default() }
+        } else {
+            commands(&file, &metadata, device.as_ref(), storage)
+        };
+        let image = RawImage {
+            capacity: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
+            topology: consistent(topology),
+            commands,
+            read_only: self.read_only,
+            bounce: self.direct.then(|| Bounce::new(alignment)),
+            device,
+            file,
+        };
+        if image.refresh_capacity().map_err(failed)? == 0 {
+            return Err(OpenError::Empty { path: path.to_owned(), size: image.trimmed() });
+        }
+        Ok(image)
+    }
+}
+
+/// Opens and locks what is a regular file or a block device.
+pub(super) fn open_locked(
+    path: &Path,
+    read_only: bool,
+    direct: bool,
+) -> Result<(File, Metadata), OpenError> {
+    let failed = |source: io::Error| {
+        let path = path.to_owned();
+        match (source.kind(), source.raw_os_error()) {
+            (io::ErrorKind::NotFound, _) => OpenError::Missing { path, source },
+            (io::ErrorKind::ResourceBusy, _) => OpenError::InUse { path },
+            (_, Some(libc::EINVAL)) if direct => OpenError::Direct { path, source },
+            _ if read_only => OpenError::Unreadable { path, source },
+            _ => OpenError::Unwritable { path, source },
+        }
+    };
+    let of_kind = |metadata: &Metadata| match other_kind(metadata) {
+        Some(found) => Err(OpenError::Kind { path: path.to_owned(), found }),
+        None => Ok(()),
+    };
+    // Before opening: that would block on a FIFO, and may disturb a character device.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    of_kind(&metadata)?;
+    let mut flags = if direct { libc::O_DIRECT } else { 0 };
+    if !read_only && metadata.file_type().is_block_device() {
+        // EBUSY if the host has it mounted, or a volume manager uses it (open(2)).
+        flags |= libc::O_EXCL;
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    of_kind(&metadata)?;
+    lock(&file, !read_only).map_err(|source| {
+        let path = path.to_owned();
+        match source.raw_os_error() {
+            Some(libc::EAGAIN | libc::EACCES) => OpenError::InUse { path },
+            _ => OpenError::Lock { path, source },
+        }
+    })?;
+    Ok((file, metadata))
+}
+
+fn other_kind(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        None
+    } else if kind.is_dir() {
+        Some("directory")
+    } else if kind.is_fifo() {
+        Some("FIFO")
+    } else if kind.is_socket() {
+        Some("socket")
+    } else {
+        Some("character device")
+    }
+}
+
+/// A file's units: sectors, in the blocks of its file system.
+fn of_file_system(metadata: &Metadata) -> Topology {
+    let block = metadata.blksize().try_into().unwrap_or(0);
+    let mut topology = Topology { opt_io_size: block, min_io_size: 512, ..Topology::default() };
+    if u32::is_power_of_two(block) && (512..=65536).contains(&block) {
+        topology.physical_block_size = block;
+        topology.min_io_size = block;
+    }
+    topology
+}
+
+/// What the storage says of itself, as far as it makes sense.
+fn consistent(mut topology: Topology) -> Topology {
+    let logical = topology.logical_block_size;
+    if !topology.physical_block_size.is_power_of_two() || topology.physical_block_size < logical {
+        topology.physical_block_size = logical;
+    }
+    if topology.alignment_offset >= topology.physical_block_size {
+        topology.alignment_offset = 0;
+    }
+    topology.min_io_size = topology.min_io_size.max(logical);
+    topology
+}
+
+/// What direct I/O has to be aligned to.
+fn direct_alignment(
+    file: &File,
+    metadata: &Metadata,
+    logical_block_size: u32,
+    is_block_device: bool,
+) -> io::Result<Alignment> {
+    match sys::direct_alignment(file) {
+        Ok(Some((0, _) | (_, 0))) => return Err(io::ErrorKind::Unsupported.into()),
+        Ok(Some((memory, offset))) if memory.is_power_of_two() && offset.is_power_of_two() => {
+            return Ok(Alignment { memory, offset });
+        }
+        _ => {}
+    }
+    let all = |bytes| Alignment { memory: bytes, offset: bytes };
+    if is_block_device {
+        return Ok(all(logical_block_size));
+    }
+    // A file needs what the disk below its file system needs. A file system without a disk, on
+    // the network for one, is asked by reading.
+    if let Some(bytes) = Device::new(metadata.dev()).logical_block_size() {
+        return Ok(all(bytes));
+    }
+    let mut buffer = Buffer::new(4096);
+    for bytes in [512, 1024, 2048, 4096] {
+        let room = buffer.bytes().get_mut(..bytes as usize).unwrap_or_default();
+        match file.read_at(room, bytes.into()) {
+            Ok(_) => return Ok(Alignment { memory: 4096, offset: bytes }),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// What a writable image can do.
+fn commands(
+    file: &File,
+    metadata: &Metadata,
+    device: Option<&Device>,
+    logical_block_size: u32,
+) -> Commands {
+    let mut commands =
+        Commands { write_zeroes: true, lifetime: lifetime(device), ..Commands::default() };
+    if let Some(device) = device {
+        commands.discard = device.discard_unit(logical_block_size);
+        commands.write_zeroes_may_unmap = commands.discard.is_some() && device.zeroes();
+        if device::erases_securely(file, &device::kernel_release()) {
+            commands.secure_erase = Some(commands.discard.unwrap_or(logical_block_size));
+        }
+    } else if can_punch(file, metadata.len()) {
+        let block = metadata.blksize().try_into().unwrap_or(0);
+        let is_block = u32::is_power_of_two(block) && (512..=65536).contains(&block);
+        commands.discard = Some(if is_block { block } else { 4096 });
+        commands.write_zeroes_may_unmap = true;
+    }
+    commands
+}
+
+fn lifetime(device: Option<&Device>) -> bool {
+    device.is_some_and(|device| device.lifetime().is_some())
+}
+
+/// Whether the file system makes holes: asked for one behind the file's end, where nothing is.
+fn can_punch(file: &File, size: u64) -> bool {
+    const FAR: u64 = 1 << 20;
+    let RangeCall::Fallocate(mode) = RangeCall::discard(false) else { return false };
+    size.checked_next_multiple_of(FAR)
+        .is_some_and(|end| sys::fallocate(file, mode, end, FAR).is_ok())
+}
