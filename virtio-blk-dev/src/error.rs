@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::image::ImageFormat;
+
 /// A [`BlockConfig`](crate::BlockConfig) that no device can be made from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,11 @@ pub enum ConfigError {
     #[error("serial {0:?} is longer than 20 bytes")]
     Serial(String),
 }
+
+/// A name that is none of an [`ImageFormat`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("image format {0:?} is none of raw, qcow2 and vmdk")]
+pub struct UnknownFormat(pub String);
 
 /// A disk image that can't be opened. Every message names the path.
 #[derive(Debug, thiserror::Error)]
@@ -158,5 +165,69 @@ pub enum OpenError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The image isn't of its format, uses what can't be served of it, or is damaged.
+    #[error(
+        "disk image {path} can't be opened as {format}: {source}; look at it with `qemu-img \
+         info` and `check`"
+    )]
+    Format {
+        /// The image's path.
+        path: PathBuf,
+        /// The format it was said to have.
+        format: ImageFormat,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// Images of this format are only read.
+    #[error(
+        "disk image {path} can't be written: {format} images can only be read; configure the disk \
+         as read-only, or convert it with `qemu-img convert`"
+    )]
+    ReadOnlyFormat {
+        /// The image's path.
+        path: PathBuf,
+        /// Its format.
+        format: ImageFormat,
+    },
+    /// The opener is not made for this format.
+    #[error("disk image {path} can't be opened: {format} images are not served here; {advice}")]
+    FormatMissing {
+        /// The image's path.
+        path: PathBuf,
+        /// Its format.
+        format: ImageFormat,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The image says on which file it builds, but not what that is.
+    #[error(
+        "disk image {path} doesn't state the format of its backing file {backing}, which is not \
+         guessed: state it, with `qemu-img rebase -u -b {backing} -F FORMAT`"
+    )]
+    BackingFormat {
+        /// The image's path.
+        path: PathBuf,
+        /// Its backing file, as it names it.
+        backing: String,
+    },
+    /// A file that the image builds on can't be opened.
+    #[error("disk image {path} builds on another: {source}")]
+    Layer {
+        /// The image's path.
+        path: PathBuf,
+        /// What is wrong with the other.
+        source: Box<OpenError>,
+    },
+    /// The image builds on more files than anybody has, or on itself.
+    #[error(
+        "disk image {path} is the last of {limit} that build on one another: merge some, with \
+         `qemu-img commit`"
+    )]
+    Chain {
+        /// The path of the image that was one too many.
+        path: PathBuf,
+        /// How many there may be.
+        limit: usize,
     },
 }

@@ -9,11 +9,13 @@
 //! publication and at most one interrupt a batch. Data goes between image and guest memory in one
 //! system call, without a copy in between. [`UringEngine`] has the kernel do many operations at
 //! once; [`SyncEngine`] does each where it stands, and works everywhere. [`RawImage`] is a file or
-//! block device, locked against a second user.
+//! block device, locked against a second user, and behind the feature `imago` there are
+//! `ImagoImage`s, in qcow2 and VMDK; [`ImageFormat::open`] opens either.
 //!
-//! Served are reads, writes, flushes and the identifier, with `RO`, `BLK_SIZE`, `SEG_MAX`,
-//! `SIZE_MAX`, `FLUSH`, `INDIRECT_DESC`, `EVENT_IDX`, `VERSION_1` and `ACCESS_PLATFORM`. Nothing
-//! here starts a thread or prints; [`RawImage::open`] is all that opens anything.
+//! Served is all of virtio 1.2 §5.2 but zoned devices: reads, writes, flushes, the identifier, and
+//! as far as the storage really has them discards, zeroes, secure erases and its lifetime; several
+//! queues, a write cache that the driver switches, a capacity that changes. Nothing
+//! here starts a thread or prints; images are all that is opened.
 //!
 //! # Example
 //! A disk of 16 sectors, and a driver that reads the fourth:
@@ -96,7 +98,8 @@
 //! | resets in mid-I/O | [`Worker::drain`] waits for the kernel before memory is unmapped |
 //!
 //! The host is trusted, but fails: each of its errors is `IOERR` for one request, never for the
-//! device. An image that is truncated while in use gives `IOERR` on what is missing.
+//! device. An image that is truncated while in use gives `IOERR` on what is missing, a full file
+//! system on what needs room.
 //!
 //! Guest memory is written through host addresses, so dirty bitmaps of `vm_memory` don't see the
 //! data of reads, and its `xen` feature, whose addresses are short-lived, must be off.
@@ -142,10 +145,14 @@ pub use device::BlockDevice;
 pub use engine::{
     Completion, Engine, Io, Operation, SyncEngine, UringConfig, UringEngine, UringError,
 };
-pub use error::{ConfigError, OpenError};
+pub use error::{ConfigError, OpenError, UnknownFormat};
 pub use features::Features;
 pub use histogram::Latency;
-pub use image::{Alignment, Commands, Image, Lifetime, RangeCall, RawImage, RawOptions, Topology};
+#[cfg(feature = "imago")]
+pub use image::ImagoImage;
+pub use image::{
+    Alignment, Commands, Image, ImageFormat, Lifetime, RangeCall, RawImage, RawOptions, Topology,
+};
 pub use limits::{Limits, RangeLimits, ZeroesLimits};
 pub use params::Params;
 pub use poller::Poller;

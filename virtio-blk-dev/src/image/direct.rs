@@ -35,6 +35,11 @@ fn mask(alignment: u32) -> u64 {
     u64::from(alignment.saturating_sub(1))
 }
 
+/// Bytes of buffers.
+pub(super) fn total(iovecs: &[libc::iovec]) -> usize {
+    iovecs.iter().fold(0usize, |sum, iovec| sum.saturating_add(iovec.iov_len))
+}
+
 /// Bytes of a bounce buffer, and so of one transfer through it.
 const BUFFER_SIZE: usize = 256 << 10;
 

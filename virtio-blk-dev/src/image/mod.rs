@@ -3,6 +3,9 @@
 mod commands;
 mod device;
 mod direct;
+mod format;
+#[cfg(feature = "imago")]
+mod imago;
 mod lock;
 mod options;
 mod range;
@@ -15,6 +18,9 @@ use std::sync::Arc;
 
 use crate::buffers::{Sink, Source};
 
+pub use self::format::ImageFormat;
+#[cfg(feature = "imago")]
+pub use self::imago::ImagoImage;
 pub use commands::{Commands, Lifetime};
 pub use direct::Alignment;
 pub use options::RawOptions;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::device::Device;
-use super::direct::{Alignment, Bounce};
+use super::direct::{Alignment, Bounce, total};
 use super::range::RangeCall;
 use super::{Commands, Image, Lifetime, RawOptions, Topology, sys};
 use crate::buffers::{Sink, Source};
@@ -267,10 +267,6 @@ impl RawImage {
 /// What a system call takes at once; the rest is a short transfer's.
 fn clamp(iovecs: &[libc::iovec]) -> (*const libc::iovec, libc::c_int) {
     (iovecs.as_ptr(), iovecs.len().min(libc::UIO_MAXIOV as usize) as libc::c_int)
-}
-
-fn total(iovecs: &[libc::iovec]) -> usize {
-    iovecs.iter().fold(0usize, |sum, iovec| sum.saturating_add(iovec.iov_len))
 }
 
 fn file_offset(offset: u64) -> io::Result<libc::off64_t> {

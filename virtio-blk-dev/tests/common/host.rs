@@ -2,8 +2,15 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use tempfile::TempDir;
+
+pub const KIB: u64 = 1024;
+pub const MIB: u64 = 1024 * KIB;
 
 /// Runs a tool; its standard output, or `None` if it is missing or fails.
 pub fn run<S: AsRef<OsStr>>(tool: &str, args: impl IntoIterator<Item = S>) -> Option<String> {
@@ -56,4 +63,72 @@ pub fn with_mount(mount: &[&OsStr], test: impl FnOnce() + Send) {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// Directories on the file systems at hand: that of temporary files, and one in memory.
+pub fn directories() -> Vec<TempDir> {
+    let mut directories = vec![TempDir::new().unwrap()];
+    directories.extend(TempDir::new_in("/dev/shm"));
+    directories
+}
+
+/// A file of `len` bytes, none of which is zero.
+pub fn file(directory: &Path, len: u64) -> PathBuf {
+    let path = directory.join("disk.img");
+    fs::write(&path, noise(len)).unwrap();
+    File::open(&path).unwrap().sync_all().unwrap();
+    path
+}
+
+pub fn noise(len: u64) -> Vec<u8> {
+    (0..len).map(|n| (n / 13 % 255 + 1) as u8).collect()
+}
+
+pub fn grow(path: &Path, len: u64) {
+    File::options().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+/// Bytes of storage.
+pub fn stored(path: &Path) -> u64 {
+    File::open(path).unwrap().sync_all().unwrap();
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// A directory, if QEMU's tools are there: in memory, where a flush costs nothing.
+pub fn directory() -> Option<TempDir> {
+    if run("qemu-img", ["--version"]).is_none() || run("qemu-io", ["--version"]).is_none() {
+        skip("qemu-img and qemu-io are missing: install qemu-utils");
+        return None;
+    }
+    Some(TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap())
+}
+
+/// Runs `qemu-img` in `directory`, which must succeed.
+pub fn qemu_img(directory: &TempDir, command: &str) {
+    let script = format!("cd '{}' && qemu-img {command}", directory.path().display());
+    assert!(run("sh", ["-c", &script]).is_some(), "{script}");
+}
+
+pub fn qemu_io(path: &Path, format: &str, command: &str) {
+    let path = path.to_str().unwrap();
+    assert!(run("qemu-io", ["-f", format, "-c", command, path]).is_some(), "{command}");
+}
+
+/// The disk's contents, as QEMU sees them.
+pub fn qemu_reads(directory: &TempDir, path: &Path) -> Vec<u8> {
+    let raw = directory.path().join("seen.raw");
+    qemu_img(directory, &format!("convert -O raw '{}' seen.raw", path.display()));
+    fs::read(raw).unwrap()
+}
+
+/// Numbers by xorshift.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
 }

@@ -76,6 +76,15 @@ pub fn guest(sectors: u64, config: &BlockConfig, features: u64) -> (Guest, Arc<F
     (Guest::new(image.capacity(), config, features, engine), image)
 }
 
+/// A guest on a disk that is this image.
+pub fn driver<I: Image>(image: &Arc<I>) -> Guest<SyncEngine<I>> {
+    let config = BlockConfig {
+        logical_block_size: image.topology().logical_block_size,
+        ..BlockConfig::default()
+    };
+    Guest::new(image.capacity(), &config, F_ALL, SyncEngine::new(Arc::clone(image)))
+}
+
 pub fn contents(sectors: u64) -> Vec<u8> {
     (0..sectors).flat_map(|sector| [sector as u8; 512]).collect()
 }

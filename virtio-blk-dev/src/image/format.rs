@@ -1,0 +1,84 @@
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+#[cfg(feature = "imago")]
+use super::ImagoImage;
+use super::{Image, RawImage};
+use crate::error::{OpenError, UnknownFormat};
+
+/// What a disk image's bytes mean. The operator states it; it is never told from the bytes, which
+/// a guest may have written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ImageFormat {
+    /// The disk's bytes.
+    #[default]
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+    /// VMware's, as a descriptor of flat extents: `monolithicFlat` and `twoGbMaxExtentFlat`.
+    Vmdk,
+}
+
+impl ImageFormat {
+    /// Opens and locks the image at `path`, which has this format.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each names `path` and what to do.
+    pub fn open(self, path: &Path, read_only: bool) -> Result<Arc<dyn Image>, OpenError> {
+        match self {
+            Self::Raw => Ok(Arc::new(RawImage::open(path, read_only)?)),
+            #[cfg(feature = "imago")]
+            Self::Qcow2 | Self::Vmdk => Ok(Arc::new(ImagoImage::open(path, self, read_only)?)),
+            #[cfg(not(feature = "imago"))]
+            Self::Qcow2 | Self::Vmdk => Err(OpenError::FormatMissing {
+                path: path.to_owned(),
+                format: self,
+                advice: "build with the feature `imago`, or convert it with `qemu-img convert`",
+            }),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+        }
+    }
+}
+
+impl fmt::Display for ImageFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// From the name it is displayed by, and that `xl` and QEMU know it by.
+impl FromStr for ImageFormat {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        [Self::Raw, Self::Qcow2, Self::Vmdk]
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_read_by_the_name_it_is_shown_by() {
+        for format in [ImageFormat::Raw, ImageFormat::Qcow2, ImageFormat::Vmdk] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        for name in ["", "RAW", "qcow", "vhd", "qcow2 "] {
+            assert_eq!(name.parse::<ImageFormat>(), Err(UnknownFormat(name.to_owned())));
+        }
+    }
+}

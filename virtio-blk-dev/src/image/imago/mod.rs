@@ -1,0 +1,182 @@
+mod chain;
+mod header;
+
+use std::io;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ::imago::FormatAccess;
+use ::imago::file::File;
+
+use super::direct::{Alignment, Bounce, total};
+use super::{Commands, Image, ImageFormat, Topology};
+use crate::buffers::{Sink, Source};
+use crate::config::SECTOR_SIZE;
+use crate::error::OpenError;
+
+/// A qcow2 or VMDK image.
+///
+/// qcow2 images of version 2 and 3 are read and written, with compressed clusters, backing files
+/// (which are only read) and external data files; encrypted ones and those with extended L2
+/// entries are refused. VMDK images are only read, and only as a descriptor of flat extents.
+///
+/// What an image builds on is opened by the names in it, relative to its directory, and each file
+/// is locked as a raw image is. Its format must be stated in the image: it is never told from the
+/// file's contents. So an image from a stranger may name any file that the caller can read, and
+/// its tables may be of any craft: `qemu-img convert` it, without privileges, before it is used.
+/// One that is merely damaged gives errors; to be written, it is looked through when it is opened.
+///
+/// The capacity doesn't change: an image of these formats is resized while nobody has it open.
+#[derive(Debug)]
+pub struct ImagoImage {
+    /// Discards move the mappings that reads and writes rely on, and have it for themselves.
+    access: RwLock<FormatAccess<File>>,
+    /// Guest memory is copied: imago takes references, and there are none to it.
+    bounce: Bounce,
+    capacity: u64,
+    topology: Topology,
+    commands: Commands,
+    read_only: bool,
+}
+
+impl ImagoImage {
+    /// Opens and locks the image at `path`, and what it builds on.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each names `path` and what to do.
+    pub fn open(
+        path: impl AsRef<Path>,
+        format: ImageFormat,
+        read_only: bool,
+    ) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let access = chain::open(path, format, read_only, 1)?;
+        let size = access.size();
+        let capacity = size.saturating_sub(size % SECTOR_SIZE);
+        if capacity == 0 {
+            return Err(OpenError::Empty { path: path.to_owned(), size });
+        }
+        // Of a qcow2 image of version 3 that is the cluster; older ones have neither zeroes nor
+        // discards of their own.
+        let cluster = access.inner().zero_granularity().and_then(|bytes| bytes.try_into().ok());
+        let commands = match read_only {
+            true => Commands::default(),
+            false => Commands {
+                discard: cluster,
+                write_zeroes: true,
+                write_zeroes_may_unmap: cluster.is_some(),
+                ..Commands::default()
+            },
+        };
+        Ok(Self {
+            access: RwLock::new(access),
+            bounce: Bounce::new(Alignment::BYTE),
+            capacity,
+            topology: Topology { opt_io_size: cluster.unwrap_or(0), ..Topology::default() },
+            commands,
+            read_only,
+        })
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<File>> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, FormatAccess<File>> {
+        self.access.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_within(&self, offset: u64, len: u64) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.capacity)
+    }
+
+    fn may_change(&self, offset: u64, len: u64) -> io::Result<()> {
+        let errno = if self.read_only {
+            libc::EBADF
+        } else if !self.is_within(offset, len) {
+            libc::ENOSPC
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    /// Writes zeroes, which a qcow2 image of version 2 can't be asked for.
+    fn store_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+        let zeroes = [0; 64 << 10];
+        let end = offset.saturating_add(len);
+        for offset in (offset..end).step_by(zeroes.len()) {
+            let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            self.shared().write(zeroes.get(..left).unwrap_or(&zeroes), offset)?;
+        }
+        Ok(())
+    }
+}
+
+impl Image for ImagoImage {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    fn commands(&self) -> Commands {
+        self.commands
+    }
+
+    fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.capacity.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = total(sink.iovecs()).min(left);
+        let read = |room: &mut [u8], offset| {
+            let len = room.len();
+            self.shared().read(room, offset)?;
+            Ok(len)
+        };
+        self.bounce.read(offset, len, read, |data| sink.copy_from(data))
+    }
+
+    fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize> {
+        let len = total(source.iovecs());
+        self.may_change(offset, len as u64)?;
+        let write = |data: &[u8], offset| {
+            self.shared().write(data, offset)?;
+            Ok(data.len())
+        };
+        self.bounce.write(offset, len, |room| source.copy_to(room), write)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let access = self.shared();
+        if !self.read_only {
+            access.flush()?;
+        }
+        access.sync()
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.may_change(offset, len)?;
+        self.alone().discard_to_any(offset, len)
+    }
+
+    /// Zeroes are written where the format has none.
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        self.may_change(offset, len)?;
+        let result = if unmap {
+            self.alone().discard_to_zero(offset, len)
+        } else {
+            self.shared().write_zeroes(offset, len)
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.store_zeroes(offset, len)
+            }
+            result => result,
+        }
+    }
+}

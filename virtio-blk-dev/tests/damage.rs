@@ -1,0 +1,117 @@
+//! qcow2 images that are damaged, or of a kind that isn't served.
+#![cfg(all(feature = "test-utils", feature = "imago"))]
+
+mod common;
+#[path = "common/host.rs"]
+mod host;
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use common::*;
+use host::*;
+use virtio_blk_dev::{Image, ImageFormat, ImagoImage, OpenError};
+
+fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
+    ImagoImage::open(path, ImageFormat::Qcow2, read_only)
+}
+
+#[test]
+fn an_encrypted_image_is_refused() {
+    let Some(directory) = directory() else { return };
+    let secret = "--object secret,id=key,data=secret";
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    qemu_img(&directory, &format!("create {secret} -f qcow2 -o {options} disk.qcow2 1M"));
+    for read_only in [false, true] {
+        let error = open(&directory.path().join("disk.qcow2"), read_only).unwrap_err();
+        assert!(error.to_string().contains("encrypted"), "{error}");
+    }
+}
+
+#[test]
+fn an_image_whose_tables_count_as_free_is_not_written() {
+    let Some(directory) = directory() else { return };
+    qemu_img(&directory, "create -f qcow2 sound.qcow2 4M");
+    let sound = directory.path().join("sound.qcow2");
+    qemu_io(&sound, "qcow2", "write 0 1M");
+    let sound = fs::read(sound).unwrap();
+    let path = directory.path().join("disk.qcow2");
+    let u64_at = |place: usize| u64::from_be_bytes(sound[place..place + 8].try_into().unwrap());
+    let (l1, reftable) = (u64_at(40) as usize, u64_at(48) as usize);
+    let (l2, refblock) = (u64_at(l1) & !(1 << 63), u64_at(reftable));
+    // Refcounts of 16 bits, of clusters of 64 KiB.
+    let refcount = |offset: u64| refblock as usize + (offset >> 16) as usize * 2;
+    for (place, len, what) in [
+        (reftable, 8, "header"), // nothing is counted
+        (refcount(0), 2, "header"),
+        (refcount(reftable as u64), 2, "refcount table"),
+        (refcount(refblock), 2, "refcount block"),
+        (refcount(l1 as u64), 2, "L1 table"),
+        (refcount(l2), 2, "L2 table"),
+    ] {
+        let mut bytes = sound.clone();
+        assert!(bytes[place..place + len].iter().any(|byte| *byte != 0));
+        bytes[place..place + len].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        let error = open(&path, false).unwrap_err().to_string();
+        assert!(error.contains("damaged") && error.contains(what), "{what}: {error}");
+        assert!(open(&path, true).is_ok(), "it can be read");
+        qemu_img(&directory, "check -q -r all -f qcow2 disk.qcow2");
+        assert!(open(&path, false).is_ok(), "{what}: it was repaired");
+    }
+}
+
+#[test]
+fn a_damaged_image_is_an_error_and_nothing_else() {
+    let Some(directory) = directory() else { return };
+    qemu_img(&directory, "create -f qcow2 -o cluster_size=512 disk.qcow2 256K");
+    let path = directory.path().join("disk.qcow2");
+    qemu_io(&path, "qcow2", "write -P 0x5a 10k 40k");
+    let sound = fs::read(&path).unwrap();
+    let (done, waiter) = mpsc::channel();
+    // Of its own, so that one that hangs fails.
+    let thread = std::thread::spawn(move || {
+        let mut random = Random(0x5eed_0004);
+        let (mut opened, mut refused) = (0, 0);
+        for nth in 0..400 {
+            let mut bytes = sound.clone();
+            for _ in 0..=random.below(8) {
+                // The header more often than the rest.
+                let bound = if nth % 2 == 0 { 112 } else { bytes.len() as u64 };
+                let place = random.below(bound) as usize;
+                bytes[place] = match random.below(4) {
+                    0 => 0,
+                    1 => 0xff,
+                    2 => bytes[place] ^ (1 << random.below(8)),
+                    _ => random.below(256) as u8,
+                };
+            }
+            bytes.truncate(bytes.len() - random.below(3) as usize * 700);
+            fs::write(&path, &bytes).unwrap();
+            let Ok(image) = open(&path, nth % 3 == 0) else {
+                refused += 1;
+                continue;
+            };
+            opened += 1;
+            // It may have become huge.
+            let image = Arc::new(image);
+            let mut guest = driver(&image);
+            let len = image.capacity().min(256 * KIB);
+            guest.request(IN, 0, &[], len as usize);
+            guest.request(OUT, 3, &[1; 8192], 0);
+            let _ = image.write_zeroes(0, len / 512 / 2 * 512, false);
+            let _ = image.discard(0, len);
+            guest.request(OUT, 9, &[2; 512], 0);
+            guest.request(FLUSH, 0, &[], 0);
+            guest.request(IN, 0, &[], len as usize);
+        }
+        done.send((opened, refused)).unwrap();
+    });
+    match waiter.recv_timeout(Duration::from_secs(120)) {
+        Ok((opened, refused)) => assert!(opened > 50 && refused > 50, "{opened} and {refused}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => thread.join().unwrap(),
+    }
+}
