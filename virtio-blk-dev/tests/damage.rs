@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use common::*;
 use host::*;
+use tempfile::TempDir;
 use virtio_blk_dev::{Image, ImageFormat, ImagoImage, OpenError};
 
 fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
@@ -33,34 +34,47 @@ fn an_encrypted_image_is_refused() {
 #[test]
 fn an_image_whose_tables_count_as_free_is_not_written() {
     let Some(directory) = directory() else { return };
-    qemu_img(&directory, "create -f qcow2 sound.qcow2 4M");
-    let sound = directory.path().join("sound.qcow2");
-    qemu_io(&sound, "qcow2", "write 0 1M");
-    let sound = fs::read(sound).unwrap();
     let path = directory.path().join("disk.qcow2");
-    let u64_at = |place: usize| u64::from_be_bytes(sound[place..place + 8].try_into().unwrap());
-    let (l1, reftable) = (u64_at(40) as usize, u64_at(48) as usize);
-    let (l2, refblock) = (u64_at(l1) & !(1 << 63), u64_at(reftable));
-    // Refcounts of 16 bits, of clusters of 64 KiB.
-    let refcount = |offset: u64| refblock as usize + (offset >> 16) as usize * 2;
-    for (place, len, what) in [
-        (reftable, 8, "header"), // nothing is counted
-        (refcount(0), 2, "header"),
-        (refcount(reftable as u64), 2, "refcount table"),
-        (refcount(refblock), 2, "refcount block"),
-        (refcount(l1 as u64), 2, "L1 table"),
-        (refcount(l2), 2, "L2 table"),
-    ] {
+    for order in [0, 4, 6] {
+        let options = format!("refcount_bits={}", 1 << order);
+        qemu_img(&directory, &format!("create -f qcow2 -o {options} disk.qcow2 4M"));
+        qemu_io(&path, "qcow2", "write 0 1M");
+        let sound = fs::read(&path).unwrap();
+        let u64_at = |place: usize| u64::from_be_bytes(sound[place..place + 8].try_into().unwrap());
+        let (l1, reftable) = (u64_at(40), u64_at(48));
+        let (l2, refblock) = (u64_at(l1 as usize) & !(1 << 63), u64_at(reftable as usize));
+        for (table, what) in [
+            (0, "header"),
+            (reftable, "refcount table"),
+            (refblock, "refcount block"),
+            (l1, "L1 table"),
+            (l2, "L2 table"),
+        ] {
+            let mut bytes = sound.clone();
+            // The table's cluster has 64 KiB, its refcount two to the power of `order` bits.
+            let bit = ((table >> 16) << order) as usize;
+            let place = refblock as usize + bit / 8;
+            match order {
+                0 => bytes[place] &= !(1 << (bit % 8)),
+                _ => bytes[place..place + (1 << order) / 8].fill(0),
+            }
+            assert!(bytes != sound);
+            is_refused_until_repaired(&directory, &bytes, what);
+        }
         let mut bytes = sound.clone();
-        assert!(bytes[place..place + len].iter().any(|byte| *byte != 0));
-        bytes[place..place + len].fill(0);
-        fs::write(&path, &bytes).unwrap();
-        let error = open(&path, false).unwrap_err().to_string();
-        assert!(error.contains("damaged") && error.contains(what), "{what}: {error}");
-        assert!(open(&path, true).is_ok(), "it can be read");
-        qemu_img(&directory, "check -q -r all -f qcow2 disk.qcow2");
-        assert!(open(&path, false).is_ok(), "{what}: it was repaired");
+        bytes[reftable as usize..][..8].fill(0);
+        is_refused_until_repaired(&directory, &bytes, "header");
     }
+}
+
+fn is_refused_until_repaired(directory: &TempDir, bytes: &[u8], what: &str) {
+    let path = directory.path().join("disk.qcow2");
+    fs::write(&path, bytes).unwrap();
+    let error = open(&path, false).unwrap_err().to_string();
+    assert!(error.contains("damaged") && error.contains(what), "{what}: {error}");
+    assert!(open(&path, true).is_ok(), "it can be read");
+    qemu_img(directory, "check -q -r all -f qcow2 disk.qcow2");
+    assert!(open(&path, false).is_ok(), "{what}: it was repaired");
 }
 
 #[test]

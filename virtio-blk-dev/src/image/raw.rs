@@ -137,6 +137,9 @@ struct Zeroes([u8; 128 << 10]);
 
 static ZEROES: Zeroes = Zeroes([0; 128 << 10]);
 
+/// For engines that make their own system calls. A write beyond [`capacity`](Image::capacity) is
+/// theirs to refuse, as it makes a file grow; [`alignment`](RawImage::alignment) and [`RangeCall`]
+/// have what else they need.
 impl AsFd for RawImage {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
