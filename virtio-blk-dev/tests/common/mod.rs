@@ -78,11 +78,12 @@ pub fn guest(sectors: u64, config: &BlockConfig, features: u64) -> (Guest, Arc<F
 
 /// A guest on a disk that is this image.
 pub fn driver<I: Image>(image: &Arc<I>) -> Guest<SyncEngine<I>> {
-    let config = BlockConfig {
-        logical_block_size: image.topology().logical_block_size,
-        ..BlockConfig::default()
-    };
-    Guest::new(image.capacity(), &config, F_ALL, SyncEngine::new(Arc::clone(image)))
+    Guest::new(
+        image.capacity(),
+        &BlockConfig::for_image(image),
+        F_ALL,
+        SyncEngine::new(Arc::clone(image)),
+    )
 }
 
 pub fn contents(sectors: u64) -> Vec<u8> {

@@ -88,10 +88,12 @@ impl UringEngine {
                 Bounce::new(config.bounce_size, block, config.direct_into_guest, &mut ring)
             });
         let commands = image.commands();
+        // A device discards by other calls, which the image knows.
+        let file = !image.is_block_device();
         let fallocates = Fallocates {
-            discard: commands.discard.is_some(),
-            write_zeroes: commands.write_zeroes,
-            unmap: commands.write_zeroes && commands.write_zeroes_may_unmap,
+            discard: file && commands.discard.is_some(),
+            write_zeroes: file && commands.write_zeroes,
+            unmap: file && commands.write_zeroes && commands.write_zeroes_may_unmap,
         };
         Ok(Self {
             ring,
@@ -228,6 +230,13 @@ impl UringEngine {
         };
         if again {
             self.again(index);
+            return None;
+        }
+        let is_range =
+            matches!(slot.io.operation(), Operation::Discard | Operation::WriteZeroes { .. });
+        if is_range && slot.stage == Stage::Operation && matches!(result, Err(libc::EOPNOTSUPP)) {
+            // Not every file system has every mode; the image has other ways.
+            self.perform(index);
             return None;
         }
         let io = self.slots.remove(index)?;

@@ -51,6 +51,10 @@ pub(super) fn entry(slot: &Slot, fallocates: Fallocates) -> Option<squeue::Entry
             }
         }
         Operation::Flush => sync(),
+        // The kernel refuses to do nothing.
+        Operation::Discard | Operation::WriteZeroes { .. } if slot.io.remaining() == 0 => {
+            return None;
+        }
         Operation::Discard if fallocates.discard => punch(slot),
         Operation::WriteZeroes { unmap: true } if fallocates.unmap => punch(slot),
         Operation::WriteZeroes { unmap: false } if fallocates.write_zeroes => {
