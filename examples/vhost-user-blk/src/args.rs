@@ -1,0 +1,87 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::cpus::CpuList;
+
+/// Serves a disk image as a vhost-user-blk device until SIGTERM, to one frontend (QEMU,
+/// cloud-hypervisor, libblkio) after the other.
+#[derive(Debug, Clone, Parser)]
+#[command(version, about)]
+pub struct Args {
+    /// The socket to listen at; it is made, and removed at the end.
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// The disk: a raw image file or a block device.
+    #[arg(long)]
+    pub image: PathBuf,
+    /// Refuse writes, and share the image with other readers.
+    #[arg(long)]
+    pub read_only: bool,
+    /// What carries out the I/O.
+    #[arg(long, value_enum, default_value_t = EngineKind::Sync)]
+    pub engine: EngineKind,
+    /// Queues offered, each served by a thread of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub queues: u16,
+    /// Descriptors in a queue at most: a power of two up to 1024.
+    #[arg(long, default_value_t = 256, value_parser = queue_size)]
+    pub queue_size: u16,
+    /// How long a thread looks for the next request before it sleeps, at most, in microseconds:
+    /// less where that doesn't pay, and never with 0.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub poll_us: u32,
+    /// The identifier that the guest reads, of at most 20 bytes.
+    #[arg(long, default_value = "")]
+    pub serial: String,
+    /// The processors to run on, as in `0,2-3`: the first queue's thread on the first of them, and
+    /// so on, from the start again when there are more queues.
+    #[arg(long)]
+    pub cpus: Option<CpuList>,
+}
+
+/// What carries out the I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineKind {
+    /// System calls of the queue's thread, one request after the other.
+    Sync,
+}
+
+fn queue_size(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(size) if size.is_power_of_two() && (4..=1024).contains(&size) => Ok(size),
+        _ => Err("should be a power of two from 4 to 1024".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_makes_no_device_is_refused() {
+        let with = |option: &[&str]| {
+            let fixed = ["vhost-user-blk", "--socket", "s", "--image", "i"];
+            Args::try_parse_from(fixed.iter().chain(option))
+        };
+        assert!(with(&["--queue-size", "128", "--queues", "64", "--cpus", "0,2-3"]).is_ok());
+        for bad in [
+            ["--queue-size", "3"],
+            ["--queue-size", "2048"],
+            ["--queues", "0"],
+            ["--queues", "65"],
+            ["--poll-us", "10001"],
+            ["--cpus", "3-1"],
+        ] {
+            assert!(with(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The parts of `vhost-user-blk`: the block device of `virtio-blk-dev` behind vhost-user.
+//!
+//! The frontend (QEMU, cloud-hypervisor, libblkio) keeps the registers; what is left is the data
+//! plane. `server` waits at the socket, `session` follows the protocol and holds what it has told
+//! of each `ring`; a `worker` is the thread that owns a running ring, with nothing between it and
+//! the guest's memory: it `sleep`s on the kick descriptor itself, after `polling` for a while.
+
+pub mod args;
+pub mod cpus;
+pub mod device;
+mod events;
+mod log_limit;
+mod memory;
+mod polling;
+mod ring;
+pub mod server;
+mod session;
+mod sleep;
+mod worker;

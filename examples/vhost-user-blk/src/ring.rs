@@ -1,0 +1,172 @@
+//! One ring, as far as the frontend has told of it, and its thread while it runs.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use tracing::{debug, warn};
+use virtio_blk_dev::Stats;
+use virtio_mmio_dev::{QueueConfig, feature};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::{
+    device::Device,
+    events::Events,
+    log_limit::LogLimit,
+    memory::Memory,
+    worker::{Job, StartError, WorkerThread},
+};
+
+/// Why a ring can't be started, where that is not the guest's fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RingError {
+    #[error("queue {index}: the {part} at {addr:#x} of the frontend is in no memory it shares")]
+    Address { index: u16, part: &'static str, addr: u64 },
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Where the parts of a ring are in the frontend's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) descriptors: u64,
+    pub(crate) avail: u64,
+    pub(crate) used: u64,
+}
+
+/// What all rings of a session share.
+pub(crate) struct Common {
+    pub(crate) device: Arc<Device>,
+    /// The negotiated features, once there are any.
+    pub(crate) features: Option<u64>,
+    pub(crate) memory: Memory,
+    pub(crate) limit: LogLimit,
+}
+
+/// A ring. It runs while it has everything it needs and is enabled; dropping it stops it.
+pub(crate) struct Ring {
+    index: u16,
+    pub(crate) size: u16,
+    pub(crate) addresses: Option<Addresses>,
+    /// Next available entry to take, while it doesn't run.
+    pub(crate) base: u16,
+    pub(crate) enabled: bool,
+    pub(crate) events: Events,
+    kick: Option<OwnedFd>,
+    worker: Option<WorkerThread>,
+    /// The guest set it up where no ring can be.
+    refused: bool,
+    stats: Stats,
+}
+
+impl Ring {
+    pub(crate) fn new(index: u16) -> Self {
+        Self {
+            index,
+            size: 0,
+            addresses: None,
+            base: 0,
+            enabled: false,
+            events: Events::default(),
+            kick: None,
+            worker: None,
+            refused: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes the descriptor that the driver's kicks come by.
+    pub(crate) fn set_kick(&mut self, kick: Option<File>) {
+        self.stop();
+        self.kick = kick.map(OwnedFd::from);
+    }
+
+    /// Starts the ring if it may run and doesn't.
+    pub(crate) fn update(&mut self, common: &Common) -> Result<(), RingError> {
+        let Self { worker: None, enabled: true, refused: false, .. } = self else { return Ok(()) };
+        let (Some(features), Some(addresses), Some(kick)) =
+            (common.features, self.addresses, &self.kick)
+        else {
+            return Ok(());
+        };
+        if self.size == 0 || common.memory.is_empty() {
+            return Ok(());
+        }
+        let index = self.index;
+        let host = |source| StartError::Host { index, what: "no descriptor left", source };
+        let job = Job {
+            device: Arc::clone(&common.device),
+            config: self.config(addresses, features, &common.memory)?,
+            features,
+            memory: Arc::clone(common.memory.map()),
+            kick: kick.as_fd().try_clone_to_owned().map_err(host)?,
+            events: self.events.clone(),
+            limit: common.limit.clone(),
+        };
+        debug!(config = ?job.config, "starting a queue");
+        match WorkerThread::start(job) {
+            Ok(worker) => self.worker = Some(worker),
+            Err(StartError::Queue(error)) => {
+                self.refused = true;
+                if let Some(dropped) = common.limit.allow() {
+                    warn!(%error, dropped, "the guest set up a queue that can't be served: it stays stopped until it is set up anew");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // An interrupt of the time before, with another descriptor, may never have arrived.
+        self.events.call.signal();
+        Ok(())
+    }
+
+    /// Finishes what is in flight, and keeps where the ring was left.
+    pub(crate) fn stop(&mut self) {
+        self.refused = false;
+        if let Some(worker) = self.worker.take() {
+            let report = worker.stop();
+            self.base = report.positions.next_avail;
+            self.stats += report.stats;
+            debug!(queue = self.index, base = self.base, "stopped a queue");
+        }
+    }
+
+    /// What it has done, as of its last stop.
+    pub(crate) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn config(
+        &self,
+        addresses: Addresses,
+        features: u64,
+        memory: &Memory,
+    ) -> Result<QueueConfig, RingError> {
+        let index = self.index;
+        let guest =
+            |part, addr| memory.guest_address(addr).ok_or(RingError::Address { index, part, addr });
+        let used_ring = guest("used ring", addresses.used)?;
+        Ok(QueueConfig {
+            index,
+            size: self.size,
+            desc_table: guest("descriptor table", addresses.descriptors)?,
+            avail_ring: guest("available ring", addresses.avail)?,
+            used_ring,
+            event_idx: features & feature::EVENT_IDX != 0,
+            indirect: features & feature::INDIRECT_DESC != 0,
+            next_avail: self.base,
+            // The protocol has no message for it: the ring itself tells, whoever served it last.
+            next_used: used_ring
+                .checked_add(2)
+                .and_then(|addr| memory.map().read_obj(GuestAddress(addr)).ok())
+                .map_or(0, u16::from_le),
+        })
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

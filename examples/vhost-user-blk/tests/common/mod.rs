@@ -1,0 +1,114 @@
+//! The program as its users run it, and a frontend with a driver to talk to it.
+#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+
+pub mod driver;
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::{fs::FileExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// Longer than anything here takes, on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `vhost-user-blk`, which is killed when it takes too long.
+pub struct Backend {
+    pub dir: TempDir,
+    child: Arc<Mutex<Child>>,
+}
+
+impl Backend {
+    /// Serves an image of `sectors` sectors, each of which holds its number's low byte.
+    pub fn start(sectors: u64, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut image = File::create(dir.path().join("image")).expect("an image");
+        for sector in 0..sectors {
+            image.write_all(&[sector as u8; 512]).expect("its content");
+        }
+        let child = Command::new(env!("CARGO_BIN_EXE_vhost-user-blk"))
+            .args(["--socket", "socket", "--image", "image"])
+            .args(options)
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stderr(File::create(dir.path().join("log")).expect("a log"))
+            .spawn()
+            .expect("the program");
+        let child = Arc::new(Mutex::new(child));
+        let watched = Arc::downgrade(&child);
+        thread::spawn(move || {
+            thread::sleep(PATIENCE);
+            if let Some(child) = watched.upgrade() {
+                let _ = child.lock().expect("no panic").kill();
+            }
+        });
+        let backend = Self { dir, child };
+        backend.connect();
+        backend
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    /// A connection that says nothing yet.
+    pub fn connect(&self) -> UnixStream {
+        let start = Instant::now();
+        loop {
+            match UnixStream::connect(self.socket()) {
+                Ok(stream) => return stream,
+                Err(error) if start.elapsed() > PATIENCE => {
+                    panic!("{error}; the program said:\n{}", self.log())
+                }
+                Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).expect("the log")
+    }
+
+    /// Waits until the log has `text` so many times.
+    pub fn logs(&self, text: &str, times: usize) {
+        let start = Instant::now();
+        while self.log().matches(text).count() < times {
+            assert!(start.elapsed() < PATIENCE, "no {text:?} in:\n{}", self.log());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn sector(&self, number: u64) -> [u8; 512] {
+        let mut data = [0; 512];
+        let image = File::open(self.dir.path().join("image")).expect("the image");
+        image.read_exact_at(&mut data, number * 512).expect("its sector");
+        data
+    }
+
+    /// Sends SIGTERM, and gives whether it ended well.
+    pub fn terminate(&self) -> bool {
+        let mut child = self.child.lock().expect("no panic");
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").arg(&pid).status().expect("kill");
+        sent.success() && child.wait().expect("its end").success()
+    }
+
+    pub fn has_left(&self) -> bool {
+        !Path::exists(&self.socket())
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().expect("no panic");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
