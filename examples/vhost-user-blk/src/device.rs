@@ -16,6 +16,9 @@ const MQ: u64 = 1 << 12;
 /// The offset of `num_queues` in `struct virtio_blk_config` (virtio 1.2 §5.2.4).
 const NUM_QUEUES: usize = 34;
 
+/// Descriptors in a queue of QEMU's and of cloud-hypervisor's, unless told otherwise.
+const USUAL_QUEUE: u16 = 128;
+
 /// An image and how it is served.
 pub struct Device {
     pub(crate) image: Arc<RawImage>,
@@ -35,6 +38,9 @@ impl Device {
             read_only: args.read_only,
             serial: Serial::new(&args.serial)?,
             queue_size: args.queue_size,
+            // The frontend chooses the queue's size after the driver has read this, and no chain
+            // may be longer than the queue (virtio 1.2 §2.7.5.3.1): Linux builds them by `seg_max`.
+            seg_max: Some(u32::from(args.queue_size.min(USUAL_QUEUE)) - 2),
             logical_block_size: image.topology().logical_block_size,
             ..BlockConfig::default()
         };

@@ -53,6 +53,7 @@ fn what_is_offered_is_what_the_block_device_has() {
     // QEMU asks for more than the fields that this device has.
     let config = vmm.config(0, 60);
     assert_eq!(config[..8], 64_u64.to_le_bytes(), "capacity");
+    assert_eq!(config[12..16], 126_u32.to_le_bytes(), "seg_max fits QEMU's queues of 128");
     assert_eq!(config[34..36], 2_u16.to_le_bytes(), "num_queues");
     assert_eq!(config.len(), 60);
     assert_eq!(vmm.config(34, 2), [2, 0]);
