@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader, BufWriter, Read, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-/// What a healthy Xen, dom0 or guest never says.
-const FATAL: [&str; 10] = [
+/// What a healthy Xen, dom0, guest or machine never says.
+const FATAL: [&str; 11] = [
     "Kernel panic",
     "Internal error: Oops",
     "Unable to handle kernel",
@@ -18,6 +18,7 @@ const FATAL: [&str; 10] = [
     "Assertion '",
     "detected stall",
     "rcu_sched self-detected",
+    "vhost vring error",
 ];
 /// What dom0's init and the cases' verbs print at the beginning of a line.
 const OK: &str = "@@ ok ";

@@ -52,7 +52,7 @@ impl Archive {
         Ok(())
     }
 
-    /// A program of an arm64 Debian tree with the libraries it needs.
+    /// A program of a Debian tree with the libraries it needs.
     pub(crate) fn program(&mut self, tree: &Path, path: &str) -> Result<()> {
         self.file(path, 0o755, &tree.join(path))?;
         for library in needed(&tree.join(path))? {
@@ -61,10 +61,12 @@ impl Archive {
         Ok(())
     }
 
-    /// A shared library of an arm64 Debian tree with those it needs.
+    /// A shared library of a Debian tree with those it needs.
     pub(crate) fn library(&mut self, tree: &Path, name: &str) -> Result<()> {
-        // The loader is in /usr/lib, by the ABI; the libraries are in the multiarch directory.
-        let places = [format!("usr/lib/{name}"), format!("usr/lib/aarch64-linux-gnu/{name}")];
+        // The loader is where the ABI has it; the libraries are in the multiarch directory.
+        let places =
+            ["usr/lib", "usr/lib64", "usr/lib/aarch64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
+                .map(|dir| format!("{dir}/{name}"));
         let Some(place) = places.into_iter().find(|place| tree.join(place).exists()) else {
             bail!("no package brought {name}");
         };
@@ -119,10 +121,9 @@ fn padding(length: usize) -> usize {
     length.next_multiple_of(4) - length
 }
 
-/// The shared libraries an arm64 program names.
+/// The shared libraries a program names, whatever its machine.
 fn needed(program: &PathBuf) -> Result<Vec<String>> {
-    let text =
-        crate::log::output(Command::new("aarch64-linux-gnu-readelf").arg("-d").arg(program))?;
+    let text = crate::log::output(Command::new("readelf").arg("-d").arg(program))?;
     Ok(text
         .lines()
         .filter(|line| line.contains("(NEEDED)"))

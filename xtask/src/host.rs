@@ -27,16 +27,21 @@ const PACKAGES: [&str; 17] = [
     "xz-utils",
 ];
 
-/// Installs the packages that are missing, or says which they are.
+/// Installs what the testbed needs and is missing, or says what that is.
 pub(crate) fn ensure(cache: &Cache) -> Result<()> {
+    ensure_packages(cache, &PACKAGES)
+}
+
+/// Installs the packages that are missing, or says which they are.
+pub(crate) fn ensure_packages(cache: &Cache, packages: &[&str]) -> Result<()> {
     if os_release("ID").as_deref() != Some("debian") {
         bail!(
             "the testbed is built from Debian's packages and wants a Debian host. Elsewhere, a \
              Debian container with this checkout does; the packages it uses are: {}",
-            PACKAGES.join(" ")
+            packages.join(" ")
         );
     }
-    let missing = missing()?;
+    let missing = missing(packages)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -74,7 +79,7 @@ pub(crate) fn os_release(key: &str) -> Option<String> {
         .map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
-fn missing() -> Result<Vec<&'static str>> {
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let listed = output(Command::new("dpkg-query").args([
         "-W",
         "-f",
@@ -86,7 +91,7 @@ fn missing() -> Result<Vec<&'static str>> {
             _ => false,
         })
     };
-    Ok(PACKAGES.into_iter().filter(|package| !installed(package)).collect())
+    Ok(packages.iter().copied().filter(|package| !installed(package)).collect())
 }
 
 fn install(cache: &Cache, log: &Log, packages: &[&str]) -> Result<bool> {

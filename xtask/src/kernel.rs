@@ -1,5 +1,6 @@
 //! Linux for arm64: the slim kernel built from Debian's source, and Debian's own cloud kernel.
 
+use crate::apt::Package;
 use crate::cache::{Artefact, Cache, Recipe};
 use crate::debian::Debian;
 use crate::{apt, cross, paths};
@@ -67,28 +68,39 @@ pub(crate) fn slim(cache: &Cache, debian: &Debian<'_>) -> Result<Artefact> {
     })
 }
 
-/// Debian's cloud kernel; the artefact holds `vmlinuz` and `modules/` with an `order` to load them in.
+/// Debian's cloud kernel, as [`packaged`] has it.
 pub(crate) fn stock(cache: &Cache, debian: &Debian<'_>) -> Result<Artefact> {
     let package = &debian.resolution.stock_kernel;
-    let recipe = Recipe::new("linux-stock", 5)
+    packaged(cache, "linux-stock", &debian.file(""), package, &MODULES)
+}
+
+/// A kernel of Debian's; the artefact holds `vmlinuz` and `modules/` with an `order` to load them in.
+pub(crate) fn packaged(
+    cache: &Cache,
+    name: &'static str,
+    debs: &Path,
+    package: &Package,
+    modules: &[&str],
+) -> Result<Artefact> {
+    let recipe = Recipe::new(name, 5)
         .part("revision", REVISION)
         .part("package", &package.file)
-        .part("modules", MODULES.join(" "));
+        .part("modules", modules.join(" "));
     cache.get(recipe, |shop| {
-        apt::unpack(&debian.file(""), std::slice::from_ref(package), shop.work, shop.log)?;
-        let release = debian.stock_release();
+        apt::unpack(debs, std::slice::from_ref(package), shop.work, shop.log)?;
+        let release = package.name.strip_prefix("linux-image-").unwrap_or(&package.name);
         fs::copy(shop.work.join(format!("boot/vmlinuz-{release}")), shop.out.join("vmlinuz"))?;
         let tree = shop.work.join("usr/lib/modules").join(release);
         fs::create_dir(shop.out.join("modules"))?;
-        let mut modules = Modules {
+        let mut wanted = Modules {
             builtin: fs::read_to_string(tree.join("modules.builtin"))?,
             files: paths::files_below(&tree)?,
             order: Vec::new(),
         };
-        for module in MODULES {
-            modules.collect(module, &shop.out.join("modules"))?;
+        for module in modules {
+            wanted.collect(module, &shop.out.join("modules"))?;
         }
-        fs::write(shop.out.join("modules/order"), modules.order.join("\n") + "\n")?;
+        fs::write(shop.out.join("modules/order"), wanted.order.join("\n") + "\n")?;
         Ok(())
     })
 }

@@ -17,6 +17,7 @@ mod kernel;
 mod log;
 mod miri;
 mod paths;
+mod pc;
 mod progress;
 mod qemu;
 mod run;
@@ -27,6 +28,7 @@ mod suites;
 mod testbed;
 mod toolchain;
 mod toolstack;
+mod vhost_user;
 mod xen;
 mod xen_tree;
 
@@ -48,7 +50,7 @@ Environment:
 enum Xtask {
     /// A stock Debian guest on real Xen lives on our disks, its console shown live.
     Demo,
-    /// All tests of the workspace, then all cases of the testbed.
+    /// A guest of QEMU on `vhost-user-blk`, all tests of the workspace, then all cases of the testbed.
     Test(Jobs),
     /// Throw arbitrary registers, requests and xenstore answers at the libraries.
     Fuzz {
@@ -60,6 +62,12 @@ enum Xtask {
     },
     /// Run the tests of what is unsafe or shared under Miri, if there is one.
     Miri,
+    /// A guest of QEMU on `vhost-user-blk`: file system, flushes, verified I/O, reboot, restart.
+    VhostUser {
+        /// Show the whole console.
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Real Xen for Arm64 under emulation.
     #[command(subcommand, after_help = VARIABLES)]
     Testbed(Command),
@@ -117,9 +125,13 @@ fn main() -> ExitCode {
 fn xtask(command: Xtask) -> Result<bool> {
     match command {
         Xtask::Demo => demo::run(),
-        Xtask::Test(Jobs { jobs }) => suite::workspace_and_cases(jobs),
         Xtask::Miri => miri::run(),
         Xtask::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
+        Xtask::Test(Jobs { jobs }) => {
+            let passed = vhost_user::run(false);
+            Ok(suite::workspace_and_cases(jobs)? && passed)
+        }
+        Xtask::VhostUser { verbose } => Ok(vhost_user::run(verbose)),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;
             testbed.daemon()?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,26 +60,56 @@ pub(crate) fn run(
         disks.iter().map(|(name, image)| (name.clone(), image.path().to_owned())).collect();
 
     let started = Instant::now();
-    let mut command = machine.command();
+    let Watch { console, in_time, ended_well } =
+        watch(machine.command(), &log, case.time_limit, &case.allowed, echo)?;
+    let fault = fault(case, &console, in_time, ended_well, &disks);
+    let _ = fs::remove_file(&machine.initrd);
+    Ok(Outcome {
+        name: case.name.clone(),
+        fault,
+        console,
+        took: started.elapsed(),
+        log,
+        dir,
+        disks,
+    })
+}
+
+/// What a machine said, and how it ended.
+pub(crate) struct Watch {
+    pub(crate) console: Console,
+    pub(crate) in_time: bool,
+    pub(crate) ended_well: bool,
+}
+
+/// Starts a machine and watches it until its end, or the limit in seconds. `echo` sees each line.
+pub(crate) fn watch(
+    mut command: Command,
+    log: &Path,
+    time_limit: u64,
+    allowed: &[String],
+    echo: &(dyn Fn(&str) + Sync),
+) -> Result<Watch> {
+    let started = Instant::now();
     // Standard error comes to the console's log by the same pipe.
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    let mut qemu = command.spawn().context("starting qemu-system-aarch64")?;
+    let program = command.get_program().to_owned();
+    let mut qemu = command.spawn().with_context(|| format!("starting {}", program.display()))?;
     drop(command);
     let (sender, lines) = mpsc::channel();
-    let log_path = log.clone();
-    let reading = thread::spawn(move || {
-        console::read(reader, &log_path, started, |line| drop(sender.send(line)))
-    });
+    let log = log.to_owned();
+    let reading =
+        thread::spawn(move || console::read(reader, &log, started, |line| drop(sender.send(line))));
 
     let mut console = Console::default();
-    let mut deadline = started + Duration::from_secs(case.time_limit);
+    let mut deadline = started + Duration::from_secs(time_limit);
     let in_time = loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 echo(&line);
                 let healthy = console.fatal.is_none();
-                console.take(&line, &case.allowed);
+                console.take(&line, allowed);
                 if healthy && console.fatal.is_some() {
                     deadline = deadline.min(Instant::now() + LAST_WORDS);
                 }
@@ -92,17 +122,7 @@ pub(crate) fn run(
     if let Ok(read) = reading.join() {
         read?;
     }
-    let fault = fault(case, &console, in_time, ended_well, &disks);
-    let _ = fs::remove_file(&machine.initrd);
-    Ok(Outcome {
-        name: case.name.clone(),
-        fault,
-        console,
-        took: started.elapsed(),
-        log,
-        dir,
-        disks,
-    })
+    Ok(Watch { console, in_time, ended_well })
 }
 
 fn fault(
