@@ -3,6 +3,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use virtio_mmio_dev::RingFault;
 use vm_memory::GuestAddressSpace;
 
 use crate::engine::Engine;
@@ -30,6 +31,12 @@ pub trait Doorbell {
     fn failed(&mut self, error: &HostError) {
         let _ = error;
     }
+
+    /// The driver broke the ring, and has been told that the device needs a reset: nothing is served
+    /// any more. Called once.
+    fn broken(&mut self, fault: RingFault) {
+        let _ = fault;
+    }
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
@@ -39,11 +46,15 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// # Errors
     /// What waiting gave. The worker has drained.
     pub fn serve(&mut self, poller: &mut Poller, bell: &mut impl Doorbell) -> io::Result<()> {
-        let mut waited = Ok(());
+        let (mut waited, mut told) = (Ok(()), false);
         while waited.is_ok() && !bell.is_stopped() {
             let mut progress = self.poll();
             if let Some(error) = self.take_last_error() {
                 bell.failed(&error);
+            }
+            if let Some(fault) = self.queue().fault().filter(|_| !told) {
+                told = true;
+                bell.broken(fault);
             }
             if progress.processed > 0 {
                 poller.busy(Instant::now());

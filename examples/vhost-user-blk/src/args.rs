@@ -21,8 +21,11 @@ pub struct Args {
     #[arg(long)]
     pub read_only: bool,
     /// What carries out the I/O.
-    #[arg(long, value_enum, default_value_t = EngineKind::Sync)]
+    #[arg(long, value_enum, default_value_t = EngineKind::IoUring)]
     pub engine: EngineKind,
+    /// Go around this host's page cache (O_DIRECT).
+    #[arg(long)]
+    pub direct: bool,
     /// Queues offered, each served by a thread of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub queues: u16,
@@ -45,6 +48,9 @@ pub struct Args {
 /// What carries out the I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EngineKind {
+    /// The kernel does many requests at once; where it has no io_uring, as `sync`.
+    #[value(name = "io_uring")]
+    IoUring,
     /// System calls of the queue's thread, one request after the other.
     Sync,
 }

@@ -3,7 +3,7 @@
 //! The frontend (QEMU, cloud-hypervisor, libblkio) keeps the registers; what is left is the data
 //! plane. `server` waits at the socket, `session` follows the protocol and holds what it has told
 //! of each `ring`; a `worker` is the thread that owns a running ring, with nothing between it and
-//! the guest's memory: it `sleep`s on the kick descriptor itself, after `polling` for a while.
+//! the guest's memory, and `sleep`s on the kick descriptor itself.
 
 pub mod args;
 pub mod cpus;
@@ -11,7 +11,6 @@ pub mod device;
 mod events;
 mod log_limit;
 mod memory;
-mod polling;
 mod ring;
 pub mod server;
 mod session;

@@ -99,7 +99,6 @@ impl Ring {
         let job = Job {
             device: Arc::clone(&common.device),
             config: self.config(addresses, features, &common.memory)?,
-            features,
             memory: Arc::clone(common.memory.map()),
             kick: kick.as_fd().try_clone_to_owned().map_err(host)?,
             events: self.events.clone(),
@@ -127,14 +126,21 @@ impl Ring {
         if let Some(worker) = self.worker.take() {
             let report = worker.stop();
             self.base = report.positions.next_avail;
-            self.stats += report.stats;
+            self.stats += &report.stats;
             debug!(queue = self.index, base = self.base, "stopped a queue");
         }
     }
 
+    /// Has the queue's thread look at what has changed.
+    pub(crate) fn wake(&self) {
+        if let Some(worker) = &self.worker {
+            worker.wake();
+        }
+    }
+
     /// What it has done, as of its last stop.
-    pub(crate) fn stats(&self) -> Stats {
-        self.stats
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
     }
 
     fn config(

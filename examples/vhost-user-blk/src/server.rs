@@ -23,6 +23,8 @@ use rustix::{
 use tracing::{error, info, warn};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
+use virtio_blk_dev::RequestKind;
+
 use crate::{device::Device, session::Session};
 
 /// A socket that is listened at, and removed at the end.
@@ -122,9 +124,9 @@ fn converse(connection: UnixStream, device: Arc<Device>) {
     let stats = session.lock().unwrap_or_else(PoisonError::into_inner).finish();
     info!(
         requests = stats.requests(),
-        bytes_read = stats.read.bytes,
-        bytes_written = stats.write.bytes,
-        flushes = stats.flush.requests,
+        bytes_read = stats[RequestKind::Read].bytes,
+        bytes_written = stats[RequestKind::Write].bytes,
+        flushes = stats[RequestKind::Flush].requests,
         errors = stats.errors(),
         host_errors = stats.host_errors,
         "the frontend is gone"

@@ -137,6 +137,7 @@ impl Session {
     fn reset(&mut self) -> Result<()> {
         self.with_all_stopped(|session| {
             session.common.features = None;
+            session.common.device.reset();
             session.rings.iter_mut().for_each(|ring| ring.enabled = false);
         })
     }
@@ -174,6 +175,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         debug!(features = format_args!("{features:#x}"), "the driver's features");
         self.with_all_stopped(|session| {
             session.common.features = Some(features);
+            session.common.device.accept_features(features);
             // Without the protocol features nobody will enable rings one by one.
             if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
                 session.rings.iter_mut().for_each(|ring| ring.enabled = true);
@@ -324,8 +326,11 @@ impl VhostUserBackendReqHandlerMut for Session {
         Ok(self.common.device.config(offset as usize, size as usize))
     }
 
-    fn set_config(&mut self, _offset: u32, _data: &[u8], _: VhostUserConfigFlags) -> Result<()> {
-        Err(Error::InvalidOperation("no field of the configuration can be written"))
+    /// The write cache, and nothing else: rings that run must see the change, and flush.
+    fn set_config(&mut self, offset: u32, data: &[u8], _: VhostUserConfigFlags) -> Result<()> {
+        self.common.device.write_config(offset as usize, data);
+        self.rings.iter().for_each(Ring::wake);
+        Ok(())
     }
 
     fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {

@@ -7,9 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 /// The order to stop, given by the thread that serves the socket.
 #[derive(Clone, Debug)]
@@ -23,6 +24,11 @@ impl Stop {
 
     pub(crate) fn give(&self) {
         self.0.0.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the thread, to look at what has changed.
+    pub(crate) fn wake(&self) {
         // The counter would have to stand at 2^64 - 2 for this to fail.
         let _ = rustix::io::write(&self.0.1, &1_u64.to_ne_bytes());
     }
@@ -53,20 +59,25 @@ impl Sleep {
         Ok(Self(epoll))
     }
 
-    pub(crate) fn until_woken(&self) {
+    /// As the kick, stop and engine descriptors are all watched, `timeout` bounds the sleep only.
+    pub(crate) fn until_woken(&self, timeout: Option<Duration>) {
         let mut events = [epoll::Event {
             flags: epoll::EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
         }; 4];
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
         // It fails when a signal comes, which is a wake-up as good as any.
-        let _ = epoll::wait(&self.0, &mut events, None);
+        let _ = epoll::wait(&self.0, &mut events, timeout.as_ref());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{sync::mpsc, thread, time::Duration};
+    use std::{sync::mpsc, thread};
 
     #[test]
     fn each_kick_wakes_and_none_is_read() {
@@ -75,12 +86,12 @@ mod tests {
         let sleep = Sleep::new(kick.as_fd(), &stop, None).unwrap();
         for _ in 0..3 {
             rustix::io::write(&kick, &1_u64.to_ne_bytes()).unwrap();
-            sleep.until_woken();
+            sleep.until_woken(None);
         }
         // Nothing is left over: the next sleep ends with the order to stop.
         let (woken, heard) = mpsc::channel();
         let sleeper = thread::spawn(move || {
-            sleep.until_woken();
+            sleep.until_woken(None);
             woken.send(()).unwrap();
         });
         assert!(heard.recv_timeout(Duration::from_millis(50)).is_err(), "woken by nothing");

@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::Duration,
 };
 
 use tracing::{error, warn};
-use virtio_blk_dev::{Engine, Stats, SyncEngine, Worker};
+use virtio_blk_dev::{Doorbell, Engine, HostError, Poller, Stats, SyncEngine, UringEngine, Worker};
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
 use vm_memory::GuestMemoryMmap;
 
@@ -18,7 +18,6 @@ use crate::{
     device::Device,
     events::Events,
     log_limit::LogLimit,
-    polling::{Doorbell, Window},
     sleep::{Sleep, Stop},
 };
 
@@ -37,8 +36,6 @@ pub(crate) enum StartError {
 pub(crate) struct Job {
     pub(crate) device: Arc<Device>,
     pub(crate) config: QueueConfig,
-    /// The negotiated features.
-    pub(crate) features: u64,
     pub(crate) memory: Arc<GuestMemoryMmap>,
     pub(crate) kick: OwnedFd,
     pub(crate) events: Events,
@@ -46,7 +43,7 @@ pub(crate) struct Job {
 }
 
 /// Where a queue was left, and what it has done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) positions: Positions,
     pub(crate) stats: Stats,
@@ -77,6 +74,11 @@ impl WorkerThread {
         }
     }
 
+    /// Wakes the thread if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.stop.wake();
+    }
+
     /// Finishes what is in flight, and lets go of the rings.
     pub(crate) fn stop(self) -> Report {
         self.stop.give();
@@ -90,14 +92,19 @@ impl WorkerThread {
 type Started = mpsc::SyncSender<Result<(), StartError>>;
 
 impl Job {
-    /// The engine is made on the thread that uses it: an io_uring may have one submitter only.
     fn run(self, stop: &Stop, ready: &Started) -> Report {
-        match self.device.engine {
-            EngineKind::Sync => {
-                let engine = SyncEngine::new(Arc::clone(&self.device.image));
-                self.serve(engine, stop, ready)
+        let image = Arc::clone(&self.device.image);
+        if self.device.engine == EngineKind::IoUring {
+            match UringEngine::new(Arc::clone(&image), self.config.size) {
+                Ok(engine) => return self.serve(engine, stop, ready),
+                Err(error) => {
+                    if let Some(dropped) = self.limit.allow() {
+                        warn!(%error, dropped, "no io_uring: requests are done one after the other");
+                    }
+                }
             }
         }
+        self.serve(SyncEngine::new(image), stop, ready)
     }
 
     fn serve(&self, engine: impl Engine, stop: &Stop, ready: &Started) -> Report {
@@ -110,7 +117,7 @@ impl Job {
         }
         let start = || {
             let queue = LiveQueue::new(&self.config, &memory, memory, self.events.clone())?;
-            let worker = Worker::new(queue, engine, &self.device.params(self.features));
+            let worker = Worker::new(queue, engine, &self.device.params());
             let what = "its kick descriptor can't be waited for: it should be an eventfd";
             let sleep = Sleep::new(self.kick.as_fd(), stop, worker.as_fd())
                 .map_err(|source| StartError::Host { index, what, source })?;
@@ -123,55 +130,46 @@ impl Job {
                 return Report::default();
             }
         };
-        let doorbell = Doorbell::new(memory, &self.config);
         let _ = ready.send(Ok(()));
-
-        let mut window = Window::new(self.device.poll);
-        // Since when there has been nothing to do, and whether looking for more is over.
-        let mut idle: Option<Instant> = None;
-        let mut sleepy = false;
-        while !stop.is_given() {
-            let progress = worker.run();
-            if let Some(error) = worker.take_last_error()
-                && let Some(dropped) = self.limit.allow()
-            {
-                warn!(queue = index, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
-            }
-            if worker.is_broken() {
-                self.tell_fault(worker.queue().fault());
-                break;
-            }
-            if progress.processed != 0 {
-                (idle, sleepy) = (None, false);
-            }
-            if progress.more {
-                continue;
-            }
-            let began = *idle.get_or_insert_with(Instant::now);
-            if let Some(doorbell) = &doorbell
-                && !sleepy
-                && !window.now().is_zero()
-            {
-                let until = began + window.now();
-                let next = worker.queue().state().next_avail;
-                // What the engine has in hand is asked for by running, and so are kicks, before
-                // sleeping.
-                let wait = || stop.is_given() || worker.queue().in_flight() > 0;
-                sleepy = !doorbell.watch(next, until, wait) && Instant::now() >= until;
-                continue;
-            }
-            sleep.until_woken();
-            window.slept(began.elapsed());
-            (idle, sleepy) = (None, false);
+        let mut bell = Bell { sleep, stop, index, limit: &self.limit };
+        if let Err(error) = worker.serve(&mut Poller::new(self.device.poll), &mut bell) {
+            error!(queue = index, %error, "a queue can't wait for its driver");
         }
-        worker.drain();
         Report { positions: worker.queue().state(), stats: worker.stats() }
     }
+}
 
-    fn tell_fault(&self, fault: Option<RingFault>) {
-        if let (Some(fault), Some(dropped)) = (fault, self.limit.allow()) {
-            let index = self.config.index;
-            warn!(queue = index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
+/// By what a queue's thread hears of kicks, completions and its end.
+struct Bell<'a> {
+    sleep: Sleep,
+    stop: &'a Stop,
+    index: u16,
+    limit: &'a LogLimit,
+}
+
+impl Doorbell for Bell<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.is_given()
+    }
+
+    fn wait(
+        &mut self,
+        _engine: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.sleep.until_woken(timeout);
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &HostError) {
+        if let Some(dropped) = self.limit.allow() {
+            warn!(queue = self.index, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
+        }
+    }
+
+    fn broken(&mut self, fault: RingFault) {
+        if let Some(dropped) = self.limit.allow() {
+            warn!(queue = self.index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
         }
     }
 }

@@ -96,7 +96,7 @@ impl RawImage {
     }
 
     /// Refuses what would change an image open for reading, or make a file grow.
-    fn may_change(&self, offset: u64, len: u64) -> io::Result<()> {
+    pub(crate) fn may_change(&self, offset: u64, len: u64) -> io::Result<()> {
         let errno = if self.read_only {
             libc::EBADF
         } else if offset.checked_add(len).is_none_or(|end| end > self.capacity()) {

@@ -256,6 +256,11 @@ impl UringEngine {
 
 impl Engine for UringEngine {
     fn submit(&mut self, io: Io) -> Option<Completion> {
+        // The kernel would make the file grow.
+        let changes = !matches!(io.operation(), Operation::Read(_) | Operation::Flush);
+        if changes && let Err(error) = self.image.may_change(io.offset(), io.remaining()) {
+            return Some(Completion { io, result: Err(error) });
+        }
         let index = self.slots.insert(io);
         self.waiting.push_back(index);
         None

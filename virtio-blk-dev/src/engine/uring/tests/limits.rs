@@ -70,10 +70,11 @@ fn a_read_only_image_is_not_written() {
     let image = Arc::new(RawImage::open(file.path(), true).unwrap());
     for config in configs(4) {
         let Some(mut engine) = engine(&image, &config) else { return };
-        engine.submit(ram.io(1, Command::Write, false, 0, &[(0, 512)]));
-        engine.submit(ram.io(2, Command::Write, true, 0, &[(0, 512)]));
-        let refused = Some(libc::EBADF);
-        assert_eq!(results(&finish(&mut engine)), [(1, refused), (2, refused)]);
+        for durable in [false, true] {
+            let done = engine.submit(ram.io(1, Command::Write, durable, 0, &[(0, 512)]));
+            let error = done.unwrap().result.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        }
     }
 }
 
@@ -97,15 +98,22 @@ fn memory_that_is_not_there_fails_the_one_operation() {
 #[test]
 fn positions_that_no_file_has_are_refused() {
     let ram = Ram::new(4096);
-    let (_file, image) = disk(8);
+    let (file, image) = disk(8);
     for config in configs(4) {
         let Some(mut engine) = engine(&image, &config) else { return };
         // -1 is where the file stands, for the kernel.
         for at in [u64::MAX, 1 << 63] {
-            engine.submit(ram.io(1, Command::Write, false, at, &[(0, 512)]));
+            engine.submit(ram.io(1, Command::Read, false, at, &[(0, 512)]));
             let done = finish(&mut engine);
             assert_eq!(done[0].result.as_ref().unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
+        // Nor does a write make the file grow.
+        for at in [u64::MAX, 1 << 63, 8 * SECTOR, 7 * SECTOR + 1] {
+            let done = engine.submit(ram.io(1, Command::Write, false, at, &[(0, 512)]));
+            let error = done.unwrap().result.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        }
+        assert_eq!(file.path().metadata().unwrap().len(), 8 * SECTOR);
     }
 }
 
