@@ -66,6 +66,7 @@ mod tests {
         let events = Events::default();
         events.used_buffer();
         events.call.set(Some(File::from(event.try_clone().unwrap()))).unwrap();
+        assert!(fcntl_getfl(&event).unwrap().contains(OFlags::NONBLOCK), "it would wait forever");
         events.used_buffer();
         events.needs_reset();
         let mut count = [0; 8];

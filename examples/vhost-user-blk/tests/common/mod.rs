@@ -94,10 +94,17 @@ impl Backend {
 
     /// Sends SIGTERM, and gives whether it ended well.
     pub fn terminate(&self) -> bool {
-        let mut child = self.child.lock().expect("no panic");
-        let pid = child.id().to_string();
-        let sent = Command::new("kill").arg(&pid).status().expect("kill");
-        sent.success() && child.wait().expect("its end").success()
+        let child = || self.child.lock().expect("no panic");
+        let pid = child().id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().expect("kill").success());
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = child().try_wait().expect("its status") {
+                return status.success();
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
     }
 
     pub fn has_left(&self) -> bool {
