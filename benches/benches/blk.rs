@@ -11,9 +11,13 @@ use xen_foreignmem::{
     DomainMemory, Layout,
     fake::{FakeForeignMemory, FakeGrantTable, FakeRam},
 };
-use xen_virtio_benches::{DATA_LEN, Driver, Kind, RAM, RAM_LEN};
+use xen_virtio_benches::{Driver, Kind, QueueLayout, RAM, Request};
 
 const IMAGE_LEN: u64 = 64 << 20;
+const DATA_LEN: usize = 4096;
+/// The driver's memory, in whole chunks of 2 MiB, as they are mapped.
+const RAM_LEN: usize = LAYOUT.len().next_multiple_of(2 << 20);
+const LAYOUT: QueueLayout = QueueLayout::new(32, DATA_LEN);
 
 fn image() -> tempfile::NamedTempFile {
     let shm = Path::new("/dev/shm");
@@ -40,7 +44,7 @@ fn requests(c: &mut Criterion) {
     let file = image();
     let mut group = c.benchmark_group("blk");
     for (name, kind) in [("read_4k", Kind::Read), ("write_4k", Kind::Write)] {
-        let ram = Arc::new(FakeRam::new(1, &[(RAM, RAM_LEN)]));
+        let ram = Arc::new(FakeRam::new(1, &[(RAM, RAM_LEN as u64)]));
         let memory = DomainMemory::<_, FakeGrantTable>::new(
             Some(Arc::new(FakeForeignMemory::new(Arc::clone(&ram)))),
             None,
@@ -51,13 +55,13 @@ fn requests(c: &mut Criterion) {
         let device = BlockDevice::new(IMAGE_LEN, &BlockConfig::default()).expect("a device");
         let mut transport = MmioTransport::new(device, || {}).expect("a transport");
         let all = ram
-            .get_slices(GuestAddress(RAM), RAM_LEN as usize, Permissions::ReadWrite)
+            .get_slices(GuestAddress(RAM), RAM_LEN, Permissions::ReadWrite)
             .ok()
             .and_then(|mut slices| slices.next()?.ok())
             .expect("one slice of RAM");
-        let mut driver = Driver::new(all, kind);
+        let mut driver = Driver::new(all, RAM, LAYOUT);
         let mut activated = false;
-        for (register, value) in Driver::handshake() {
+        for (register, value) in Driver::handshake(&LAYOUT, RAM) {
             activated |=
                 transport.write(register.offset(), &value.to_le_bytes()) == Effect::Activate;
         }
@@ -72,14 +76,18 @@ fn requests(c: &mut Criterion) {
         for depth in [1_u16, 32] {
             group.throughput(Throughput::Elements(depth.into()));
             group.bench_function(format!("{name}/qd{depth}"), |b| {
+                let mut done = Vec::with_capacity(depth.into());
                 b.iter(|| {
                     for slot in 0..depth {
-                        driver.submit(slot, offsets.next().expect("endless") / 512);
+                        let sector = offsets.next().expect("endless") / 512;
+                        driver.submit(slot, Request { kind, sector, len: DATA_LEN as u32 });
                     }
-                    let mut done = 0;
-                    while done < depth {
+                    driver.publish();
+                    done.clear();
+                    while done.len() < usize::from(depth) {
                         worker.run();
-                        done += driver.reap();
+                        driver.reap(&mut done).expect("requests succeed");
+                        driver.enable_interrupts();
                     }
                 });
             });

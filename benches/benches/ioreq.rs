@@ -10,7 +10,7 @@ use xen_ioreq::{
     DeviceModel, IoreqServer, RequestKind,
     fake::{FakeDomain, FakeVcpu},
 };
-use xen_virtio_benches::Driver;
+use xen_virtio_benches::{Driver, QueueLayout, RAM};
 
 const BASE: u64 = 0x0200_0000;
 const IRQ: u32 = 33;
@@ -46,7 +46,7 @@ impl Machine {
             server: RefCell::new(server),
             transport: RefCell::new(transport.expect("a transport")),
         };
-        for (register, value) in Driver::handshake() {
+        for (register, value) in Driver::handshake(&QueueLayout::new(32, 4096), RAM) {
             machine.write(register, value);
         }
         assert_eq!(machine.read(Register::Status), 15, "the device is live");

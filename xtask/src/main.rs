@@ -3,6 +3,7 @@
 mod apt;
 mod cache;
 mod case;
+mod compare;
 mod console;
 mod cpio;
 mod cross;
@@ -68,6 +69,13 @@ enum Xtask {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Our block device beside its peers and the limit; `--short` ends within five minutes.
+    #[command(disable_help_flag = true)]
+    Compare {
+        /// What the comparison itself takes: see `--help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Real Xen for Arm64 under emulation.
     #[command(subcommand, after_help = VARIABLES)]
     Testbed(Command),
@@ -132,6 +140,7 @@ fn xtask(command: Xtask) -> Result<bool> {
             Ok(suite::workspace_and_cases(jobs)? && passed)
         }
         Xtask::VhostUser { verbose } => Ok(vhost_user::run(verbose)),
+        Xtask::Compare { options } => compare::run(&options),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;
             testbed.daemon()?;
