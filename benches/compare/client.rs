@@ -148,10 +148,11 @@ fn wait<P: Port>(port: &mut P, lanes: &mut [Lane<'_, '_>], client: Client) -> Re
                 }
             }
             Client::Sleeps => {
-                // All queues are asked, so that each of them can wake us.
-                let nothing = lanes
-                    .iter_mut()
-                    .fold(true, |nothing, lane| lane.driver.enable_interrupts() && nothing);
+                // All queues are asked, whatever the first ones say, so that each can wake us.
+                let mut nothing = true;
+                for lane in lanes.iter_mut() {
+                    nothing &= lane.driver.enable_interrupts();
+                }
                 if nothing && !port.sleep()? {
                     bail!("no interrupt has come for {PATIENCE:?}");
                 }

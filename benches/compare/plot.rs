@@ -79,11 +79,15 @@ pub(crate) fn svg(rows: &[Row]) -> String {
          viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
+    let iops = rows.iter().map(|row| row.iops.median);
+    let x_scale = Scale::over(iops, MARGIN.left, WIDTH - MARGIN.right);
+    let p50 = rows.iter().map(|row| row.p50_us.median);
+    let y_scale = Scale::over(p50, HEIGHT - MARGIN.bottom, MARGIN.top);
     for (index, regime) in regimes.iter().enumerate() {
         let (x, y) = ((index % columns) as f64 * WIDTH, (index / columns) as f64 * HEIGHT);
         let shown: Vec<&Row> = rows.iter().filter(|row| row.regime == *regime).copied().collect();
         add(&mut svg, format_args!("<g transform=\"translate({x} {y})\">"));
-        panel(&mut svg, regime, &shown, &devices);
+        panel(&mut svg, regime, &shown, &devices, &x_scale, &y_scale);
         add(&mut svg, format_args!("</g>"));
     }
     for (index, device) in devices.iter().enumerate() {
@@ -99,12 +103,10 @@ pub(crate) fn svg(rows: &[Row]) -> String {
     svg + "</svg>\n"
 }
 
-/// One regime: scales, then a line for each device.
-fn panel(svg: &mut String, regime: &str, rows: &[&Row], devices: &[&str]) {
+/// One regime: scales, the same in every panel, then a line for each device.
+fn panel(svg: &mut String, regime: &str, rows: &[&Row], devices: &[&str], x: &Scale, y: &Scale) {
     let (left, right) = (MARGIN.left, WIDTH - MARGIN.right);
     let (top, bottom) = (MARGIN.top, HEIGHT - MARGIN.bottom);
-    let x = Scale::over(rows.iter().map(|row| row.iops.median), left, right);
-    let y = Scale::over(rows.iter().map(|row| row.p50_us.median), bottom, top);
     let title = match regime.split_once('/') {
         Some((device, client)) => format!("device {device}, client {client}"),
         None => format!("no second process ({regime})"),
