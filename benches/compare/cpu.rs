@@ -1,5 +1,6 @@
 //! Processors: who runs on which, and what they spend.
 
+use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -69,11 +70,77 @@ impl CpuClock {
     }
 }
 
-/// One side: a processor and the clock of what is meant to run there.
+/// Threads whose waiting for a processor is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Threads {
+    Calling,
+    OfProcess(u32),
+}
+
+impl Threads {
+    /// How long they have been ready to run and did not (the second field of
+    /// /proc/PID/task/TID/schedstat); `None` from a kernel that doesn't tell.
+    fn waited(self) -> Option<Duration> {
+        match self {
+            Self::Calling => waited(&fs::read_to_string("/proc/thread-self/schedstat").ok()?),
+            Self::OfProcess(pid) => {
+                let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+                // One that has ended meanwhile waits no more.
+                let stats = tasks.filter_map(|task| {
+                    fs::read_to_string(task.ok()?.path().join("schedstat")).ok()
+                });
+                stats.map(|stat| waited(&stat)).sum()
+            }
+        }
+    }
+}
+
+fn waited(schedstat: &str) -> Option<Duration> {
+    schedstat.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
+/// One side of a comparison: a processor, and what is meant to run there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Side {
-    pub(crate) core: usize,
-    pub(crate) clock: CpuClock,
+    core: usize,
+    clock: CpuClock,
+    threads: Threads,
+}
+
+impl Side {
+    /// The calling thread.
+    pub(crate) fn this_thread(core: usize) -> Self {
+        Self { core, clock: CpuClock::this_thread(), threads: Threads::Calling }
+    }
+
+    pub(crate) fn process(core: usize, pid: u32) -> Result<Self> {
+        Ok(Self { core, clock: CpuClock::process(pid)?, threads: Threads::OfProcess(pid) })
+    }
+
+    fn state(&self, stat: &str, busy: Duration) -> Result<State> {
+        Ok(State { busy, idle: idle(stat, self.core)?, waited: self.threads.waited() })
+    }
+}
+
+/// Where a side stands.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    busy: Duration,
+    /// Of its processor.
+    idle: Duration,
+    waited: Option<Duration>,
+}
+
+impl State {
+    /// How much of `wall` others took from this side, at most. What its processor neither idled
+    /// nor spent on it may have been taken while it slept; what it waited it may have waited for
+    /// threads of its own. So it is the lesser of both.
+    fn taken(&self, later: &Self, wall: Duration) -> f64 {
+        let known = later.busy.saturating_sub(self.busy) + later.idle.saturating_sub(self.idle);
+        let elsewhere = wall.saturating_sub(known);
+        let waited = later.waited.zip(self.waited).map(|(to, from)| to.saturating_sub(from));
+        waited.map_or(elsewhere, |waited| waited.min(elsewhere)).as_secs_f64() / wall.as_secs_f64()
+    }
 }
 
 /// The clocks of both sides, read at the ends of a window.
@@ -88,8 +155,8 @@ pub(crate) struct Meter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     at: Instant,
-    client: (Duration, Duration),
-    device: Option<(Duration, Duration)>,
+    client: State,
+    device: Option<State>,
 }
 
 /// What passed between two readings.
@@ -97,7 +164,7 @@ pub(crate) struct Reading {
 pub(crate) struct Spent {
     /// Processor time of the serving side.
     pub(crate) device: Duration,
-    /// The greatest share of a side's processor that went to neither that side nor idleness.
+    /// The share of the time that others took from one of the sides.
     pub(crate) foreign: f64,
 }
 
@@ -108,16 +175,13 @@ impl Meter {
         let at = Instant::now();
         let device = self.device.map(|side| side.clock.read()).transpose()?;
         let client = self.client.clock.read()?;
-        let stat = std::fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
-        let idle = |side: Side| idle(&stat, side.core);
-        Ok(Reading {
-            at,
-            client: (client, idle(self.client)?),
-            device: match (device, self.device) {
-                (Some(time), Some(side)) => Some((time, idle(side)?)),
-                _ => None,
-            },
-        })
+        let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+        let client = self.client.state(&stat, client)?;
+        let device = match (self.device, device) {
+            (Some(side), Some(busy)) => Some(side.state(&stat, busy)?),
+            _ => None,
+        };
+        Ok(Reading { at, client, device })
     }
 }
 
@@ -125,16 +189,11 @@ impl Reading {
     /// From this reading to a later one.
     pub(crate) fn until(&self, later: &Self) -> Spent {
         let wall = later.at.duration_since(self.at);
-        let both = [(Some(self.client), Some(later.client)), (self.device, later.device)];
-        let foreign = both.into_iter().filter_map(|(from, to)| {
-            let ((from_busy, from_idle), (to_busy, to_idle)) = (from?, to?);
-            let known = to_busy.saturating_sub(from_busy) + to_idle.saturating_sub(from_idle);
-            Some(wall.saturating_sub(known).as_secs_f64() / wall.as_secs_f64())
-        });
-        let busy = |reading: &Self| reading.device.unwrap_or(reading.client).0;
+        let device = self.device.zip(later.device);
+        let (from, to) = device.unwrap_or((self.client, later.client));
         Spent {
-            device: busy(later).saturating_sub(busy(self)),
-            foreign: foreign.fold(0.0, f64::max),
+            device: to.busy.saturating_sub(from.busy),
+            foreign: from.taken(&to, wall).max(self.client.taken(&later.client, wall)),
         }
     }
 }
@@ -163,17 +222,48 @@ mod tests {
         assert!(idle(stat, 2).is_err());
     }
 
-    #[test]
-    fn what_is_neither_busy_nor_idle_is_foreign() {
+    /// Of a hundred milliseconds.
+    fn spent(busy: u32, idle: u32, waited: Option<u32>) -> Spent {
         let at = Instant::now();
-        let start = Reading { at, client: (MS, MS), device: Some((MS, MS)) };
-        let end =
-            Reading { at: at + 100 * MS, client: (101 * MS, MS), device: Some((51 * MS, 21 * MS)) };
-        let spent = start.until(&end);
-        assert_eq!(spent.device, 50 * MS);
-        assert!((spent.foreign - 0.3).abs() < 1e-9, "{spent:?}");
-        let alone = Reading { device: None, ..start }.until(&Reading { device: None, ..end });
-        assert_eq!((alone.device, alone.foreign), (100 * MS, 0.0));
+        let from = State { busy: MS, idle: MS, waited: Some(MS) };
+        let to = State {
+            busy: (busy + 1) * MS,
+            idle: (idle + 1) * MS,
+            waited: waited.map(|waited| (waited + 1) * MS),
+        };
+        let client = State { busy: 101 * MS, ..from };
+        let before = Reading { at, client: from, device: Some(from) };
+        before.until(&Reading { at: at + 100 * MS, client, device: Some(to) })
+    }
+
+    #[test]
+    fn time_is_taken_if_it_is_neither_used_nor_idle_and_was_waited_for() {
+        for (busy, idle, waited, taken) in [
+            (50, 20, Some(40), 0.3),
+            (50, 20, Some(10), 0.1),
+            (50, 20, None, 0.3),
+            (80, 20, Some(70), 0.0),
+        ] {
+            let spent = spent(busy, idle, waited);
+            assert_eq!(spent.device, busy * MS);
+            assert!((spent.foreign - taken).abs() < 1e-9, "{busy} {idle} {waited:?}: {spent:?}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_device_where_there_is_no_other() {
+        let state = |busy| State { busy: busy * MS, idle: MS, waited: None };
+        let at = Instant::now();
+        let before = Reading { at, client: state(5), device: None };
+        let spent = before.until(&Reading { at: at + 100 * MS, client: state(85), device: None });
+        assert_eq!(spent.device, 80 * MS);
+        assert!((spent.foreign - 0.2).abs() < 1e-9, "{spent:?}");
+    }
+
+    #[test]
+    fn waiting_is_the_second_number() {
+        assert_eq!(waited("3000000 2000000 7\n"), Some(2 * MS));
+        assert_eq!(waited(""), None);
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub(crate) fn facts(plan: &Plan, cores: Cores, images: &Images, programs: &Paths
          A flush has nothing to do on tmpfs."
             .to_owned(),
     );
+    facts.push(
+        "A request is a chain of three descriptors; indirect ones are not negotiated, EVENT_IDX is."
+            .to_owned(),
+    );
     facts.push(plan.left_out.to_owned());
     facts
 }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::cell::{Cell, Client, Op};
     use crate::client;
-    use crate::cpu::{CpuClock, Meter, Side};
+    use crate::cpu::{Meter, Side};
     use crate::image::Image;
     use crate::verify::verify;
     use std::time::Duration;
@@ -84,7 +84,7 @@ mod tests {
         let mut drivers = memory.drivers().unwrap();
         let mut device = InProcess::new(image.path(), IMAGE_LEN, &memory, &LAYOUT).unwrap();
         verify(&mut device, &mut drivers, image.file(), IMAGE_LEN).unwrap();
-        let client = Side { core: 0, clock: CpuClock::this_thread() };
+        let client = Side::this_thread(0);
         let meter = Meter { client, device: None };
         for op in [Op::Read, Op::Write, Op::Mix, Op::WriteFlush] {
             for (bytes, depth, client) in [(4096, 8, Client::Spins), (8192, 3, Client::Sleeps)] {

@@ -8,7 +8,7 @@ use xen_virtio_benches::{Driver, QueueLayout};
 
 use crate::cell::{Cell, Requests};
 use crate::client::{self, Port};
-use crate::cpu::{Cores, CpuClock, Meter, Side};
+use crate::cpu::{Cores, Meter, Side};
 use crate::image::{Image, Images};
 use crate::in_process::InProcess;
 use crate::plan::{DEEPEST, LARGEST, Task};
@@ -47,7 +47,7 @@ pub(crate) struct Turn<'a> {
 impl Bench<'_> {
     /// Takes windows of all cells of a turn.
     pub(crate) fn measure(&self, turn: &Turn<'_>, results: &mut Results) -> Result<()> {
-        let client = Side { core: self.cores.client, clock: CpuClock::this_thread() };
+        let client = Side::this_thread(self.cores.client);
         let alone = Meter { client, device: None };
         match turn.task.subject {
             Subject::Served { .. } => self.served(turn, client, results),
@@ -83,7 +83,7 @@ impl Bench<'_> {
         let words = self.scratch.join("stderr");
         let mut process = Process::start(serving.command(path), self.cores, words)?;
         let mut session = process.connect(&socket, &memory, self.image(turn).len())?;
-        let device = Side { core: self.cores.device, clock: process.clock()? };
+        let device = Side::process(self.cores.device, process.pid())?;
         // On one processor each side would be foreign to the other.
         let device_core = (self.cores.device != self.cores.client).then_some(device);
         let meter = Meter { client, device: device_core };

@@ -163,14 +163,14 @@ fn buffers(cell: &Cell) -> Result<MmapMut> {
 mod tests {
     use super::*;
     use crate::cell::Client;
-    use crate::cpu::{CpuClock, Side};
+    use crate::cpu::Side;
     use crate::image::Image;
 
     #[test]
     fn every_load_runs() {
         const LEN: u64 = 1 << 20;
         let image = Image::create(&std::env::temp_dir(), LEN).unwrap();
-        let client = Side { core: 0, clock: CpuClock::this_thread() };
+        let client = Side::this_thread(0);
         let meter = Meter { client, device: None };
         for op in [Op::Read, Op::Write, Op::Mix, Op::WriteFlush] {
             let cell = Cell { op, bytes: 4096, depth: 4, queues: 1, client: Client::Spins };

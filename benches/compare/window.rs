@@ -10,8 +10,8 @@ use crate::cpu::Spent;
 
 /// How far IOPS × mean latency may be from the depth.
 const LITTLE: f64 = 0.10;
-/// How much of a processor may go to processes that have nothing to do with the comparison. The
-/// idle times it is taken from are ticks of 10 ms, so windows are not judged more finely.
+/// How much of the time others may take from the client or the device. The idle times it is judged
+/// by are ticks of 10 ms, so it can't be much finer.
 const FOREIGN: f64 = 0.10;
 /// The least length of a window, and of its requests for each one in flight: the first and the
 /// last ones are cut off by its ends.
@@ -62,7 +62,7 @@ pub(crate) enum Doubt {
     /// Depth isn't IOPS × mean latency: the client, or its processor, was away.
     Little,
     Short,
-    /// Other processes had a share of a processor.
+    /// Other processes took processor time from one of the sides.
     Foreign,
 }
 
@@ -71,7 +71,7 @@ impl Doubt {
         match self {
             Self::Little => "IOPS × mean latency was not the depth",
             Self::Short => "too short",
-            Self::Foreign => "others had more than a tenth of a processor",
+            Self::Foreign => "others took more than a tenth of a side's processor time",
         }
     }
 }
