@@ -186,7 +186,8 @@ fn repeat(
             );
             let turn = Turn { task, verify: repetition == 0, seed: repetition as u64 };
             if let Err(error) = bench.measure(&turn, results) {
-                failures.push(format!("{} ({0:?}) failed: {error:#}", task.subject));
+                let why = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+                failures.push(format!("{} ({}) failed: {why}", task.subject, task.subject.way()));
                 failed.push(task.subject);
             }
         }

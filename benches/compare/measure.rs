@@ -48,7 +48,9 @@ impl Bench<'_> {
     /// Takes windows of all cells of a turn.
     pub(crate) fn measure(&self, turn: &Turn<'_>, results: &mut Results) -> Result<()> {
         let client = Side::this_thread(self.cores.client);
-        let alone = Meter { client, device: None };
+        // The kernel's io_uring workers are threads of this process, too.
+        let alone = Side::process(self.cores.client, std::process::id())?;
+        let alone = Meter { client: alone, device: None };
         match turn.task.subject {
             Subject::Served { .. } => self.served(turn, client, results),
             Subject::InProcess => {

@@ -33,6 +33,16 @@ impl fmt::Display for Subject {
 }
 
 impl Subject {
+    /// How it runs, where there is more than one way.
+    pub(crate) fn way(&self) -> String {
+        match self {
+            Self::Served { polls, queues, .. } => {
+                format!("{}, queues: {queues}", if *polls { "polls" } else { "quiet" })
+            }
+            Self::InProcess | Self::RawPread | Self::RawUring => "one thread".to_owned(),
+        }
+    }
+
     /// Who polls: the device, the client.
     pub(crate) fn regime(&self, cell: &Cell) -> &'static str {
         match (self, cell.client) {
