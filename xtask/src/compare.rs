@@ -39,7 +39,7 @@ fn peer() -> Result<PathBuf> {
     if let Some(path) = on_path(PEER) {
         return Ok(path);
     }
-    host::install_missing(&Cache::open()?, "the comparison", &PEER_PACKAGES)?;
+    host::ensure_packages(&Cache::open()?, &PEER_PACKAGES)?;
     on_path(PEER).with_context(|| format!("{PEER} is not in {}", PEER_PACKAGES.join(" or ")))
 }
 

@@ -27,17 +27,17 @@ const PACKAGES: [&str; 17] = [
     "xz-utils",
 ];
 
-/// Installs what the testbed lacks of the packages it uses, or says which they are.
+/// Installs what the testbed needs and is missing, or says what that is.
 pub(crate) fn ensure(cache: &Cache) -> Result<()> {
-    install_missing(cache, "the testbed", &PACKAGES)
+    ensure_packages(cache, &PACKAGES)
 }
 
-/// Installs the packages that `what` uses and that are missing, or says which they are.
-pub(crate) fn install_missing(cache: &Cache, what: &str, packages: &[&str]) -> Result<()> {
+/// Installs the packages that are missing, or says which they are.
+pub(crate) fn ensure_packages(cache: &Cache, packages: &[&str]) -> Result<()> {
     if os_release("ID").as_deref() != Some("debian") {
         bail!(
-            "{what} uses Debian's packages and wants a Debian host. Elsewhere, a Debian container \
-             with this checkout does; the packages are: {}",
+            "the testbed is built from Debian's packages and wants a Debian host. Elsewhere, a \
+             Debian container with this checkout does; the packages it uses are: {}",
             packages.join(" ")
         );
     }
@@ -79,7 +79,7 @@ pub(crate) fn os_release(key: &str) -> Option<String> {
         .map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
-fn missing<'p>(packages: &[&'p str]) -> Result<Vec<&'p str>> {
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let listed = output(Command::new("dpkg-query").args([
         "-W",
         "-f",
