@@ -41,7 +41,7 @@ impl<'m> InProcess<'m> {
         let memory = memory.memory();
         let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())
             .context("taking the queue into service")?;
-        let params = transport.device().params(transport.features());
+        let params = transport.device().params();
         let worker = Worker::new(queue, SyncEngine::new(Arc::new(image)), &params);
         Ok(Self { worker, _transport: transport })
     }

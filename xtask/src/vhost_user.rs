@@ -47,7 +47,7 @@ fn case(verbose: bool) -> Result<Verdict> {
     }
     let guest = {
         let cache = Cache::open()?;
-        if let Err(error) = host::install_missing(&cache, "the guest of QEMU", &pc::PACKAGES) {
+        if let Err(error) = host::ensure_packages(&cache, &pc::PACKAGES) {
             return Ok(Verdict::Skipped(format!("{error:#}")));
         }
         Guest::build(&cache)?
