@@ -268,9 +268,11 @@ mod tests {
 
     #[test]
     fn a_busy_thread_spends_processor_time() {
-        let (thread, process) = (CpuClock::this_thread(), CpuClock::process(std::process::id()));
-        let process = process.unwrap();
-        let (before, all) = (thread.read().unwrap(), process.read().unwrap());
+        let thread = CpuClock::this_thread();
+        let process = CpuClock::process(std::process::id()).unwrap();
+        // In this order: what the thread spends between the two belongs to the process's share.
+        let all = process.read().unwrap();
+        let before = thread.read().unwrap();
         while thread.read().unwrap() < before + MS {}
         assert!(process.read().unwrap() >= all + MS, "the process has this thread's time");
     }
