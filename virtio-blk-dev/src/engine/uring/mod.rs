@@ -10,8 +10,10 @@ mod sqe;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+
+use io_uring::types;
 
 use super::sync::SyncEngine;
 use super::{Completion, Engine, Io, Operation};
@@ -21,7 +23,7 @@ use bounce::Bounce;
 use inline::Inline;
 use ring::Ring;
 use slots::{Slots, Stage};
-use sqe::Fallocates;
+use sqe::Target;
 
 #[cfg(all(test, not(miri)))]
 mod tests;
@@ -50,7 +52,7 @@ pub struct UringEngine {
     inline: Inline,
     /// Of an image that is open for direct I/O.
     bounce: Option<Bounce>,
-    fallocates: Fallocates,
+    target: Target,
     floor: SyncEngine<RawImage>,
     image: Arc<RawImage>,
 }
@@ -79,7 +81,7 @@ impl UringEngine {
     /// See [`UringError`].
     pub fn with_config(image: Arc<RawImage>, config: &UringConfig) -> Result<Self, UringError> {
         let depth = config.depth.clamp(1, 4096);
-        let mut ring = Ring::new(u32::from(depth), image.as_fd())?;
+        let mut ring = Ring::new(u32::from(depth))?;
         let capacity = usize::from(depth);
         // Memory has no device to go to directly, and takes any buffer.
         let bounce =
@@ -90,7 +92,8 @@ impl UringEngine {
         let commands = image.commands();
         // A device discards by other calls, which the image knows.
         let file = !image.is_block_device();
-        let fallocates = Fallocates {
+        let target = Target {
+            file: types::Fd(image.as_fd().as_raw_fd()),
             discard: file && commands.discard.is_some(),
             write_zeroes: file && commands.write_zeroes,
             unmap: file && commands.write_zeroes && commands.write_zeroes_may_unmap,
@@ -103,7 +106,7 @@ impl UringEngine {
             done: Vec::with_capacity(capacity),
             inline: Inline::new(image.as_fd(), config.inline && bounce.is_none()),
             bounce,
-            fallocates,
+            target,
             floor: SyncEngine::new(Arc::clone(&image)),
             image,
         })
@@ -139,12 +142,12 @@ impl UringEngine {
                         };
                         let transfer = bounce.begin(&slot.io, &buffer);
                         slot.buffer = Some(buffer);
-                        Some(sqe::bounced(slot, transfer))
+                        Some(sqe::bounced(slot, self.target, transfer))
                     } else {
                         None
                     }
                 }
-                _ => sqe::entry(slot, self.fallocates),
+                _ => sqe::entry(slot, self.target),
             };
             match entry {
                 None => self.perform(index),

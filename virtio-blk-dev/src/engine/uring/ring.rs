@@ -25,13 +25,10 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// A ring for `entries` operations at once on `file`, which becomes its fixed file 0.
-    pub(super) fn new(entries: u32, file: BorrowedFd<'_>) -> Result<Self, UringError> {
+    /// A ring for `entries` operations at once.
+    pub(super) fn new(entries: u32) -> Result<Self, UringError> {
         let ring = build(entries)?;
         probe(&ring)?;
-        ring.submitter()
-            .register_files(&[file.as_raw_fd()])
-            .map_err(|source| UringError::new("IORING_REGISTER_FILES", source))?;
         Ok(Self { ring, held: 0, broken: false })
     }
 

@@ -3,7 +3,7 @@ use io_uring::{opcode, squeue};
 use super::*;
 use crate::engine::uring::slots::Slot;
 
-const ALL: Fallocates = Fallocates { discard: true, write_zeroes: true, unmap: true };
+const ALL: Target = Target { file: types::Fd(0), discard: true, write_zeroes: true, unmap: true };
 
 fn slot(io: Io) -> Slot {
     let stage = Stage::Operation;
@@ -45,7 +45,7 @@ fn a_flush_leaves_metadata_that_no_read_needs() {
 #[test]
 fn what_a_file_can_be_told_goes_through_the_ring() {
     let ram = Ram::new(4096);
-    let none = Fallocates { discard: false, write_zeroes: false, unmap: false };
+    let none = Target { file: types::Fd(0), discard: false, write_zeroes: false, unmap: false };
     for command in [
         Command::Discard,
         Command::WriteZeroes { unmap: true },
@@ -66,7 +66,7 @@ fn ranges_are_punched_and_zeroed_and_made_durable() {
     for config in configs(4) {
         let (file, image) = disk(64);
         let Some(mut engine) = engine(&image, &config) else { return };
-        engine.fallocates = ALL;
+        engine.target = Target { file: engine.target.file, ..ALL };
         for (n, command) in [
             Command::Discard,
             Command::WriteZeroes { unmap: true },

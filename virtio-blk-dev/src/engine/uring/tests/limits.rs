@@ -217,3 +217,16 @@ fn what_one_thread_began_another_takes_over() {
     assert_eq!(results(&done), (0..8).map(|n| (n, None)).collect::<Vec<_>>());
     assert_eq!(std::fs::read(file.path()).unwrap(), [0x55; 64 * 512]);
 }
+
+#[test]
+fn an_image_can_be_opened_as_soon_as_its_engine_is_gone() {
+    let (file, image) = disk(8);
+    let ram = Ram::new(4096);
+    drop(image);
+    for round in 0..50 {
+        let image = Arc::new(RawImage::open(file.path(), false).unwrap());
+        let Some(mut engine) = engine(&image, &configs(4)[1]) else { return };
+        engine.submit(ram.io(round, Command::Read, false, 0, &[(0, 512)]));
+        finish(&mut engine);
+    }
+}
