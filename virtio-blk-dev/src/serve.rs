@@ -3,16 +3,19 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use virtio_mmio_dev::RingFault;
-use vm_memory::GuestAddressSpace;
+use virtio_mmio_dev::{Batch, RingFault};
+use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use crate::engine::Engine;
 use crate::poller::Poller;
+use crate::requests::Requests;
 use crate::stats::HostError;
-use crate::worker::Worker;
+use crate::worker::{Worker, turn};
 
 /// Looks at the ring between two looks at the clock.
 const LOOKS: u32 = 16;
+/// Turns in one batch, for which the rings and plain memory are looked up once.
+const TURNS: u32 = 64;
 
 /// What the thread that [serves](Worker::serve) a queue hears of the world by.
 pub trait Doorbell {
@@ -48,22 +51,17 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     pub fn serve(&mut self, poller: &mut Poller, bell: &mut impl Doorbell) -> io::Result<()> {
         let (mut waited, mut told) = (Ok(()), false);
         while waited.is_ok() && !bell.is_stopped() {
-            let mut progress = self.poll();
-            if let Some(error) = self.take_last_error() {
-                bell.failed(&error);
-            }
-            if let Some(fault) = self.queue().fault().filter(|_| !told) {
+            let Self { queue, requests } = self;
+            let idle = queue.batch(|batch| stay(batch, requests, poller, bell));
+            if let Some(fault) = self.queue.fault().filter(|_| !told) {
                 told = true;
                 bell.broken(fault);
             }
-            if progress.processed > 0 {
-                poller.busy(Instant::now());
-            }
-            if progress.more || (progress.wait.is_none() && self.look_out(poller, bell)) {
+            if !idle {
                 continue;
             }
             // The driver is told to notify, and what came meanwhile is done.
-            progress = self.run();
+            let progress = self.run();
             if progress.processed > 0 || progress.more {
                 poller.busy(Instant::now());
                 continue;
@@ -74,15 +72,48 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         self.drain();
         waited
     }
+}
 
-    /// Looks for work as long as `poller` allows; whether there is some.
-    fn look_out(&mut self, poller: &mut Poller, bell: &impl Doorbell) -> bool {
-        while poller.idle(Instant::now()) && !bell.is_stopped() {
-            if self.looks(LOOKS) {
+/// Works, and looks for more, as long as `poller` allows, but not for ever in one batch. Whether
+/// there is nothing to do.
+fn stay<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
+    batch: &mut Batch<'_, M, D>,
+    requests: &mut Requests<D, E>,
+    poller: &mut Poller,
+    bell: &mut impl Doorbell,
+) -> bool {
+    for _ in 0..TURNS {
+        let progress = turn(batch, requests, false);
+        if let Some(error) = requests.last_error.take() {
+            bell.failed(&error);
+        }
+        if progress.processed > 0 {
+            poller.busy(Instant::now());
+        }
+        if bell.is_stopped() {
+            return false;
+        }
+        if !progress.more && (progress.wait.is_some() || !look_out(batch, requests, poller, bell)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Looks for work as long as `poller` allows; whether there is some.
+fn look_out<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
+    batch: &mut Batch<'_, M, D>,
+    requests: &mut Requests<D, E>,
+    poller: &mut Poller,
+    bell: &impl Doorbell,
+) -> bool {
+    while poller.idle(Instant::now()) && !bell.is_stopped() {
+        for _ in 0..LOOKS {
+            if batch.is_available() || requests.has_completions() {
                 return true;
             }
             hint::spin_loop();
         }
-        false
     }
+    false
 }

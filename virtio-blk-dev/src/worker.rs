@@ -1,10 +1,9 @@
-use std::hint;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use virtio_mmio_dev::LiveQueue;
-use vm_memory::GuestAddressSpace;
+use virtio_mmio_dev::{Batch, LiveQueue};
+use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use crate::engine::Engine;
 use crate::params::Params;
@@ -39,8 +38,8 @@ pub struct Progress {
 /// it before a reset of the device or queue is answered. [`serve`](Self::serve) is the loop of a
 /// thread that does nothing else.
 pub struct Worker<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> {
-    queue: LiveQueue<R, D>,
-    requests: Requests<D, E>,
+    pub(crate) queue: LiveQueue<R, D>,
+    pub(crate) requests: Requests<D, E>,
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
@@ -71,17 +70,6 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         self.turn(false)
     }
 
-    /// Looks `times` for something to do, without a system call.
-    pub(crate) fn looks(&mut self, times: u32) -> bool {
-        let Self { queue, requests } = self;
-        queue.batch(|batch| {
-            (0..times).any(|_| {
-                hint::spin_loop();
-                batch.is_available() || requests.has_completions()
-            })
-        })
-    }
-
     /// Whether the engine has something in hand.
     pub(crate) fn is_busy(&self) -> bool {
         self.requests.engine.in_flight() > 0
@@ -89,36 +77,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 
     fn turn(&mut self, arm: bool) -> Progress {
         let Self { queue, requests } = self;
-        queue.batch(|batch| {
-            let before = requests.answered();
-            requests.begin();
-            requests.reap(batch);
-            batch.disable_notification();
-            let (mut more, mut wait) = (true, requests.resume(batch));
-            // Bounded even when the driver takes back what it made available, so that there is
-            // always something new and never anything to take.
-            for _ in 0..BATCH {
-                if wait.is_some() {
-                    break;
-                }
-                match batch.pop() {
-                    Some(chain) => {
-                        wait = requests.start(batch, chain);
-                        if requests.begun_bytes() >= BATCH_BYTES {
-                            requests.finish_part(batch);
-                        }
-                    }
-                    None if arm && batch.enable_notification() => batch.disable_notification(),
-                    None => {
-                        more = false;
-                        break;
-                    }
-                }
-            }
-            requests.finish_part(batch);
-            let processed = requests.answered().wrapping_sub(before);
-            Progress { processed, more: more && wait.is_none(), wait }
-        })
+        queue.batch(|batch| turn(batch, requests, arm))
     }
 
     /// Waits until nothing is in flight and answers it: after this no guest memory is in use.
@@ -178,4 +137,40 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 /// Waits for `engine` to finish something; `false` if it has no way to tell.
 pub(crate) fn wait<E: Engine>(engine: &E) -> bool {
     engine.as_fd().is_some_and(|fd| wait_readable(fd).is_ok())
+}
+
+/// One turn of a worker: what [`Worker::run`] does with `arm`, and [`Worker::poll`] without.
+pub(crate) fn turn<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
+    batch: &mut Batch<'_, M, D>,
+    requests: &mut Requests<D, E>,
+    arm: bool,
+) -> Progress {
+    let before = requests.answered();
+    requests.begin();
+    requests.reap(batch);
+    batch.disable_notification();
+    let (mut more, mut wait) = (true, requests.resume(batch));
+    // Bounded even when the driver takes back what it made available, so that there is always
+    // something new and never anything to take.
+    for _ in 0..BATCH {
+        if wait.is_some() {
+            break;
+        }
+        match batch.pop() {
+            Some(chain) => {
+                wait = requests.start(batch, chain);
+                if requests.begun_bytes() >= BATCH_BYTES {
+                    requests.finish_part(batch);
+                }
+            }
+            None if arm && batch.enable_notification() => batch.disable_notification(),
+            None => {
+                more = false;
+                break;
+            }
+        }
+    }
+    requests.finish_part(batch);
+    let processed = requests.answered().wrapping_sub(before);
+    Progress { processed, more: more && wait.is_none(), wait }
 }

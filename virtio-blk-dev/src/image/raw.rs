@@ -170,9 +170,15 @@ impl Image for RawImage {
         }
         let (first, count) = clamp(iovecs);
         let position = file_offset(offset)?;
-        // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
-        // lives. The guest sharing it is no concern of the kernel, which copies into it.
-        let n = unsafe { libc::preadv64(self.file.as_raw_fd(), first, count, position) };
+        let fd = self.file.as_raw_fd();
+        let n = match iovecs {
+            // As most are: the kernel is spared the list.
+            // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
+            // lives. The guest sharing it is no concern of the kernel, which copies into it.
+            [piece] => unsafe { libc::pread64(fd, piece.iov_base, piece.iov_len, position) },
+            // SAFETY: as above.
+            _ => unsafe { libc::preadv64(fd, first, count, position) },
+        };
         let result = transferred(n);
         match (&result, &self.bounce) {
             (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
@@ -190,8 +196,13 @@ impl Image for RawImage {
         }
         let (first, count) = clamp(iovecs);
         let position = file_offset(offset)?;
-        // SAFETY: as above, the memory of `iovecs` being readable while `source` lives.
-        let n = unsafe { libc::pwritev64(self.file.as_raw_fd(), first, count, position) };
+        let fd = self.file.as_raw_fd();
+        let n = match iovecs {
+            // SAFETY: as above, the memory of `iovecs` being readable while `source` lives.
+            [piece] => unsafe { libc::pwrite64(fd, piece.iov_base, piece.iov_len, position) },
+            // SAFETY: as above.
+            _ => unsafe { libc::pwritev64(fd, first, count, position) },
+        };
         let result = transferred(n);
         match (&result, &self.bounce) {
             (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
