@@ -1,32 +1,21 @@
 //! A guest's driver, without the guest: rings in memory, and a worker on the other end.
 #![allow(dead_code, unreachable_pub)]
 
+mod wire;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_blk_dev::fake::FakeImage;
-use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, Progress, SyncEngine, Worker};
+use virtio_blk_dev::{
+    BlockConfig, BlockDevice, Engine, Image, Params, Progress, SyncEngine, Worker,
+};
 use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, VirtioDevice};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
+pub use wire::*;
+
 pub type Memory = GuestMemoryMmap<()>;
-
-pub const IN: u32 = 0;
-pub const OUT: u32 = 1;
-pub const FLUSH: u32 = 4;
-pub const GET_ID: u32 = 8;
-
-pub const OK: u8 = 0;
-pub const IOERR: u8 = 1;
-pub const UNSUPP: u8 = 2;
-/// What the driver leaves where the status goes.
-pub const UNWRITTEN: u8 = 0xee;
-
-pub const F_FLUSH: u64 = 1 << 9;
-pub const F_INDIRECT: u64 = 1 << 28;
-pub const F_EVENT_IDX: u64 = 1 << 29;
-pub const F_VERSION_1: u64 = 1 << 32;
-pub const F_ALL: u64 = F_FLUSH | F_INDIRECT | F_EVENT_IDX | F_VERSION_1;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -69,9 +58,22 @@ pub struct Guest<E: Engine = SyncEngine<FakeImage>, D: GuestAddressSpace = Arc<M
     heap: u64,
 }
 
+/// Where the configuration space begins.
+const CONFIG: u64 = 0x100;
+
+/// Has the available ring go up to `index`.
+pub fn publish(memory: &Memory, index: u16) {
+    memory.write_obj(index.to_le(), GuestAddress(AVAIL + 2)).unwrap();
+}
+
 /// A guest on a disk of `sectors`, each filled with its number.
 pub fn guest(sectors: u64, config: &BlockConfig, features: u64) -> (Guest, Arc<FakeImage>) {
-    let image = Arc::new(FakeImage::new(contents(sectors), config.read_only));
+    guest_on(FakeImage::new(contents(sectors), config.read_only), config, features)
+}
+
+/// A guest on `image`.
+pub fn guest_on(image: FakeImage, config: &BlockConfig, features: u64) -> (Guest, Arc<FakeImage>) {
+    let image = Arc::new(image);
     let engine = SyncEngine::new(Arc::clone(&image));
     (Guest::new(image.capacity(), config, features, engine), image)
 }
@@ -93,6 +95,15 @@ pub fn contents(sectors: u64) -> Vec<u8> {
 impl<E: Engine> Guest<E> {
     pub fn new(capacity: u64, config: &BlockConfig, features: u64, engine: E) -> Self {
         Self::with_space(capacity, config, features, engine, |memory| memory)
+    }
+
+    /// Has another engine serve the queue from here on, as a worker of a device with `params`.
+    pub fn replace_worker(&mut self, engine: E, params: &Params) {
+        let config = self.transport.queue(0).unwrap();
+        let memory = Arc::clone(&self.memory);
+        let queue =
+            LiveQueue::new(&config, &self.memory, memory, self.transport.interrupt()).unwrap();
+        self.worker = Worker::new(queue, engine, params);
     }
 }
 
@@ -256,6 +267,33 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
         self.owned[usize::from(head)] = vec![head];
         self.make_available(head);
         head
+    }
+
+    /// Has the driver's next requests lie in the ring without being available: the memory and index
+    /// with which a [`publish`] makes them so.
+    pub fn unpublish(&mut self, requests: u16) -> (Arc<Memory>, u16) {
+        publish(&self.memory, self.avail.wrapping_sub(requests));
+        (Arc::clone(&self.memory), self.avail)
+    }
+
+    /// The driver's write to `writeback`.
+    pub fn set_writeback(&mut self, value: u8) {
+        let effect = self.transport.write(CONFIG + 32, &[value]);
+        assert_eq!(effect, Effect::ConfigWritten);
+    }
+
+    /// `N` bytes of the configuration space.
+    pub fn config<const N: usize>(&mut self, offset: u64) -> [u8; N] {
+        let mut data = [0; N];
+        self.transport.read(CONFIG + offset, &mut data);
+        data
+    }
+
+    /// The 32-bit register `register`.
+    pub fn register(&mut self, register: Register) -> u32 {
+        let mut data = [0; 4];
+        self.transport.read(register.offset(), &mut data);
+        u32::from_le_bytes(data)
     }
 
     /// A chain whose last descriptor leads back to its first.

@@ -1,0 +1,115 @@
+//! When a write is stable (§5.2.6.2), and whose say that is.
+
+use virtio_blk_dev::fake::Fault;
+use virtio_blk_dev::{BlockConfig, BlockDevice, RequestKind};
+use virtio_mmio_dev::{Effect, Register, VirtioDevice};
+
+use super::common::*;
+use super::{answer, writable};
+
+#[test]
+fn spec_5_2_6_2_flush_brings_writes_to_stable_storage() {
+    let (mut guest, image) = writable(4);
+    assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
+    assert_eq!(image.stable(), contents(4), "a negotiated cache may hold the write");
+    assert_eq!(guest.request(FLUSH, 0, &[], 0), answer(OK, 1));
+    assert_eq!(image.stable(), image.bytes());
+    assert_eq!(image.flushes(), 1);
+}
+
+#[test]
+fn spec_5_2_6_2_without_negotiated_flush_writes_are_stable_when_they_complete() {
+    let (mut guest, image) = guest(4, &BlockConfig::default(), F_VERSION_1);
+    assert_ne!(guest.transport.device().features() & F_FLUSH, 0, "FLUSH is offered");
+    assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
+    assert_eq!(image.stable()[512..1024], [7; 512]);
+    image.inject(Fault::Short(512));
+    image.inject(Fault::Errno(libc::EIO));
+    assert_eq!(guest.request(OUT, 2, &[8; 512], 0), answer(IOERR, 1), "the flush failed");
+}
+
+/// Both negotiated: the driver may switch.
+const F_SWITCH: u64 = F_ALL | F_CONFIG_WCE;
+
+#[test]
+fn spec_5_2_5_2_flush_is_offered_wherever_the_cache_can_be_switched() {
+    for read_only in [false, true] {
+        for write_back in [false, true] {
+            let config = BlockConfig { read_only, write_back, ..BlockConfig::default() };
+            let features = BlockDevice::new(4096, &config).unwrap().features();
+            assert_eq!(features & (F_CONFIG_WCE | F_FLUSH), F_CONFIG_WCE | F_FLUSH);
+        }
+    }
+}
+
+#[test]
+fn spec_5_2_5_writeback_tells_the_mode_after_negotiation() {
+    for write_back in [false, true] {
+        let config = BlockConfig { write_back, ..BlockConfig::default() };
+        let (mut guest, image) = guest(4, &config, F_SWITCH);
+        assert_eq!(guest.config::<1>(32), [u8::from(write_back)]);
+        assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
+        assert_eq!(image.stable() == image.bytes(), !write_back);
+    }
+}
+
+#[test]
+fn spec_5_2_6_2_a_cache_that_was_off_all_the_time_is_write_through() {
+    let (mut guest, image) = guest(8, &BlockConfig::default(), F_SWITCH);
+    guest.set_writeback(0);
+    assert_eq!(guest.config::<1>(32), [0]);
+    for sector in 0..4 {
+        assert_eq!(guest.request(OUT, sector, &[7; 512], 0), answer(OK, 1));
+        assert!(image.stable() == image.bytes());
+    }
+    guest.set_writeback(1);
+    let before = image.stable();
+    assert_eq!(guest.request(OUT, 5, &[7; 512], 0), answer(OK, 1));
+    assert!(image.stable() == before, "and on again it is one");
+    assert_eq!(guest.request(FLUSH, 0, &[], 0), answer(OK, 1));
+    assert!(image.stable() == image.bytes());
+}
+
+/// More than the specification asks for: the driver can't flush what it wrote before.
+#[test]
+fn spec_5_2_6_2_what_was_cached_is_flushed_when_the_cache_is_turned_off() {
+    let (mut guest, image) = guest(4, &BlockConfig::default(), F_SWITCH);
+    assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
+    assert!(image.stable() != image.bytes());
+    guest.set_writeback(0);
+    assert_eq!(guest.kick().processed, 0, "a flush of the worker's own is no request");
+    assert!(image.stable() == image.bytes());
+    assert_eq!(image.flushes(), 1);
+    guest.kick();
+    assert_eq!(image.flushes(), 1, "once");
+}
+
+#[test]
+fn spec_5_2_6_2_a_failing_flush_of_the_workers_own_is_told_to_the_host() {
+    let (mut guest, image) = guest(4, &BlockConfig::default(), F_SWITCH);
+    guest.set_writeback(0);
+    image.inject(Fault::Errno(libc::EIO));
+    guest.kick();
+    let error = guest.worker.take_last_error().unwrap();
+    assert_eq!((error.kind, error.source.raw_os_error()), (RequestKind::Flush, Some(libc::EIO)));
+    assert_eq!(guest.request(IN, 1, &[], 512).status, OK);
+}
+
+#[test]
+fn spec_5_2_6_2_a_reset_gives_the_cache_back_its_mode() {
+    let (mut guest, _) = guest(4, &BlockConfig::default(), F_SWITCH);
+    guest.set_writeback(0);
+    assert_eq!(guest.transport.write(Register::Status.offset(), &[0; 4]), Effect::Reset);
+    guest.transport.reset_done();
+    assert_eq!(guest.config::<1>(32), [1]);
+    assert!(!guest.transport.device().is_write_back(), "until the driver says what it knows");
+}
+
+#[test]
+fn spec_5_2_5_1_writeback_takes_no_write_without_config_wce() {
+    let (mut guest, image) = guest(4, &BlockConfig::default(), F_ALL);
+    let _ = guest.transport.write(0x100 + 32, &[0]);
+    assert!(guest.transport.device().is_write_back());
+    assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
+    assert!(image.stable() != image.bytes());
+}

@@ -1,0 +1,165 @@
+//! What a block device makes of the rings (§2), and the features that are about them (§6).
+
+use std::sync::atomic::Ordering;
+
+use virtio_blk_dev::fake::Fault;
+use virtio_blk_dev::{BlockConfig, BlockDevice};
+use virtio_mmio_dev::{Effect, Register, VirtioDevice};
+
+use super::common::*;
+use super::writable;
+
+#[test]
+fn spec_2_7_4_framing_means_nothing() {
+    let data = [[1; 512], [2; 512]].concat();
+    let bytes = |range: std::ops::Range<u32>, buf: Buf| Buf {
+        addr: buf.addr + u64::from(range.start),
+        len: range.end - range.start,
+        ..buf
+    };
+
+    // The header in pieces, and with data behind it.
+    for cuts in [&[1, 7][..], &[15], &[16], &[3, 16, 17], &[100], &[16, 528], &[]] {
+        let (mut guest, image) = writable(8);
+        let mut stream = guest.header(OUT, 5);
+        let mut whole = guest.get(stream.addr, 16);
+        whole.extend(&data);
+        stream = guest.out(&whole);
+        let status = guest.room(1);
+        let mut bufs = Vec::new();
+        let mut from = 0;
+        for &cut in cuts.iter().chain(&[16 + 1024]) {
+            bufs.push(bytes(from..cut, stream));
+            from = cut;
+        }
+        bufs.push(status);
+        let answered = guest.serve(&bufs, 0, 0, status.addr);
+        assert_eq!((answered.status, answered.len), (OK, 1), "cut at {cuts:?}");
+        assert_eq!(image.bytes()[5 * 512..7 * 512], data, "cut at {cuts:?}");
+    }
+
+    // The data in pieces, and with the status behind it.
+    for cuts in [&[1024][..], &[], &[1, 2, 512, 1000], &[1023], &[512, 1024]] {
+        let (mut guest, _) = writable(8);
+        let header = guest.header(IN, 1);
+        let stream = guest.room(1025);
+        let mut bufs = vec![header];
+        let mut from = 0;
+        for &cut in cuts.iter().chain(&[1025]) {
+            bufs.push(bytes(from..cut, stream));
+            from = cut;
+        }
+        let answered = guest.serve(&bufs, stream.addr, 1024, stream.addr + 1024);
+        assert_eq!(answered, Answer { status: OK, len: 1025, data: data.clone() }, "{cuts:?}");
+    }
+}
+
+#[test]
+fn spec_2_7_5_3_requests_in_indirect_tables() {
+    let (mut guest, _) = writable(8);
+    let bufs = [guest.header(IN, 2), guest.room(512), guest.room(1)];
+    let head = guest.add_indirect(&bufs);
+    guest.kick();
+    assert_eq!(guest.used(), [(head, 513)]);
+    assert_eq!(guest.get(bufs[1].addr, 512), [2; 512]);
+    assert_eq!(guest.get(bufs[2].addr, 1), [OK]);
+}
+
+#[test]
+fn spec_2_7_8_2_length_counts_from_the_first_writable_byte_and_is_never_overstated() {
+    let (mut guest, image) = writable(8);
+    assert_eq!(guest.request(IN, 0, &[], 1024).len, 1025);
+    assert_eq!(guest.request(OUT, 0, &[7; 512], 0).len, 1);
+    assert_eq!(guest.request(FLUSH, 0, &[], 0).len, 1);
+    // Room before the status that a write or a flush leaves as it is.
+    assert_eq!(
+        guest.request(OUT, 0, &[7; 512], 64),
+        Answer { status: OK, len: 0, data: vec![UNWRITTEN; 64] }
+    );
+    assert_eq!(guest.request(FLUSH, 0, &[], 64).len, 0);
+    image.inject(Fault::Errno(libc::EIO));
+    let failed = guest.request(IN, 0, &[], 512);
+    assert_eq!((failed.status, failed.len), (IOERR, 0));
+}
+
+#[test]
+fn spec_2_7_10_notifications_are_asked_for_again_only_when_all_is_taken() {
+    for features in [F_ALL, F_ALL & !F_EVENT_IDX] {
+        let (mut guest, _) = guest(8, &BlockConfig::default(), features);
+        let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+        for _ in 0..80 {
+            guest.add(&bufs);
+        }
+        let first = guest.worker.run();
+        assert!(first.more, "a run is bounded");
+        assert!(first.processed < 80);
+        assert_eq!(guest.used().len() as u64, first.processed);
+        assert_eq!(guest.kick().processed, 80 - first.processed);
+        assert_eq!(guest.used().len() as u64, 80 - first.processed);
+        assert_eq!(guest.kick().processed, 0);
+    }
+}
+
+#[test]
+fn spec_2_7_7_one_interrupt_for_a_batch() {
+    for features in [F_ALL, F_ALL & !F_EVENT_IDX] {
+        let (mut guest, _) = guest(8, &BlockConfig::default(), features);
+        let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+        let raised = || guest.raised.load(Ordering::Relaxed);
+        assert_eq!(raised(), 0);
+        for round in 1..4 {
+            for _ in 0..10 {
+                guest.add(&bufs);
+            }
+            guest.kick();
+            assert_eq!(guest.raised.load(Ordering::Relaxed), round);
+            assert_eq!(guest.acknowledge(), 1);
+            assert_eq!(guest.used().len(), 10);
+        }
+    }
+}
+
+#[test]
+fn spec_2_1_2_a_descriptor_loop_asks_for_a_reset() {
+    let (mut guest, _) = writable(8);
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    guest.add(&bufs);
+    guest.add_loop();
+    guest.add(&bufs);
+    guest.kick();
+    assert!(guest.worker.is_broken());
+    assert!(guest.needs_reset());
+    assert_eq!(guest.used().len(), 1, "what came before is answered");
+    assert_eq!(guest.worker.queue().in_flight(), 0);
+}
+
+#[test]
+fn spec_2_6_1_a_queue_is_reset_and_set_up_again_by_itself() {
+    let (mut guest, _) = guest(8, &BlockConfig::default(), F_ALL | F_RING_RESET);
+    assert_ne!(guest.transport.features() & F_RING_RESET, 0);
+    assert_eq!(guest.request(IN, 1, &[], 512).data, [1; 512]);
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    guest.add(&bufs);
+    let write = |guest: &mut Guest, register: Register, value: u32| {
+        guest.transport.write(register.offset(), &value.to_le_bytes())
+    };
+    assert_eq!(write(&mut guest, Register::QueueSel, 0), Effect::None);
+    assert_eq!(write(&mut guest, Register::QueueReset, 1), Effect::QueueStop(0));
+    assert_eq!(guest.register(Register::QueueReset), 1, "not done yet");
+    guest.worker.drain();
+    assert_eq!(guest.worker.queue().in_flight(), 0);
+    guest.transport.queue_stopped(0);
+    assert_eq!(guest.register(Register::QueueReset), 0);
+    assert_eq!(guest.register(Register::QueueReady), 0);
+    assert!(guest.transport.queue(0).is_none());
+    assert_eq!(guest.transport.status().bits(), 15, "the device goes on");
+}
+
+#[test]
+fn spec_2_7_9_1_in_order_is_offered_only_by_configuration() {
+    let offered = |in_order| {
+        let config = BlockConfig { in_order, ..BlockConfig::default() };
+        BlockDevice::new(4096, &config).unwrap().features() & F_IN_ORDER
+    };
+    assert_eq!((offered(false), offered(true)), (0, F_IN_ORDER));
+}
