@@ -212,6 +212,8 @@ impl<D: GuestAddressSpace> InFlight<D> {
         };
         slot.ranges.clear();
         if let Err(status) = request.ranges(kind, params, &mut slot.ranges) {
+            // None of them is left for the slot's next request.
+            slot.ranges.clear();
             return Err(Some(Refused(request, status)));
         }
         request.bytes = slot.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len));

@@ -111,6 +111,23 @@ fn spec_5_2_6_1_ranges_beyond_the_end_or_the_limit_fail_and_none_is_touched() {
     }
 }
 
+/// What was left of a refused list must not be done in the name of what comes after it.
+#[test]
+fn spec_5_2_6_1_a_refused_list_is_not_done_later() {
+    for (kind, _) in KINDS {
+        for bad in [(99, 1, 0), (2, 1, 2)] {
+            let (mut guest, image) = able(16);
+            let list = ranges(&[(1, 1, 0), (3, 1, 0), bad]);
+            assert_ne!(guest.request(kind, 0, &list, 0).status, OK);
+            for _ in 0..4 {
+                assert_eq!(guest.request(IN, 1, &[], 512).data, [1; 512]);
+                assert_eq!(guest.request(FLUSH, 0, &[], 0), answer(OK, 1));
+            }
+            assert!(image.bytes() == contents(16), "type {kind} and {bad:x?}");
+        }
+    }
+}
+
 #[test]
 fn spec_5_2_6_a_range_of_no_sectors_changes_nothing() {
     for (kind, value) in KINDS {
@@ -133,6 +150,20 @@ fn spec_2_7_4_a_list_may_be_split_anywhere() {
     bufs.push(status);
     assert_eq!(guest.serve(&bufs, 0, 0, status.addr), answer(OK, 1));
     assert!(image.bytes() == changed(&[(1, 2), (4, 1)], 0));
+}
+
+#[test]
+fn spec_5_2_6_1_a_list_outside_of_memory_fails() {
+    let (mut guest, image) = able(16);
+    for addr in [MEMORY_END, MEMORY_END - 8, u64::MAX - 7] {
+        let first = guest.out(&ranges(&[(1, 1, 0)]));
+        let status = guest.room(1);
+        let second = Buf { addr, len: 16, write: false };
+        let bufs = [guest.header(WRITE_ZEROES, 0), first, second, status];
+        assert_eq!(guest.serve(&bufs, 0, 0, status.addr), answer(IOERR, 1), "at {addr:#x}");
+    }
+    assert_eq!(guest.request(IN, 1, &[], 512).data, [1; 512]);
+    assert!(image.bytes() == contents(16));
 }
 
 #[test]
