@@ -85,16 +85,22 @@ impl<D: GuestAddressSpace> Request<D> {
     ) -> Result<(), Status> {
         let count = Segment::count(kind, self.data_out(), params)?;
         let mut offset = Header::LEN as u64;
+        let mut status = Ok(());
         for _ in 0..count {
             let mut segment = Segment::default();
             let copied = self.chain.copy_from(offset, segment.as_mut_bytes());
             if !matches!(copied, Ok(Segment::LEN)) {
                 return Err(Status::IoErr);
             }
-            ranges.push(segment.range(kind, params)?);
+            match segment.range(kind, params) {
+                Ok(range) => ranges.push(range),
+                // Whatever else is wrong, an unknown flag is told of (virtio 1.2 §5.2.6.2).
+                Err(Status::Unsupported) => return Err(Status::Unsupported),
+                Err(other) => status = Err(other),
+            }
             offset = offset.saturating_add(Segment::LEN as u64);
         }
-        Ok(())
+        status
     }
 }
 

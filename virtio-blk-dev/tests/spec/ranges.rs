@@ -73,6 +73,38 @@ fn spec_5_2_6_2_zeroes_read_as_zeroes_with_and_without_unmap() {
 }
 
 #[test]
+fn spec_5_2_6_2_unknown_flags_are_unsupported() {
+    for (kind, _) in KINDS {
+        for flags in [2, 3, 4, 0x8000_0000, u32::MAX] {
+            let (mut guest, image) = able(16);
+            // Wherever they stand, and whatever else is wrong.
+            for list in [
+                &[(1, 1, flags)][..],
+                &[(1, 1, 0), (2, 1, flags)],
+                &[(99, 1, 0), (2, 1, flags)],
+                &[(2, 5, flags), (99, 1, 0)],
+                &[(99, 1, flags)],
+            ] {
+                let answered = guest.request(kind, 0, &ranges(list), 0);
+                assert_eq!(answered, answer(UNSUPP, 1), "type {kind}, {list:x?}");
+            }
+            assert!(image.bytes() == contents(16), "type {kind}, flags {flags:#x}");
+        }
+    }
+}
+
+#[test]
+fn spec_5_2_6_2_a_discard_or_an_erase_with_unmap_is_unsupported() {
+    for kind in [DISCARD, SECURE_ERASE] {
+        let (mut guest, image) = able(16);
+        for list in [&[(1, 1, UNMAP)][..], &[(1, 1, 0), (99, 1, 0), (2, 1, UNMAP)]] {
+            assert_eq!(guest.request(kind, 0, &ranges(list), 0), answer(UNSUPP, 1));
+        }
+        assert!(image.bytes() == contents(16), "type {kind}");
+    }
+}
+
+#[test]
 fn spec_5_2_6_1_a_list_is_whole_ranges_and_not_too_many() {
     for (kind, _) in KINDS {
         let (mut guest, image) = able(16);
