@@ -134,6 +134,10 @@ impl VirtioDevice for BlockDevice {
 
     fn accept_features(&mut self, driver: u64) {
         self.negotiated = Features::from_bits_truncate(driver);
+        // §5.2.5.2: a driver that can switch the cache and not flush it begins without one.
+        let blind = Features::CONFIG_WCE;
+        let on = self.config.write_back && self.negotiated & (blind | Features::FLUSH) != blind;
+        self.space.writeback = on.into();
         self.update_cache();
     }
 
@@ -216,7 +220,8 @@ mod tests {
         let config = BlockConfig::default();
         assert!(!negotiated(&config, 0).is_write_back());
         assert!(negotiated(&config, FLUSH).is_write_back());
-        assert!(negotiated(&config, CONFIG_WCE).is_write_back());
+        assert!(!negotiated(&config, CONFIG_WCE).is_write_back());
+        assert!(negotiated(&config, FLUSH | CONFIG_WCE).is_write_back());
         let config = BlockConfig { write_back: false, ..config };
         assert!(!negotiated(&config, FLUSH | CONFIG_WCE).is_write_back());
     }

@@ -43,6 +43,15 @@ fn spec_5_2_5_2_flush_is_offered_wherever_the_cache_can_be_switched() {
 }
 
 #[test]
+fn spec_5_2_5_2_writeback_begins_with_0_for_a_driver_that_cannot_flush() {
+    let (mut guest, image) = guest(4, &BlockConfig::default(), F_SWITCH & !F_FLUSH);
+    assert_eq!(guest.config::<1>(32), [0]);
+    assert!(!guest.transport.device().is_write_back());
+    assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
+    assert!(image.stable() == image.bytes());
+}
+
+#[test]
 fn spec_5_2_5_writeback_tells_the_mode_after_negotiation() {
     for write_back in [false, true] {
         let config = BlockConfig { write_back, ..BlockConfig::default() };
