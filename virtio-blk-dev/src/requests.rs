@@ -155,7 +155,9 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     /// Hands a request to the engine, or answers it at once.
     #[inline]
     fn carry_out<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>, mut request: Request<D>) {
-        let durable = !self.write_back;
+        // Not as of the turn's beginning: a driver that has turned the cache off takes what it asks
+        // for from then on for stable when it is answered (virtio 1.2 §5.2.6.2).
+        let durable = !self.params.live.write_back();
         let (data_out, data_in) = (request.data_out(), request.data_in());
         let action = decide(request.kind, request.sector, data_out, data_in, &self.params);
         let (command, offset, len) = match action {
