@@ -63,7 +63,8 @@ pub struct BlockConfig {
     pub write_back: bool,
     /// The commands beyond reads, writes and flushes.
     pub limits: Limits,
-    /// The workers' engines finish in the order of submission, so `VIRTIO_F_IN_ORDER` is offered.
+    /// The workers' engines finish each operation where it is submitted, as
+    /// [`SyncEngine`](crate::SyncEngine) does, so `VIRTIO_F_IN_ORDER` is offered.
     pub in_order: bool,
     /// Offer `VIRTIO_F_ACCESS_PLATFORM` and insist on it: the guest names its buffers by grants.
     pub access_platform: bool,

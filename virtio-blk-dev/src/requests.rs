@@ -245,28 +245,35 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         }
     }
 
-    /// Answers a request whose operation is finished, or goes on with its next one.
+    /// Answers a request whose operation is finished, or goes on with its next one; if that is
+    /// finished at once, to the end, as `IN_ORDER` wants it (virtio 1.2 §2.7.9.1).
     #[inline]
-    fn take_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>, completion: Completion) {
-        let Completion { io, result } = completion;
-        let finished = self.in_flight.finish(io, result.is_err());
-        let status = match result {
-            Ok(()) => Status::Ok,
-            Err(source) => {
-                self.failed(&finished, source);
-                Status::IoErr
+    fn take_back<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        mut completion: Completion,
+    ) {
+        loop {
+            let Completion { io, result } = completion;
+            let finished = self.in_flight.finish(io, result.is_err());
+            let status = match result {
+                Ok(()) => Status::Ok,
+                Err(source) => {
+                    self.failed(&finished, source);
+                    Status::IoErr
+                }
+            };
+            match finished {
+                Finished::Request(request) => {
+                    let outcome = Outcome::carried_out(&request, status);
+                    return self.answers.answer(batch, request, &outcome);
+                }
+                Finished::Next(io) => match self.engine.submit(io) {
+                    Some(next) => completion = next,
+                    None => return,
+                },
+                Finished::None => return,
             }
-        };
-        match finished {
-            Finished::Request(request) => {
-                let outcome = Outcome::carried_out(&request, status);
-                self.answers.answer(batch, request, &outcome);
-            }
-            Finished::Next(io) => {
-                // Not at once from here: a list of ranges isn't a recursion.
-                self.completions.extend(self.engine.submit(io));
-            }
-            Finished::None => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use virtio_blk_dev::fake::Fault;
+use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice};
 use virtio_mmio_dev::{Effect, Register, VirtioDevice};
 
@@ -155,6 +155,14 @@ fn spec_2_6_1_a_queue_is_reset_and_set_up_again_by_itself() {
     assert_eq!(guest.transport.status().bits(), 15, "the device goes on");
 }
 
+/// Head by head, as they were made available.
+fn in_order(guest: &mut Guest, requests: &[Vec<Buf>]) {
+    let heads: Vec<u16> = requests.iter().map(|bufs| guest.add(bufs)).collect();
+    guest.finish();
+    let used: Vec<u16> = guest.used().into_iter().map(|(head, _)| head).collect();
+    assert_eq!(used, heads);
+}
+
 #[test]
 fn spec_2_7_9_1_in_order_is_offered_only_by_configuration() {
     let offered = |in_order| {
@@ -162,4 +170,35 @@ fn spec_2_7_9_1_in_order_is_offered_only_by_configuration() {
         BlockDevice::new(4096, &config).unwrap().features() & F_IN_ORDER
     };
     assert_eq!((offered(false), offered(true)), (0, F_IN_ORDER));
+}
+
+#[test]
+fn spec_2_7_9_1_requests_are_used_in_the_order_in_which_they_came() {
+    let image = FakeImage::new(contents(16), false).with_commands(COMMANDS);
+    let config = BlockConfig { in_order: true, ..BlockConfig::for_image(&image) };
+    let features = F_ALL | F_IN_ORDER | F_DISCARD | F_WRITE_ZEROES;
+    let (mut guest, image) = guest_on(image, &config, features);
+    let list = ranges(&[(1, 1, 0), (3, 1, 0), (5, 1, 0)]);
+    let mut requests = Vec::new();
+    for (nth, kind) in
+        [IN, DISCARD, OUT, WRITE_ZEROES, WRITE_ZEROES, GET_ID, 99, DISCARD, FLUSH, IN]
+            .into_iter()
+            .enumerate()
+    {
+        let mut bufs = vec![guest.header(kind, nth as u64)];
+        match kind {
+            IN | GET_ID => bufs.push(guest.room(512)),
+            OUT => bufs.push(guest.out(&[7; 512])),
+            DISCARD | WRITE_ZEROES => bufs.push(guest.out(&list)),
+            _ => {}
+        }
+        bufs.push(guest.room(1));
+        requests.push(bufs);
+    }
+    in_order(&mut guest, &requests);
+    // An error of the host in the midst of a list, too.
+    image.inject(Fault::Short(512));
+    image.inject(Fault::Short(0));
+    image.inject(Fault::Errno(libc::EIO));
+    in_order(&mut guest, &requests);
 }
