@@ -174,6 +174,23 @@ fn spec_5_2_6_2_lifetime_is_offered_and_answered_only_where_it_is_real() {
 }
 
 #[test]
+fn spec_5_2_6_2_lifetime_never_has_reserved_values() {
+    for (told, a, b) in [(4, 12, 0), (u16::MAX, u16::MAX, u16::MAX), (4, 11, 256), (0, 12, 11)] {
+        let (mut guest, _) = worn(Lifetime {
+            pre_eol_info: told,
+            device_lifetime_est_typ_a: a,
+            device_lifetime_est_typ_b: b,
+        });
+        let data = guest.request(GET_LIFETIME, 0, &[], 6).data;
+        let word = |at: usize| u16::from_le_bytes([data[at], data[at + 1]]);
+        assert_eq!(word(0), 0, "of {told}");
+        for (at, value) in [(2, a), (4, b)] {
+            assert_eq!(word(at), if value > 11 { 0 } else { value }, "of {value}");
+        }
+    }
+}
+
+#[test]
 fn spec_5_2_6_a_lifetime_that_cannot_be_read_is_an_error() {
     let (mut guest, image) = worn(WEAR);
     image.inject(Fault::Errno(libc::EIO));
