@@ -230,29 +230,35 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     /// Has begun what was taken, answers what is finished, and publishes the answers.
     pub(crate) fn finish_part<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
         self.engine.commit();
-        self.reap(batch);
+        // What comes next of a list of ranges must be begun, too: nothing else would tell of it.
+        while self.reap(batch) {
+            self.engine.commit();
+        }
         self.begun_bytes = 0;
         self.counters.in_flight.set(self.engine.in_flight() as u64);
         self.answers.publish(batch, &self.clock);
     }
 
-    /// Answers what the engine has finished.
-    pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+    /// Answers what the engine has finished; whether more was submitted.
+    pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) -> bool {
         let Self { engine, completions, .. } = self;
         engine.poll_completions(&mut |completion| completions.push(completion));
+        let mut more = false;
         while let Some(completion) = self.completions.pop() {
-            self.take_back(batch, completion);
+            more |= self.take_back(batch, completion);
         }
+        more
     }
 
     /// Answers a request whose operation is finished, or goes on with its next one; if that is
-    /// finished at once, to the end, as `IN_ORDER` wants it (virtio 1.2 §2.7.9.1).
+    /// finished at once, to the end, as `IN_ORDER` wants it (virtio 1.2 §2.7.9.1). Whether the
+    /// engine was left with a next one.
     #[inline]
     fn take_back<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         mut completion: Completion,
-    ) {
+    ) -> bool {
         loop {
             let Completion { io, result } = completion;
             let finished = self.in_flight.finish(io, result.is_err());
@@ -266,13 +272,14 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             match finished {
                 Finished::Request(request) => {
                     let outcome = Outcome::carried_out(&request, status);
-                    return self.answers.answer(batch, request, &outcome);
+                    self.answers.answer(batch, request, &outcome);
+                    return false;
                 }
                 Finished::Next(io) => match self.engine.submit(io) {
                     Some(next) => completion = next,
-                    None => return,
+                    None => return true,
                 },
-                Finished::None => return,
+                Finished::None => return false,
             }
         }
     }

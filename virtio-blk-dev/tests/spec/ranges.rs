@@ -1,9 +1,13 @@
 //! Discards, zeroes and secure erases: requests with a list of ranges (§5.2.6).
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use virtio_blk_dev::fake::{DISCARDED, ERASED, FakeImage, Fault};
-use virtio_blk_dev::{BlockConfig, Commands, Limits, RangeLimits, RequestKind, ZeroesLimits};
+use virtio_blk_dev::{
+    BlockConfig, Commands, Completion, Engine, Image, Io, Limits, RangeLimits, RequestKind,
+    SyncEngine, ZeroesLimits,
+};
 use virtio_mmio_dev::VirtioDevice;
 
 use super::answer;
@@ -263,5 +267,52 @@ fn spec_5_2_6_an_error_of_the_host_ends_the_list() {
         assert_eq!(guest.worker.stats().host_errors, 1);
         assert_eq!(guest.request(IN, 0, &[], 512).status, OK);
         assert!(image.bytes() == changed(&[(1, 1)], value), "type {kind}: nor afterwards");
+    }
+}
+
+/// An engine that begins nothing before `commit`, and then finishes without its descriptor becoming
+/// readable, as one over io_uring does with what it carries out itself.
+struct AtCommit {
+    inner: SyncEngine<FakeImage>,
+    waiting: Vec<Io>,
+    done: Vec<Completion>,
+}
+
+impl Engine for AtCommit {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
+        self.waiting.push(io);
+        None
+    }
+
+    fn commit(&mut self) {
+        let Self { inner, waiting, done } = self;
+        done.extend(waiting.drain(..).filter_map(|io| inner.submit(io)));
+    }
+
+    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
+        self.done.drain(..).for_each(sink);
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        self.waiting.len() + self.done.len()
+    }
+}
+
+#[test]
+fn spec_5_2_6_every_range_is_begun_before_the_worker_sleeps() {
+    for (kind, value) in KINDS {
+        let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
+        let inner = SyncEngine::new(Arc::clone(&image));
+        let engine = AtCommit { inner, waiting: Vec::new(), done: Vec::new() };
+        let mut guest = Guest::new(image.capacity(), &config(), F_RANGES, engine);
+        let list = ranges(&[(1, 1, 0), (3, 1, 0), (5, 1, 0)]);
+        let bufs = [guest.header(kind, 0), guest.out(&list), guest.room(1)];
+        guest.add(&bufs);
+        assert_eq!(guest.worker.run().processed, 1, "type {kind}");
+        assert!(image.bytes() == changed(&[(1, 1), (3, 1), (5, 1)], value), "type {kind}");
     }
 }
