@@ -235,7 +235,8 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             self.engine.commit();
         }
         self.begun_bytes = 0;
-        self.counters.in_flight.set(self.engine.in_flight() as u64);
+        let held = u64::from(self.held.is_some());
+        self.counters.in_flight.set(held.saturating_add(self.engine.in_flight() as u64));
         self.answers.publish(batch, &self.clock);
     }
 

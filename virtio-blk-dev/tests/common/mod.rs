@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Engine, Image, Params, Progress, SyncEngine, Worker,
+    BlockConfig, BlockDevice, Engine, Image, Params, Progress, RateLimiter, RateLimits, SyncEngine,
+    Worker,
 };
 use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, VirtioDevice};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
@@ -174,6 +175,12 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             used: 0,
             heap: HEAP,
         }
+    }
+
+    /// The same guest, its disk held to `limits`.
+    pub fn with_rate_limiter(self, limits: &RateLimits) -> Self {
+        let limiter = Arc::new(RateLimiter::new(limits));
+        Self { worker: self.worker.with_rate_limiter(limiter), ..self }
     }
 
     /// Fresh memory, filled with a pattern.
