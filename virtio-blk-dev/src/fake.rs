@@ -263,6 +263,10 @@ impl Engine for FakeEngine {
     fn in_flight(&self) -> usize {
         self.held.len()
     }
+
+    fn lifetime(&self) -> io::Result<Lifetime> {
+        self.inner.lifetime()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
