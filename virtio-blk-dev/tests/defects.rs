@@ -5,10 +5,12 @@ mod common;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::*;
 use virtio_blk_dev::fake::{FakeImage, Fault};
-use virtio_blk_dev::{BlockConfig, RequestKind};
+use virtio_blk_dev::{BlockConfig, BlockDevice, RequestKind, SyncEngine};
+use virtio_mmio_dev::{Effect, MmioTransport, Register};
 
 /// An address outside of the guest's memory.
 const NOWHERE: u64 = MEMORY_END + 0x1000;
@@ -230,4 +232,112 @@ fn requests_go_on_long_after_the_queue_has_been_through_once() {
         let bufs = [guest.header(OUT, 0), data, status];
         assert_eq!(guest.serve(&bufs, 0, 0, status.addr).status, IOERR);
     }
+}
+
+#[test]
+fn event_idx_is_a_bit_and_not_its_number() {
+    // All bits of the number 29 that there are, and not bit 29.
+    let (mut guest, _) = guest(4, &BlockConfig::default(), F_FLUSH | F_VERSION_1 | 29);
+    assert_eq!(guest.transport.features() & F_EVENT_IDX, 0);
+    for round in 1..4 {
+        // `used_event` stays where it is, and means nothing.
+        let bufs = [guest.header(FLUSH, 0), guest.room(1)];
+        guest.add(&bufs);
+        guest.kick();
+        assert_eq!(guest.raised.load(Ordering::Relaxed), round);
+        guest.acknowledge();
+    }
+}
+
+#[test]
+fn features_that_are_not_offered_are_refused() {
+    let bits = [0, 3, 4, 7, 8, 13, 14, 15, 16, 17, 30, 33, 34, 35, 36, 37, 38, 39, 41, 63];
+    for bit in bits {
+        let device = BlockDevice::new(4096, &BlockConfig::default()).unwrap();
+        let mut transport = MmioTransport::new(device, || ()).unwrap();
+        let features: u64 = F_VERSION_1 | 1 << bit;
+        for (register, value) in [
+            (Register::Status, 1),
+            (Register::Status, 3),
+            (Register::DriverFeaturesSel, 0),
+            (Register::DriverFeatures, features as u32),
+            (Register::DriverFeaturesSel, 1),
+            (Register::DriverFeatures, (features >> 32) as u32),
+            (Register::Status, 11),
+        ] {
+            let effect = transport.write(register.offset(), &value.to_le_bytes());
+            assert_eq!(effect, Effect::None);
+        }
+        assert_eq!(transport.status().bits(), 3, "FEATURES_OK with bit {bit}");
+    }
+}
+
+#[test]
+fn any_queue_may_be_selected_and_written() {
+    let (mut guest, _) = writable(4);
+    for index in [1, 2, 255, 256, 0xffff, 0x1_0000, u32::MAX] {
+        for (register, value) in [
+            (Register::QueueSel, index),
+            (Register::QueueSize, 0xffff_ffff),
+            (Register::QueueDescLow, 0xffff_ffff),
+            (Register::QueueDriverHigh, 0xffff_ffff),
+            (Register::QueueReady, 1),
+            (Register::QueueReset, 1),
+        ] {
+            let effect = guest.transport.write(register.offset(), &value.to_le_bytes());
+            assert_eq!(effect, Effect::None, "queue {index}");
+        }
+        assert_eq!(guest.register(Register::QueueSizeMax), 0, "queue {index}");
+        assert_eq!(guest.register(Register::QueueReady), 0, "queue {index}");
+    }
+    assert_eq!(guest.request(IN, 1, &[], 512).data, [1; 512]);
+}
+
+#[test]
+fn interrupt_status_says_what_happened_and_nothing_else() {
+    let (mut guest, _) = writable(4);
+    assert_eq!(guest.register(Register::InterruptStatus), 0);
+    assert_eq!(guest.request(FLUSH, 0, &[], 0).status, OK);
+    assert_eq!(guest.register(Register::InterruptStatus), 1);
+    guest.transport.device_mut().set_capacity(1024).unwrap();
+    guest.transport.config_changed();
+    assert_eq!(guest.register(Register::InterruptStatus), 3, "both, until acknowledged");
+    let _ = guest.transport.write(Register::InterruptAck.offset(), &1u32.to_le_bytes());
+    assert_eq!(guest.register(Register::InterruptStatus), 2);
+    assert_eq!(guest.acknowledge(), 2);
+    assert_eq!(guest.register(Register::InterruptStatus), 0);
+}
+
+#[test]
+fn a_reset_in_mid_work_leaves_a_disk_for_the_next_driver() {
+    let (mut guest, image) = writable(4);
+    assert_eq!(guest.request(IN, 1, &[], 512).status, OK);
+    let bufs = [guest.header(OUT, 1), guest.out(&[7; 512]), guest.room(1)];
+    guest.add(&bufs);
+    // Which takes less than the one before: its features are replaced.
+    guest.restart(F_VERSION_1);
+    assert_eq!(guest.transport.features(), F_VERSION_1);
+    let params = guest.transport.device().params();
+    guest.replace_worker(SyncEngine::new(Arc::clone(&image)), &params);
+    assert_eq!(guest.kick().processed, 0);
+    assert_eq!(image.bytes(), contents(4), "what the driver gave up is not carried out");
+    assert_eq!(guest.request(OUT, 2, &[8; 512], 0).status, OK);
+    assert_eq!(image.stable()[1024..1536], [8; 512], "and it has no cache now");
+}
+
+#[test]
+fn lists_of_any_length_and_content_are_answered() {
+    let config =
+        BlockConfig::for_image(&FakeImage::new(contents(4), false).with_commands(COMMANDS));
+    let image = FakeImage::new(contents(4), false).with_commands(COMMANDS);
+    let features = F_ALL | F_DISCARD | F_WRITE_ZEROES | F_SECURE_ERASE;
+    let (mut guest, image) = guest_on(image, &config, features);
+    for kind in [DISCARD, WRITE_ZEROES, SECURE_ERASE] {
+        for len in [0, 1, 15, 17, 16 * 65, 4096, 1 << 20] {
+            assert_eq!(guest.request(kind, 0, &vec![0xff; len], 0).status, IOERR, "{len} bytes");
+        }
+        assert_eq!(guest.request(kind, 0, &[0xff; 16], 0).status, UNSUPP);
+    }
+    assert_eq!(image.bytes(), contents(4));
+    assert_eq!(guest.worker.stats().host_errors, 0);
 }

@@ -1,6 +1,7 @@
 //! A guest's driver, without the guest: rings in memory, and a worker on the other end.
 #![allow(dead_code, unreachable_pub)]
 
+mod setup;
 mod wire;
 
 use std::sync::Arc;
@@ -8,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Engine, Image, Params, Progress, RateLimiter, RateLimits, SyncEngine,
-    Worker,
+    BlockConfig, BlockDevice, Engine, Image, Progress, RateLimiter, RateLimits, SyncEngine, Worker,
 };
 use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, VirtioDevice};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
@@ -97,15 +97,6 @@ impl<E: Engine> Guest<E> {
     pub fn new(capacity: u64, config: &BlockConfig, features: u64, engine: E) -> Self {
         Self::with_space(capacity, config, features, engine, |memory| memory)
     }
-
-    /// Has another engine serve the queue from here on, as a worker of a device with `params`.
-    pub fn replace_worker(&mut self, engine: E, params: &Params) {
-        let config = self.transport.queue(0).unwrap();
-        let memory = Arc::clone(&self.memory);
-        let queue =
-            LiveQueue::new(&config, &self.memory, memory, self.transport.interrupt()).unwrap();
-        self.worker = Worker::new(queue, engine, params);
-    }
 }
 
 impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
@@ -129,29 +120,7 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             Arc::new(Memory::from_ranges(&[(GuestAddress(0), MEMORY_END as usize)]).unwrap());
 
         let size = config.queue_size;
-        let mut write = |register: Register, value: u32| {
-            transport.write(register.offset(), &value.to_le_bytes())
-        };
-        let mut effect = Effect::None;
-        for (register, value) in [
-            (Register::Status, 1),
-            (Register::Status, 3),
-            (Register::DriverFeaturesSel, 0),
-            (Register::DriverFeatures, features as u32),
-            (Register::DriverFeaturesSel, 1),
-            (Register::DriverFeatures, (features >> 32) as u32),
-            (Register::Status, 11),
-            (Register::QueueSel, 0),
-            (Register::QueueSize, u32::from(size)),
-            (Register::QueueDescLow, DESC as u32),
-            (Register::QueueDriverLow, AVAIL as u32),
-            (Register::QueueDeviceLow, USED as u32),
-            (Register::QueueReady, 1),
-            (Register::Status, 15),
-        ] {
-            effect = write(register, value);
-        }
-        assert_eq!(effect, Effect::Activate);
+        assert_eq!(setup::initialise(&mut transport, size, features), Effect::Activate);
         assert_eq!(transport.features(), features);
 
         let queue = LiveQueue::new(
