@@ -64,12 +64,12 @@ macro_rules! a_disk_is_its_sectors {
 }
 
 a_disk_is_its_sectors! {
-    memory_and_an_engine_that_finishes_at_once: Format::Memory, |_| EngineKind::Sync, 96;
-    memory_and_an_engine_that_finishes_late: Format::Memory, EngineKind::Late, 128;
-    raw_and_an_engine_that_finishes_at_once: Format::Raw, |_| EngineKind::Sync, 32;
-    raw_and_an_engine_that_finishes_late: Format::Raw, EngineKind::Late, 32;
-    raw_and_io_uring: Format::Raw, |_| EngineKind::Uring { inline: false }, 32;
-    raw_and_io_uring_or_around_it: Format::Raw, |_| EngineKind::Uring { inline: true }, 32;
+    memory_and_an_engine_that_finishes_at_once: Format::Memory, |_| EngineKind::Sync, 64;
+    memory_and_an_engine_that_finishes_late: Format::Memory, EngineKind::Late, 96;
+    raw_and_an_engine_that_finishes_at_once: Format::Raw, |_| EngineKind::Sync, 24;
+    raw_and_an_engine_that_finishes_late: Format::Raw, EngineKind::Late, 24;
+    raw_and_io_uring: Format::Raw, |_| EngineKind::Uring { inline: false }, 24;
+    raw_and_io_uring_or_around_it: Format::Raw, |_| EngineKind::Uring { inline: true }, 24;
 }
 
 proptest! {
