@@ -135,9 +135,9 @@ impl VirtioDevice for BlockDevice {
     fn accept_features(&mut self, driver: u64) {
         self.negotiated = Features::from_bits_truncate(driver);
         // §5.2.5.2: a driver that can switch the cache and not flush it begins without one.
-        let blind = Features::CONFIG_WCE;
-        let on = self.config.write_back && self.negotiated & (blind | Features::FLUSH) != blind;
-        self.space.writeback = on.into();
+        let unflushable = self.negotiated.contains(Features::CONFIG_WCE)
+            && !self.negotiated.contains(Features::FLUSH);
+        self.space.writeback = (self.config.write_back && !unflushable).into();
         self.update_cache();
     }
 
