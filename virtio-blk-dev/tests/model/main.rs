@@ -49,11 +49,21 @@ fn run(
     Driver::new(bed, setup).work(steps)
 }
 
+/// Fewer under Miri, whose file system is not for writing failures to.
+fn cases(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    if cfg!(miri) {
+        ProptestConfig { cases: 4, failure_persistence: None, ..default }
+    } else {
+        ProptestConfig { cases, ..default }
+    }
+}
+
 /// One test for each pair of a format and an engine.
 macro_rules! a_disk_is_its_sectors {
     ($($name:ident: $format:expr, $engine:expr, $cases:expr;)*) => {
         $(proptest! {
-            #![proptest_config(ProptestConfig { cases: $cases, ..ProptestConfig::default() })]
+            #![proptest_config(cases($cases))]
             #[test]
             fn $name(setup in setup(), steps in steps(), seed in any::<u64>()) {
                 let engine: fn(u64) -> EngineKind = $engine;
@@ -73,7 +83,7 @@ a_disk_is_its_sectors! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(cases(128))]
 
     /// Rings full of anything: no panic, an end, and each request answered or a reset asked for.
     #[test]

@@ -1,6 +1,6 @@
 //! A loss of power at every point of what a guest and a disk do: what the guest knows to be stable
 //! is there, and everything else is old or new, sector by sector, and never anything else.
-#![cfg(feature = "test-utils")]
+#![cfg(all(feature = "test-utils", not(miri)))]
 #![allow(unreachable_pub)]
 
 #[path = "../common/mod.rs"]
