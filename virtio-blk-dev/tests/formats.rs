@@ -8,14 +8,26 @@ mod host;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::*;
 use host::*;
 use tempfile::TempDir;
 use virtio_blk_dev::{Commands, Image, ImageFormat, ImagoImage, OpenError, RawImage};
 
+/// The tests run QEMU's tools: a child that is about to be one still has every descriptor of this
+/// process, and with it the lock of an image that was closed here meanwhile.
 fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
-    ImagoImage::open(path, ImageFormat::Qcow2, read_only)
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        match ImagoImage::open(path, ImageFormat::Qcow2, read_only) {
+            Err(OpenError::InUse { .. }) if Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn refusal(path: &Path, format: ImageFormat, read_only: bool) -> OpenError {
