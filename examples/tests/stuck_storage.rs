@@ -12,9 +12,9 @@ use std::{
 use common::{
     guest_kernel::{GuestKernel, Sharing},
     host::FakePlatform,
-    ring_driver::{FEATURE_FLUSH, FLUSH, RingDriver, VERSION_1, WRITE, until},
+    ring_driver::{CONFIG_WCE, FEATURE_FLUSH, FLUSH, RingDriver, VERSION_1, WRITE, until},
     watchdog::watchdog,
-    window::Window,
+    window::{Window, reg},
 };
 use virtio_blk_dev::{Image, Sink, Source};
 use xen_ioreq::fake::FakeDomain;
@@ -24,6 +24,8 @@ use xen_virtio_blk::{
     guest::{Guest, GuestError},
     nodes::DiskNodes,
     platform::Handles,
+    settings::DiskSettings,
+    storage::Storage,
 };
 
 const BASE: u64 = 0x0200_0000;
@@ -83,11 +85,12 @@ fn disk(domid: u16) -> DiskSpec {
         nodes: DiskNodes {
             image: PathBuf::from("/stuck"),
             read_only: false,
+            discard: true,
             base: BASE,
             irq: 33,
             grants: false,
         },
-        queue_size: 16,
+        settings: DiskSettings::default(),
     }
 }
 
@@ -106,7 +109,7 @@ fn stuck(patience: Duration) -> (Guest, FakeDomain, Arc<StuckImage>) {
     let domain = FakeDomain::builder().domid(1).build();
     let image = Arc::new(StuckImage::default());
     let guest = start(&domain, 1, patience);
-    guest.attach(disk(1), Arc::clone(&image) as Arc<dyn Image>).unwrap();
+    guest.attach(disk(1), Storage::Other(Arc::clone(&image) as Arc<dyn Image>)).unwrap();
     let kernel = GuestKernel::new(&domain, Sharing::Foreign);
     let window = Window::new(domain.vcpu(0), BASE);
     let mut driver = RingDriver::start(window, &kernel, VERSION_1 | FEATURE_FLUSH);
@@ -143,4 +146,23 @@ fn storage_that_answers_late_is_closed_then() {
     answering.join().unwrap();
     assert_eq!(Arc::strong_count(&image), 1, "nobody holds the image");
     assert_eq!(domain.foreign_memory().live_mappings(), 0);
+}
+
+#[test]
+fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
+    let _watchdog = watchdog();
+    let domain = FakeDomain::builder().domid(1).build();
+    let image = Arc::new(StuckImage::default());
+    let guest = start(&domain, 1, Duration::from_secs(60));
+    guest.attach(disk(1), Storage::Other(Arc::clone(&image) as Arc<dyn Image>)).unwrap();
+    let kernel = GuestKernel::new(&domain, Sharing::Foreign);
+    let window = Window::new(domain.vcpu(0), BASE);
+    let _driver =
+        RingDriver::start(window.clone(), &kernel, VERSION_1 | FEATURE_FLUSH | CONFIG_WCE);
+    // `writeback` (virtio 1.2 §5.2.4).
+    assert_eq!(window.read_sized(reg::CONFIG + 32, 1), 1);
+    assert!(!image.is_flushing());
+    window.write_sized(reg::CONFIG + 32, 1, 0);
+    until("the flush", || image.is_flushing());
+    image.release();
 }

@@ -1,6 +1,14 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, value_parser};
+
+use crate::{
+    cpus::CpuList,
+    rate::{Bps, Iops},
+    storage::EngineKind,
+};
 
 /// A virtio block backend for Xen: serves the disks that xl.cfg marks `specification=virtio`.
 #[derive(Debug, Parser)]
@@ -20,12 +28,39 @@ pub enum Command {
     Check,
 }
 
-/// How `run` serves.
+/// How `run` serves. What is said here holds for every disk; `--config` has some served otherwise.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Descriptors in each disk's queue: a power of two up to 1024.
-    #[arg(long, default_value_t = 256, value_parser = queue_size)]
+    /// Settings of single disks: a TOML file with a table for each, named by the image's path.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What carries out I/O [default: io_uring where the kernel has it, else sync].
+    #[arg(long)]
+    pub engine: Option<EngineKind>,
+    /// Go around the page cache of this domain (O_DIRECT).
+    #[arg(long)]
+    pub direct: bool,
+    /// Request queues of each disk, each served by a thread of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub queues: u16,
+    /// Descriptors in each queue: a power of two up to 1024.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = queue_size)]
     pub queue_size: u16,
+    /// Microseconds that a queue's thread looks for more work at most before it sleeps; 0 turns this
+    /// off. It does so only while requests come that fast: an idle disk costs no CPU either way.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = value_parser!(u64).range(..=1_000_000))]
+    pub poll_us: u64,
+    /// CPUs for the queues' threads, as 0,2 or 0-3: queue 0 of each disk runs on the first, queue 1 on
+    /// the second, round robin [default: any].
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+    /// Requests a second that each disk may make, as 500 or 10K; after a slash, how many at once after
+    /// a pause [default: unlimited; a second's worth].
+    #[arg(long, value_name = "N[/BURST]")]
+    pub iops: Option<Iops>,
+    /// Bytes a second that each disk may move, as 100M or 100M/1G.
+    #[arg(long, value_name = "N[/BURST]")]
+    pub bps: Option<Bps>,
 }
 
 fn queue_size(text: &str) -> Result<u16, String> {
@@ -52,5 +87,22 @@ mod tests {
             assert!(error.is_err(), "{size}");
         }
         assert!(Cli::try_parse_from(["xen-virtio-blk", "run", "--queue-size", "128"]).is_ok());
+    }
+
+    #[test]
+    fn options_that_nothing_can_be_made_of_are_refused() {
+        for (option, value, right) in [
+            ("--engine", "threads", "io_uring"),
+            ("--queues", "0", "1"),
+            ("--queues", "257", "256"),
+            ("--poll-us", "1000001", "0"),
+            ("--cpus", "1-0", "0-1"),
+            ("--iops", "fast", "10K/20K"),
+            ("--bps", "0", "100M"),
+        ] {
+            let parse = |value| Cli::try_parse_from(["xen-virtio-blk", "run", option, value]);
+            assert!(parse(value).is_err(), "{option} {value}");
+            assert!(parse(right).is_ok(), "{option} {right}");
+        }
     }
 }

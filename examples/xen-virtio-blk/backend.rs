@@ -8,7 +8,6 @@ use std::{
 };
 
 use tracing::{info, warn};
-use virtio_blk_dev::{Image, RawImage};
 use xen_ioreq::{DeviceModel, DomId};
 use xen_store::{Store, StoreExt, WatchEvent, XenbusState};
 
@@ -19,6 +18,8 @@ use crate::{
     nodes::{DiskNodes, NodeError, read_window},
     patience::within,
     platform::Platform,
+    settings::{DiskSettings, Settings},
+    storage::Storage,
 };
 
 /// Why a device is not served. What it says is written to the device's error nodes.
@@ -58,7 +59,7 @@ pub struct Backend<S: Store, P: Platform> {
     guests: BTreeMap<DomId, Served<P>>,
     /// Devices that were looked at and are not served: not to be tried at each of their events.
     refused: BTreeSet<DeviceId>,
-    queue_size: u16,
+    settings: Settings,
 }
 
 struct Served<P: Platform> {
@@ -70,7 +71,7 @@ struct Served<P: Platform> {
 
 impl<S: Store, P: Platform> Backend<S, P> {
     /// Starts watching. Disks that already wait are served by the first [`Backend::handle_events`].
-    pub fn new(store: S, platform: P, queue_size: u16) -> Result<Self, xen_store::Error> {
+    pub fn new(store: S, platform: P, settings: Settings) -> Result<Self, xen_store::Error> {
         // A driver domain has its own number here; dom0 may have no node at all.
         let domid = match store.read(None, "domid") {
             Ok(text) => String::from_utf8_lossy(&text).trim().parse().unwrap_or(0),
@@ -91,7 +92,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             dir,
             guests: BTreeMap::new(),
             refused: BTreeSet::new(),
-            queue_size,
+            settings,
         })
     }
 
@@ -227,9 +228,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
             return Err(AttachError::GenericVirtio);
         }
         let nodes = DiskNodes::read(&self.store, id, path)?;
-        let image = open(&nodes)?;
-        let spec = DiskSpec { id, nodes, queue_size: self.queue_size };
-        Ok(self.with_guest(id, |guest| guest.attach(spec, image))?)
+        let settings = self.settings.of(&nodes.image).clone();
+        let storage = open(&nodes, &settings)?;
+        let spec = DiskSpec { id, nodes, settings };
+        Ok(self.with_guest(id, |guest| guest.attach(spec, storage))?)
     }
 
     /// Answers the window of a device that is refused, so that the guest finds nothing there.
@@ -373,12 +375,12 @@ fn survive<T>(
     }
 }
 
-fn open(nodes: &DiskNodes) -> Result<Arc<dyn Image>, AttachError> {
-    let (path, read_only) = (nodes.image.clone(), nodes.read_only);
-    let opened = within(PATIENCE, move || RawImage::open(path, read_only));
+fn open(nodes: &DiskNodes, settings: &DiskSettings) -> Result<Storage, AttachError> {
+    let (path, read_only, settings) = (nodes.image.clone(), nodes.read_only, settings.clone());
+    let opened = within(PATIENCE, move || Storage::open(&path, read_only, &settings));
     let slow = || AttachError::Slow {
         path: nodes.image.display().to_string(),
         seconds: PATIENCE.as_secs(),
     };
-    Ok(Arc::new(opened.map_err(AttachError::Thread)?.ok_or_else(slow)??))
+    Ok(opened.map_err(AttachError::Thread)?.ok_or_else(slow)??)
 }

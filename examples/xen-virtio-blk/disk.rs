@@ -9,13 +9,21 @@ use std::{
 };
 
 use tracing::{info, warn};
-use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RequestKind, Serial, Stats};
-use virtio_mmio_dev::{Effect, MmioTransport, VirtioDevice};
+use virtio_blk_dev::{
+    BlockConfig, BlockDevice, Limits, RateLimiter, RateLimits, RequestKind, Serial, Stats,
+};
+use virtio_mmio_dev::{Effect, MmioTransport, QueueConfig, VirtioDevice};
 use xen_ioreq::DeviceModel;
 
 use crate::{
-    device_id::DeviceId, guest_memory::DiskMemory, log_limit::LogLimit, nodes::DiskNodes,
-    platform::Platform, worker_thread::WorkerThread,
+    device_id::DeviceId,
+    guest_memory::DiskMemory,
+    log_limit::LogLimit,
+    nodes::DiskNodes,
+    platform::Platform,
+    settings::{Cache, DiskSettings},
+    storage::Storage,
+    worker_thread::{Serving, StartError, WorkerThread},
 };
 
 /// What a disk is to be.
@@ -25,17 +33,19 @@ pub struct DiskSpec {
     pub id: DeviceId,
     /// As the toolstack wrote it.
     pub nodes: DiskNodes,
-    /// Descriptors in its queue.
-    pub queue_size: u16,
+    /// As the operator wants it.
+    pub settings: DiskSettings,
 }
 
 /// A disk at work. Dropping it finishes what is in flight and ends its threads.
 pub struct Disk<P: Platform> {
     id: DeviceId,
     window: RangeInclusive<u64>,
+    settings: DiskSettings,
     transport: MmioTransport<BlockDevice>,
     memory: DiskMemory<P>,
-    image: Arc<dyn Image>,
+    storage: Storage,
+    limiter: Option<Arc<RateLimiter>>,
     workers: Vec<Option<WorkerThread>>,
     past: Stats,
     ioreqs: u64,
@@ -46,22 +56,18 @@ pub struct Disk<P: Platform> {
 impl<P: Platform> Disk<P> {
     /// A disk in its reset state. The error says what in its settings can't be.
     pub fn new(
-        spec: &DiskSpec,
-        image: Arc<dyn Image>,
+        spec: DiskSpec,
+        storage: Storage,
         memory: DiskMemory<P>,
         model: Arc<P::Model>,
     ) -> Result<Self, String> {
-        let config = BlockConfig {
-            read_only: spec.nodes.read_only,
-            queue_size: spec.queue_size,
-            access_platform: spec.nodes.grants,
-            serial: Serial::new(&spec.id.devid.to_string()).map_err(|e| e.to_string())?,
-            ..BlockConfig::for_image(&image)
-        };
+        let DiskSpec { id, nodes, settings } = spec;
+        let image = storage.image();
+        let config = block_config(id, &nodes, &settings, &storage)?;
         let device = BlockDevice::new(image.capacity(), &config).map_err(|e| e.to_string())?;
         let interrupts = Arc::new(AtomicU64::new(0));
         let raised = Arc::clone(&interrupts);
-        let (irq, id) = (spec.nodes.irq, spec.id);
+        let irq = nodes.irq;
         let line = move || {
             raised.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = model.set_irq_level(irq, true) {
@@ -72,11 +78,14 @@ impl<P: Platform> Disk<P> {
         let transport = MmioTransport::new(device, line).map_err(|e| e.to_string())?;
         let queues = transport.device().queue_max_sizes().len();
         Ok(Self {
-            id: spec.id,
-            window: spec.nodes.window(),
+            id,
+            window: nodes.window(),
+            limiter: (settings.limits != RateLimits::default())
+                .then(|| Arc::new(RateLimiter::new(&settings.limits))),
+            settings,
             transport,
             memory,
-            image,
+            storage,
             workers: (0..queues).map(|_| None).collect(),
             past: Stats::default(),
             ioreqs: 0,
@@ -127,7 +136,9 @@ impl<P: Platform> Disk<P> {
                 }
                 self.transport.reset_done();
             }
-            Effect::None | Effect::ConfigWritten => {}
+            // The driver may have switched its cache off: what was written must become stable now.
+            Effect::ConfigWritten => self.workers.iter().flatten().for_each(WorkerThread::kick),
+            Effect::None => {}
         }
         None
     }
@@ -165,15 +176,7 @@ impl<P: Platform> Disk<P> {
     fn start_worker(&mut self, index: usize) {
         let Ok(number) = u16::try_from(index) else { return };
         let Some(config) = self.transport.queue(number) else { return };
-        let started = WorkerThread::start(
-            format!("vq-{}-{}-{index}", self.id.domid, self.id.devid),
-            &config,
-            &self.memory,
-            self.transport.interrupt(),
-            &self.transport.device().params(),
-            (self.id, self.limit.clone()),
-            Arc::clone(&self.image),
-        );
+        let started = self.serve(index, &config);
         match started {
             // A kick that came before the queue was ready counts.
             Ok(worker) => {
@@ -189,11 +192,57 @@ impl<P: Platform> Disk<P> {
         }
     }
 
+    fn serve(&self, index: usize, config: &QueueConfig) -> Result<WorkerThread, StartError> {
+        let (engine, lacking) = self.storage.engine(self.settings.engine);
+        if let Some(error) = lacking
+            && let Some(dropped) = self.limit.allow()
+        {
+            warn!(id = %self.id, %error, dropped, "a queue has to do with the engine sync");
+        }
+        WorkerThread::start(
+            config,
+            &self.memory,
+            self.transport.interrupt(),
+            &self.transport.device().params(),
+            Serving {
+                id: self.id,
+                engine,
+                limiter: self.limiter.clone(),
+                poll: self.settings.poll,
+                cpu: self.settings.cpus.of_queue(index),
+                log: self.limit.clone(),
+            },
+        )
+    }
+
     fn stop_worker(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
             self.past += &worker.stop();
         }
     }
+}
+
+/// What the registers are to say.
+fn block_config(
+    id: DeviceId,
+    nodes: &DiskNodes,
+    settings: &DiskSettings,
+    storage: &Storage,
+) -> Result<BlockConfig, String> {
+    let by_number = || Serial::new(&id.devid.to_string()).map_err(|error| error.to_string());
+    let mut config = BlockConfig {
+        read_only: nodes.read_only,
+        serial: settings.serial.map_or_else(by_number, Ok)?,
+        num_queues: settings.queues,
+        queue_size: settings.queue_size,
+        write_back: settings.cache == Cache::Writeback,
+        access_platform: nodes.grants,
+        ..BlockConfig::for_image(storage.image())
+    };
+    if !(nodes.discard && settings.discard) {
+        config.limits = Limits { discard: None, write_zeroes: None, ..config.limits };
+    }
+    Ok(config)
 }
 
 impl<P: Platform> Drop for Disk<P> {

@@ -13,7 +13,6 @@ use std::{
 };
 
 use tracing::error;
-use virtio_blk_dev::Image;
 use xen_ioreq::DomId;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     disk::DiskSpec,
     platform::{Handles, Platform},
     service::Service,
+    storage::Storage,
     wake::Wake,
 };
 
@@ -71,7 +71,7 @@ pub enum GuestError {
 
 /// What the guest's thread is asked to do.
 pub(crate) enum Command {
-    Attach(Box<(DiskSpec, Arc<dyn Image>)>, Sender<Result<(), GuestError>>),
+    Attach(Box<(DiskSpec, Storage)>, Sender<Result<(), GuestError>>),
     Reserve(DeviceId, RangeInclusive<u64>, Sender<Result<(), GuestError>>),
     Detach(DeviceId, Sender<()>),
     Report,
@@ -118,8 +118,8 @@ impl Guest {
     }
 
     /// Attaches a disk: when this returns, the guest may touch its window.
-    pub fn attach(&self, spec: DiskSpec, image: Arc<dyn Image>) -> Result<(), GuestError> {
-        self.ask(|reply| Command::Attach(Box::new((spec, image)), reply))?
+    pub fn attach(&self, spec: DiskSpec, storage: Storage) -> Result<(), GuestError> {
+        self.ask(|reply| Command::Attach(Box::new((spec, storage)), reply))?
     }
 
     /// Answers a window without a device behind it: reads give all ones, which no driver takes for a

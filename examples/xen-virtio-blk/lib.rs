@@ -1,12 +1,13 @@
 //! The parts of `xen-virtio-blk`, a virtio block backend for Xen.
 //!
 //! [`backend`] follows the toolstack in xenstore; [`guest`] and `service` answer one guest; [`disk`] joins
-//! registers and queues; `worker_thread` serves one queue. All of it runs over a [`platform`]: Xen, or
+//! registers and queues; `worker_thread` serves one queue; [`settings`] say how, [`storage`] is on what. All of it runs over a [`platform`]: Xen, or
 //! the fakes of the `xen-*` crates.
 
 pub mod args;
 pub mod backend;
 pub mod check;
+pub mod cpus;
 pub mod device_id;
 pub mod disk;
 pub mod guest;
@@ -15,6 +16,9 @@ mod log_limit;
 pub mod nodes;
 mod patience;
 pub mod platform;
+pub mod rate;
 mod service;
+pub mod settings;
+pub mod storage;
 mod wake;
 mod worker_thread;

@@ -17,6 +17,7 @@ use xen_virtio_blk::{
     backend::Backend,
     check,
     platform::Xen,
+    settings::Settings,
 };
 
 fn main() -> ExitCode {
@@ -40,12 +41,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let settings = Settings::load(args)?;
     let stop = signals(&[signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
     let report = signals(&[signal_hook::consts::SIGUSR1])?;
     let store = XenStore::open().context(
         "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
     )?;
-    let mut backend = Backend::new(store, Xen, args.queue_size)?;
+    let mut backend = Backend::new(store, Xen, settings)?;
     let mut connected = true;
     loop {
         // Events may have been read along with an answer, so they come before the descriptor is asked.

@@ -15,8 +15,10 @@ pub const WINDOW_SIZE: u64 = 0x200;
 pub struct DiskNodes {
     /// Where the image is: libxl's `params`.
     pub image: PathBuf,
-    /// `mode` is `r`.
+    /// `mode` is `r`, or `device-type` is `cdrom`.
     pub read_only: bool,
+    /// `discard-enable` doesn't forbid the guest to give storage back.
+    pub discard: bool,
     /// Guest-physical address of the registers: `base`.
     pub base: u64,
     /// The shared peripheral interrupt: `irq`.
@@ -71,7 +73,8 @@ impl DiskNodes {
                 "r" => Some(true),
                 "w" => Some(false),
                 _ => None,
-            })?,
+            })? || nodes.is_cdrom()?,
+            discard: nodes.flag("discard-enable")?.unwrap_or(true),
             base: nodes.base()?,
             irq: nodes.parse("irq", "a shared peripheral interrupt, 32 to 1019", |t| {
                 number(t)
@@ -105,6 +108,13 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
+fn optional<T>(value: Result<T, NodeError>) -> Result<Option<T>, NodeError> {
+    match value {
+        Err(NodeError::Missing { .. }) => Ok(None),
+        value => value.map(Some),
+    }
+}
+
 struct Nodes<'a> {
     store: &'a dyn Store,
     path: &'a str,
@@ -135,15 +145,25 @@ impl Nodes<'_> {
 
     /// libxl before 4.19 writes no `grant_usage`: a guest grants to any backend there but dom0's.
     fn grants(&self) -> Result<bool, NodeError> {
-        let grants = self.parse("grant_usage", "\"0\" or \"1\"", |t| match t {
+        Ok(self.flag("grant_usage")?.unwrap_or(!self.path.starts_with("/local/domain/0/")))
+    }
+
+    fn is_cdrom(&self) -> Result<bool, NodeError> {
+        let cdrom = self.parse("device-type", "\"disk\" or \"cdrom\"", |t| match t {
+            "disk" => Some(false),
+            "cdrom" => Some(true),
+            _ => None,
+        });
+        Ok(optional(cdrom)?.unwrap_or(false))
+    }
+
+    /// A node that not every libxl writes.
+    fn flag(&self, node: &str) -> Result<Option<bool>, NodeError> {
+        optional(self.parse(node, "\"0\" or \"1\"", |t| match t {
             "0" => Some(false),
             "1" => Some(true),
             _ => None,
-        });
-        match grants {
-            Err(NodeError::Missing { .. }) => Ok(!self.path.starts_with("/local/domain/0/")),
-            grants => grants,
-        }
+        }))
     }
 
     fn expect(&self, node: &str, value: &str, expected: &'static str) -> Result<(), NodeError> {
@@ -163,8 +183,8 @@ mod tests {
     use crate::device_id::{DeviceId, Kind};
     use xen_store::{Store, fake::FakeStore};
 
-    /// Reads a disk of a backend in domain `backend`, described as libxl 4.17 does, and `grant_usage`.
-    fn grants(backend: u16, grant_usage: Option<&str>) -> Result<bool, NodeError> {
+    /// Reads a disk of a backend in domain `backend`, described as libxl 4.17 does, and `more`.
+    fn read(backend: u16, more: &[(&str, &str)]) -> Result<DiskNodes, NodeError> {
         let store = FakeStore::new();
         let path = format!("/local/domain/{backend}/backend/virtio_disk/7/51712");
         let nodes = [
@@ -176,11 +196,16 @@ mod tests {
             ("base", "33554432"),
             ("irq", "33"),
         ];
-        for (node, text) in nodes.into_iter().chain(grant_usage.map(|text| ("grant_usage", text))) {
+        for (node, text) in nodes.iter().chain(more) {
             store.write(None, &format!("{path}/{node}"), text.as_bytes()).unwrap();
         }
         let id = DeviceId { kind: Kind::VirtioDisk, domid: 7, devid: 51712 };
-        DiskNodes::read(&store, id, &path).map(|nodes| nodes.grants)
+        DiskNodes::read(&store, id, &path)
+    }
+
+    fn grants(backend: u16, grant_usage: Option<&str>) -> Result<bool, NodeError> {
+        let node = grant_usage.map(|text| ("grant_usage", text));
+        read(backend, node.as_slice()).map(|nodes| nodes.grants)
     }
 
     #[test]
@@ -190,5 +215,18 @@ mod tests {
         // What is written decides.
         assert!(grants(0, Some("1")).unwrap() && !grants(5, Some("0")).unwrap());
         assert!(matches!(grants(0, Some("2")), Err(NodeError::Absurd { .. })));
+    }
+
+    #[test]
+    fn discards_can_be_forbidden_and_a_cdrom_is_read_only() {
+        let plain = read(0, &[]).unwrap();
+        assert!(plain.discard && !plain.read_only);
+        assert!(!read(0, &[("discard-enable", "0")]).unwrap().discard);
+        assert!(read(0, &[("discard-enable", "1")]).unwrap().discard);
+        assert!(read(0, &[("device-type", "cdrom")]).unwrap().read_only);
+        assert!(!read(0, &[("device-type", "disk")]).unwrap().read_only);
+        for node in [("discard-enable", "yes"), ("device-type", "floppy")] {
+            assert!(matches!(read(0, &[node]), Err(NodeError::Absurd { .. })), "{node:?}");
+        }
     }
 }

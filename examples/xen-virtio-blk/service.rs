@@ -8,7 +8,6 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, warn};
-use virtio_blk_dev::Image;
 use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     guest_memory::GuestMemory,
     log_limit::LogLimit,
     platform::{Handles, Platform},
+    storage::Storage,
     wake::Wake,
 };
 
@@ -98,8 +98,8 @@ impl<P: Platform> Service<P> {
             for command in inbox.try_iter() {
                 match command {
                     Command::Attach(disk, reply) => {
-                        let (spec, image) = *disk;
-                        let _ = reply.send(self.attach(&spec, image));
+                        let (spec, storage) = *disk;
+                        let _ = reply.send(self.attach(spec, storage));
                     }
                     Command::Reserve(id, window, reply) => {
                         let claimed = self.claim(window.clone());
@@ -119,12 +119,13 @@ impl<P: Platform> Service<P> {
         }
     }
 
-    fn attach(&mut self, spec: &DiskSpec, image: Arc<dyn Image>) -> Result<(), GuestError> {
+    fn attach(&mut self, spec: DiskSpec, storage: Storage) -> Result<(), GuestError> {
         let memory = self.memory.for_disk(spec.nodes.grants);
-        let disk = Disk::new(spec, image, memory, Arc::clone(&self.handles.model))
-            .map_err(|message| GuestError::Disk { id: spec.id, message })?;
-        self.claim(spec.nodes.window())?;
-        self.disks.insert(spec.id, disk);
+        let id = spec.id;
+        let disk = Disk::new(spec, storage, memory, Arc::clone(&self.handles.model))
+            .map_err(|message| GuestError::Disk { id, message })?;
+        self.claim(disk.window())?;
+        self.disks.insert(id, disk);
         Ok(())
     }
 

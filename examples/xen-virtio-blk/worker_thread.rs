@@ -13,12 +13,12 @@ use std::{
 
 use tracing::{error, warn};
 use virtio_blk_dev::{
-    Counters, Doorbell, HostError, Image, Params, Poller, Stats, SyncEngine, Worker,
+    Counters, Doorbell, Engine, HostError, Params, Poller, RateLimiter, Stats, Worker,
 };
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
-use crate::{device_id::DeviceId, log_limit::LogLimit, wake::Wake};
+use crate::{cpus, device_id::DeviceId, log_limit::LogLimit, wake::Wake};
 
 /// Why a queue can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -43,31 +43,52 @@ pub(crate) struct WorkerThread {
     thread: JoinHandle<()>,
 }
 
+/// How a queue is to be served.
+pub(crate) struct Serving {
+    pub(crate) id: DeviceId,
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    /// As [`Poller::new`] has it.
+    pub(crate) poll: Duration,
+    /// Where its thread runs.
+    pub(crate) cpu: Option<usize>,
+    pub(crate) log: LogLimit,
+}
+
 impl WorkerThread {
     /// Maps the queue's rings and starts serving them.
     pub(crate) fn start<F: ForeignMemory, G: GrantTable>(
-        name: String,
         config: &QueueConfig,
         memory: &DomainMemory<F, G>,
         interrupt: Interrupt,
         params: &Params,
-        (id, limit): (DeviceId, LogLimit),
-        image: Arc<dyn Image>,
+        serving: Serving,
     ) -> Result<Self, StartError> {
+        let Serving { id, engine, limiter, poll, cpu, log } = serving;
         let queue = LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt)?;
-        let mut worker = Worker::new(queue, SyncEngine::new(image), params);
+        let mut worker = Worker::new(queue, engine, params);
+        if let Some(limiter) = limiter {
+            worker = worker.with_rate_limiter(limiter);
+        }
         let counters = worker.counters();
         let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
-        let mut bell = Bell { shared: Arc::clone(&shared), id, limit };
+        let mut bell = Bell { shared: Arc::clone(&shared), id, log };
+        let name = format!("vq-{}-{}-{}", id.domid, id.devid, config.index);
         let thread = thread::Builder::new().name(name).spawn(move || {
-            if let Err(error) = worker.serve(&mut Poller::new(Duration::ZERO), &mut bell) {
+            if let Some(cpu) = cpu
+                && let Err(error) = cpus::pin_to(cpu)
+                && let Some(dropped) = bell.log.allow()
+            {
+                warn!(%id, cpu, %error, dropped, "a queue's thread can't be pinned: it runs anywhere");
+            }
+            if let Err(error) = worker.serve(&mut Poller::new(poll), &mut bell) {
                 error!(%id, %error, "a queue can't wait for its guest: it is served no more");
             }
         })?;
         Ok(Self { shared, counters, thread })
     }
 
-    /// The guest has notified the queue.
+    /// The guest has notified the queue, or its configuration has changed.
     pub(crate) fn kick(&self) {
         self.shared.wake.wake();
     }
@@ -92,7 +113,7 @@ impl WorkerThread {
 struct Bell {
     shared: Arc<Shared>,
     id: DeviceId,
-    limit: LogLimit,
+    log: LogLimit,
 }
 
 impl Doorbell for Bell {
@@ -109,7 +130,7 @@ impl Doorbell for Bell {
     }
 
     fn failed(&mut self, error: &HostError) {
-        if let Some(dropped) = self.limit.allow() {
+        if let Some(dropped) = self.log.allow() {
             warn!(id = %self.id, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
         }
     }

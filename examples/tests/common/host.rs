@@ -21,6 +21,7 @@ use xen_store::{Error, Perm, Store, TxId, WatchEvent, fake::FakeStore};
 use xen_virtio_blk::{
     backend::Backend,
     platform::{Handles, Platform},
+    settings::{DiskSettings, Settings},
 };
 
 use super::{
@@ -202,6 +203,7 @@ pub struct Host {
     backend: Option<Backend<WatchedStore, FakePlatform>>,
     on_write: Arc<Mutex<Option<OnWrite>>>,
     platform: FakePlatform,
+    settings: Settings,
     images: TempDir,
 }
 
@@ -213,6 +215,10 @@ impl Default for Host {
 
 impl Host {
     pub fn new() -> Self {
+        Self::with_settings(Settings::default())
+    }
+
+    pub fn with_settings(settings: Settings) -> Self {
         let store = FakeStore::new();
         store.mkdir(None, "/local/domain/0/backend").unwrap();
         let mut host = Self {
@@ -220,6 +226,7 @@ impl Host {
             backend: None,
             on_write: Arc::default(),
             platform: FakePlatform::default(),
+            settings,
             images: TempDir::new().unwrap(),
         };
         host.start_backend();
@@ -230,7 +237,8 @@ impl Host {
     pub fn start_backend(&mut self) {
         let store =
             WatchedStore { inner: self.store.connect(0), on_write: Arc::clone(&self.on_write) };
-        self.backend = Some(Backend::new(store, self.platform.clone(), 256).unwrap());
+        let backend = Backend::new(store, self.platform.clone(), self.settings.clone());
+        self.backend = Some(backend.unwrap());
     }
 
     /// The backend's process ends.
@@ -379,7 +387,15 @@ impl OneDisk {
     }
 
     pub fn configured(sharing: Sharing, configure: impl FnOnce(Disk) -> Disk) -> Self {
-        let mut host = Host::new();
+        Self::on(Host::new(), sharing, configure)
+    }
+
+    /// Served as the operator wants it.
+    pub fn with_settings(sharing: Sharing, settings: DiskSettings) -> Self {
+        Self::on(Host::with_settings(Settings::new(settings)), sharing, |disk| disk)
+    }
+
+    fn on(mut host: Host, sharing: Sharing, configure: impl FnOnce(Disk) -> Disk) -> Self {
         let domain = host.create_guest(1);
         let kernel = GuestKernel::new(&domain, sharing);
         let image = host.image("disk.img", DISK_LEN);

@@ -24,6 +24,8 @@ pub const IOERR: u8 = 1;
 pub const UNSUPP: u8 = 2;
 
 pub const FEATURE_FLUSH: u64 = 1 << 9;
+pub const CONFIG_WCE: u64 = 1 << 11;
+pub const MQ: u64 = 1 << 12;
 pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const VERSION_1: u64 = 1 << 32;
@@ -35,6 +37,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct RingDriver {
     pub window: Window,
     kernel: Arc<GuestKernel>,
+    queue: u16,
     size: u16,
     /// The three rings, on pages of their own.
     pub desc: Shared,
@@ -54,10 +57,35 @@ pub struct Used {
 impl RingDriver {
     /// Initialises the device up to `DRIVER_OK` with a queue of 16 entries.
     pub fn start(window: Window, kernel: &Arc<GuestKernel>, features: u64) -> Self {
+        let [driver] = Self::start_queues(window, kernel, features);
+        driver
+    }
+
+    /// The same with several queues, from the first one on.
+    pub fn start_queues<const N: usize>(
+        window: Window,
+        kernel: &Arc<GuestKernel>,
+        features: u64,
+    ) -> [Self; N] {
+        window.write(reg::STATUS, 0);
+        assert_eq!(window.read(reg::STATUS), 0, "reset");
+        window.write(reg::STATUS, 1);
+        window.write(reg::STATUS, 3);
+        window.set_driver_features(features);
+        window.write(reg::STATUS, 11);
+        assert_eq!(window.read(reg::STATUS), 11, "the features are taken");
+        let queues =
+            std::array::from_fn(|queue| Self::set_up(window.clone(), kernel, queue as u16));
+        window.write(reg::STATUS, 15);
+        queues
+    }
+
+    fn set_up(window: Window, kernel: &Arc<GuestKernel>, queue: u16) -> Self {
         let page = || kernel.share(kernel.alloc(1), 4096, false);
         let driver = Self {
             window,
             kernel: Arc::clone(kernel),
+            queue,
             size: 16,
             desc: page(),
             avail: page(),
@@ -66,14 +94,7 @@ impl RingDriver {
             used_idx: 0,
         };
         let window = &driver.window;
-        window.write(reg::STATUS, 0);
-        assert_eq!(window.read(reg::STATUS), 0, "reset");
-        window.write(reg::STATUS, 1);
-        window.write(reg::STATUS, 3);
-        window.set_driver_features(features);
-        window.write(reg::STATUS, 11);
-        assert_eq!(window.read(reg::STATUS), 11, "the features are taken");
-        window.write(reg::QUEUE_SEL, 0);
+        window.write(reg::QUEUE_SEL, queue.into());
         window.write(reg::QUEUE_SIZE, driver.size.into());
         for (register, ring) in [
             (reg::QUEUE_DESC, driver.desc),
@@ -84,7 +105,6 @@ impl RingDriver {
             window.write(register + 4, (ring.device >> 32) as u32);
         }
         window.write(reg::QUEUE_READY, 1);
-        window.write(reg::STATUS, 15);
         driver
     }
 
@@ -149,7 +169,7 @@ impl RingDriver {
     }
 
     pub fn kick(&self) {
-        self.window.write(reg::QUEUE_NOTIFY, 0);
+        self.window.write(reg::QUEUE_NOTIFY, self.queue.into());
     }
 
     /// The next used entry, waited for.

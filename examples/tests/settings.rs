@@ -1,0 +1,152 @@
+//! What an operator can choose for a disk, as its guest meets it.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{
+    guest_kernel::Sharing,
+    host::{DISK_LEN, Disk, OneDisk, sector_pattern},
+    ring_driver::{IN, MQ, OK, OUT, RingDriver, VERSION_1},
+    virtio_driver::probe,
+    watchdog::watchdog,
+    window::reg,
+};
+use virtio_blk_dev::{Rate, RateLimits, Serial, UringEngine};
+use xen_virtio_blk::{
+    settings::{Cache, DiskSettings},
+    storage::EngineKind,
+};
+
+const DISCARD: u64 = 1 << 13;
+const WRITE_ZEROES: u64 = 1 << 14;
+const RO: u64 = 1 << 5;
+
+/// Those that this kernel has.
+fn engines() -> impl Iterator<Item = EngineKind> {
+    let uring = UringEngine::check().ok().map(|()| EngineKind::IoUring);
+    [EngineKind::Sync].into_iter().chain(uring)
+}
+
+fn all_of(it: &OneDisk) {
+    let mut driver = probe(it.window(), &it.kernel).expect("the driver takes the device");
+    let data: Vec<u8> = (0..DISK_LEN as u32).map(|n| (n.wrapping_mul(97) >> 5) as u8).collect();
+    for (nth, piece) in data.chunks(32 * 512).enumerate() {
+        driver.write_blocks(nth * 32, piece).unwrap();
+    }
+    driver.flush().unwrap();
+    assert!(it.contents() == data);
+    let mut back = vec![0; 32 * 512];
+    for (nth, piece) in data.chunks(32 * 512).enumerate() {
+        driver.read_blocks(nth * 32, &mut back).unwrap();
+        assert!(back == piece, "piece {nth}");
+    }
+}
+
+#[test]
+fn every_engine_serves_foreign_and_granted_memory_cached_and_direct() {
+    for engine in engines() {
+        for sharing in [Sharing::Foreign, Sharing::Grant] {
+            for direct in [false, true] {
+                let _watchdog = watchdog();
+                let settings = DiskSettings { engine, direct, ..DiskSettings::default() };
+                let it = OneDisk::with_settings(sharing, settings);
+                all_of(&it);
+                assert_eq!(it.domain.grants().live_grants(), 0, "{engine:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn queues_are_served_side_by_side_and_reset_alone() {
+    for engine in engines() {
+        let _watchdog = watchdog();
+        let settings = DiskSettings { engine, queues: 3, ..DiskSettings::default() };
+        let it = OneDisk::with_settings(Sharing::Grant, settings);
+        let window = it.window();
+        assert_eq!(window.device_features() & MQ, MQ);
+        // `num_queues` (virtio 1.2 §5.2.4).
+        assert_eq!(window.read_sized(reg::CONFIG + 34, 2), 3);
+        let mut queues: [RingDriver; 3] =
+            RingDriver::start_queues(window.clone(), &it.kernel, VERSION_1 | MQ | 1 << 33);
+        for round in 0..4 {
+            for (queue, nth) in queues.iter_mut().zip(0..) {
+                let sector = round * 3 + nth;
+                let page = queue.filled(&[0; 512]);
+                assert_eq!(queue.request(IN, sector, Some((page.device, 512))), (OK, 513));
+                assert_eq!(queue.get(page.guest), sector_pattern(sector));
+                queue.release(page);
+            }
+        }
+        window.write(reg::QUEUE_SEL, 1);
+        window.write(reg::QUEUE_READY, 0);
+        let page = queues[2].filled(&[0xab; 512]);
+        assert_eq!(queues[2].request(OUT, 9, Some((page.device, 512))), (OK, 1));
+        assert_eq!(it.contents()[9 * 512..10 * 512], [0xab; 512]);
+        window.write(reg::STATUS, 0);
+        queues[2].release(page);
+        assert_eq!(it.domain.grants().live_grants(), 0);
+    }
+}
+
+#[test]
+fn with_one_queue_there_is_no_mq() {
+    let it = OneDisk::new(Sharing::Foreign);
+    assert_eq!(it.window().device_features() & MQ, 0);
+}
+
+#[test]
+fn a_rate_limit_holds_a_disk_back() {
+    let _watchdog = watchdog();
+    let limits =
+        RateLimits { ops: Some(Rate { per_second: 100, burst: 1 }), ..RateLimits::default() };
+    let settings = DiskSettings { limits, ..DiskSettings::default() };
+    let it = OneDisk::with_settings(Sharing::Foreign, settings);
+    let mut driver = probe(it.window(), &it.kernel).unwrap();
+    let begin = Instant::now();
+    for sector in 0..11 {
+        driver.read_blocks(sector, &mut [0; 512]).unwrap();
+    }
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(100), "{took:?} for 10 requests beyond the first");
+}
+
+#[test]
+fn the_guest_reads_the_serial_that_was_set() {
+    let settings =
+        DiskSettings { serial: Some(Serial::new("db-0").unwrap()), ..DiskSettings::default() };
+    let it = OneDisk::with_settings(Sharing::Foreign, settings);
+    let mut id = [0; 20];
+    let mut driver = probe(it.window(), &it.kernel).unwrap();
+    let len = driver.device_id(&mut id).unwrap();
+    assert_eq!(&id[..len], b"db-0");
+}
+
+#[test]
+fn a_disk_can_begin_without_a_cache() {
+    for (cache, writeback) in [(Cache::Writeback, 1), (Cache::Writethrough, 0)] {
+        let it = OneDisk::with_settings(
+            Sharing::Foreign,
+            DiskSettings { cache, ..DiskSettings::default() },
+        );
+        assert_eq!(it.window().read_sized(reg::CONFIG + 32, 1), writeback);
+    }
+}
+
+#[test]
+fn discards_and_zeroes_are_offered_unless_operator_or_toolstack_forbid_them() {
+    let offered = |it: &OneDisk| it.window().device_features() & (DISCARD | WRITE_ZEROES);
+    assert_eq!(offered(&OneDisk::new(Sharing::Foreign)), DISCARD | WRITE_ZEROES);
+    let forbidden = OneDisk::configured(Sharing::Foreign, |disk| disk.with("discard-enable", "0"));
+    assert_eq!(offered(&forbidden), 0);
+    let settings = DiskSettings { discard: false, ..DiskSettings::default() };
+    assert_eq!(offered(&OneDisk::with_settings(Sharing::Foreign, settings)), 0);
+}
+
+#[test]
+fn a_cdrom_is_read_only() {
+    let cdrom = |disk: Disk| disk.with("device-type", "cdrom");
+    let it = OneDisk::configured(Sharing::Foreign, cdrom);
+    assert_eq!(it.window().device_features() & RO, RO);
+}

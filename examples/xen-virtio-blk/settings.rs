@@ -1,0 +1,303 @@
+//! How disks are served: the command line for all of them, a file for some.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tracing::warn;
+use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
+
+use crate::{
+    args::RunArgs,
+    cpus::CpuList,
+    rate::{Bps, Iops},
+    storage::EngineKind,
+};
+
+/// How the guest's disk begins to cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// A write is stable when the guest has flushed it.
+    Writeback,
+    /// A write is stable when it is answered.
+    Writethrough,
+}
+
+/// How one disk is served, beyond what its nodes in xenstore say.
+#[derive(Clone, Debug)]
+pub struct DiskSettings {
+    /// What the guest reads as its identifier; the device number if none is set.
+    pub serial: Option<Serial>,
+    /// What the image's bytes mean.
+    pub format: ImageFormat,
+    /// What carries out its I/O.
+    pub engine: EngineKind,
+    /// Around the page cache.
+    pub direct: bool,
+    /// Request queues, each with a thread.
+    pub queues: u16,
+    /// Descriptors of each queue.
+    pub queue_size: u16,
+    /// As long as the guest doesn't choose.
+    pub cache: Cache,
+    /// Of all queues together.
+    pub limits: RateLimits,
+    /// Where the queues' threads run.
+    pub cpus: CpuList,
+    /// How long a queue's thread looks for work at most before it sleeps.
+    pub poll: Duration,
+    /// Discards and zeroes are offered, if the toolstack has them enabled.
+    pub discard: bool,
+}
+
+impl Default for DiskSettings {
+    /// The synchronous engine, which works everywhere, and one queue.
+    fn default() -> Self {
+        Self {
+            serial: None,
+            format: ImageFormat::Raw,
+            engine: EngineKind::Sync,
+            direct: false,
+            queues: 1,
+            queue_size: 256,
+            cache: Cache::Writeback,
+            limits: RateLimits::default(),
+            cpus: CpuList::default(),
+            poll: Duration::from_micros(50),
+            discard: true,
+        }
+    }
+}
+
+/// Why the settings are none.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file isn't there.
+    #[error("{}: can't be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key or value is wrong.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A table's name is no image's.
+    #[error(
+        "{}: table [{image:?}] should be named by the absolute path of an image, as xl.cfg has it",
+        path.display()
+    )]
+    Relative {
+        /// The file.
+        path: PathBuf,
+        /// The table.
+        image: PathBuf,
+    },
+    /// Direct I/O on an image that isn't raw.
+    #[error("{}: direct I/O is for raw images, this one is {format}: set direct = false for it", image.display())]
+    Direct {
+        /// The image.
+        image: PathBuf,
+        /// Its format.
+        format: ImageFormat,
+    },
+    /// io_uring was asked for.
+    #[error("the engine io_uring can't be had: {0}; or choose the engine sync")]
+    Uring(#[from] UringError),
+    /// A thread could never run there.
+    #[error(
+        "CPU {0} is none that this process may run on: `nproc` and `taskset -p` tell which are"
+    )]
+    Cpu(usize),
+}
+
+/// How every disk is served.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    all: DiskSettings,
+    disks: BTreeMap<PathBuf, DiskSettings>,
+}
+
+impl Settings {
+    /// The same for every disk.
+    pub fn new(all: DiskSettings) -> Self {
+        Self { all, disks: BTreeMap::new() }
+    }
+
+    /// What the command line and the file it names say.
+    ///
+    /// # Errors
+    /// What is wrong there, or can't be had here.
+    pub fn load(args: &RunArgs) -> Result<Self, SettingsError> {
+        let tables = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let uring = UringEngine::check();
+        let asked = tables.values().map(|table| table.engine).chain([args.engine]);
+        let engine = choose(asked, args.engine, uring)?;
+        let all = DiskSettings {
+            engine,
+            direct: args.direct,
+            queues: args.queues,
+            queue_size: args.queue_size,
+            limits: RateLimits {
+                ops: args.iops.map(|Iops(rate)| rate),
+                bytes: args.bps.map(|Bps(rate)| rate),
+            },
+            cpus: args.cpus.clone().unwrap_or_default(),
+            poll: Duration::from_micros(args.poll_us),
+            ..DiskSettings::default()
+        };
+        let settings = Self::with_tables(all, tables)?;
+        for disk in settings.disks.values().chain([&settings.all]) {
+            // Where the process can't even ask, pinning will fail and say so.
+            if let Ok(Some(cpu)) = disk.cpus.out_of_reach() {
+                return Err(SettingsError::Cpu(cpu));
+            }
+        }
+        Ok(settings)
+    }
+
+    /// How the disk with this image is served.
+    pub fn of(&self, image: &Path) -> &DiskSettings {
+        self.disks.get(image).unwrap_or(&self.all)
+    }
+
+    fn with_tables(
+        all: DiskSettings,
+        tables: BTreeMap<PathBuf, DiskTable>,
+    ) -> Result<Self, SettingsError> {
+        let mut disks = BTreeMap::new();
+        for (image, table) in tables {
+            let disk = table.over(&all);
+            if disk.direct && disk.format != ImageFormat::Raw {
+                return Err(SettingsError::Direct { image, format: disk.format });
+            }
+            disks.insert(image, disk);
+        }
+        Ok(Self { all, disks })
+    }
+}
+
+/// The engine of disks of which the file doesn't say another. One that was asked for by name is never
+/// replaced in silence.
+fn choose(
+    asked: impl IntoIterator<Item = Option<EngineKind>>,
+    preferred: Option<EngineKind>,
+    uring: Result<(), UringError>,
+) -> Result<EngineKind, SettingsError> {
+    match uring {
+        Ok(()) => Ok(preferred.unwrap_or(EngineKind::IoUring)),
+        Err(error) if asked.into_iter().any(|kind| kind == Some(EngineKind::IoUring)) => {
+            Err(error.into())
+        }
+        Err(error) => {
+            if preferred.is_none() {
+                warn!(%error, "no io_uring: disks are served by the engine sync");
+            }
+            Ok(EngineKind::Sync)
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<BTreeMap<PathBuf, DiskTable>, SettingsError> {
+    let failed = |source| SettingsError::Unreadable { path: path.to_owned(), source };
+    parse(path, &fs::read_to_string(path).map_err(failed)?)
+}
+
+fn parse(path: &Path, text: &str) -> Result<BTreeMap<PathBuf, DiskTable>, SettingsError> {
+    let tables: BTreeMap<PathBuf, DiskTable> = toml::from_str(text)
+        .map_err(|source| SettingsError::Syntax { path: path.to_owned(), source: source.into() })?;
+    match tables.keys().find(|image| !image.is_absolute()) {
+        Some(image) => Err(SettingsError::Relative { path: path.to_owned(), image: image.clone() }),
+        None => Ok(tables),
+    }
+}
+
+/// What the file says of one image.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DiskTable {
+    #[serde(deserialize_with = "serial")]
+    serial: Option<Serial>,
+    #[serde(deserialize_with = "word")]
+    format: Option<ImageFormat>,
+    engine: Option<EngineKind>,
+    direct: Option<bool>,
+    #[serde(deserialize_with = "queues")]
+    queues: Option<u16>,
+    cache: Option<Cache>,
+    #[serde(deserialize_with = "word")]
+    iops: Option<Iops>,
+    #[serde(deserialize_with = "word")]
+    bps: Option<Bps>,
+    #[serde(deserialize_with = "word")]
+    cpus: Option<CpuList>,
+    poll_us: Option<u32>,
+    discard: Option<bool>,
+}
+
+impl DiskTable {
+    fn over(self, all: &DiskSettings) -> DiskSettings {
+        DiskSettings {
+            serial: self.serial.or(all.serial),
+            format: self.format.unwrap_or(all.format),
+            engine: self.engine.unwrap_or(all.engine),
+            direct: self.direct.unwrap_or(all.direct),
+            queues: self.queues.unwrap_or(all.queues),
+            queue_size: all.queue_size,
+            cache: self.cache.unwrap_or(all.cache),
+            limits: RateLimits {
+                ops: self.iops.map(|Iops(rate)| rate).or(all.limits.ops),
+                bytes: self.bps.map(|Bps(rate)| rate).or(all.limits.bytes),
+            },
+            cpus: self.cpus.unwrap_or_else(|| all.cpus.clone()),
+            poll: self.poll_us.map_or(all.poll, |us| Duration::from_micros(us.into())),
+            discard: self.discard.unwrap_or(all.discard),
+        }
+    }
+}
+
+/// A value that is one word, which for some is a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Text(String),
+    Number(u64),
+}
+
+fn word<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = match Word::deserialize(deserializer)? {
+        Word::Text(text) => text,
+        Word::Number(number) => number.to_string(),
+    };
+    text.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn serial<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Serial>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Serial::new(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn queues<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    match u16::deserialize(deserializer)? {
+        queues @ 1..=256 => Ok(Some(queues)),
+        queues => Err(D::Error::custom(format!("{queues} queues: there can be from 1 to 256"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

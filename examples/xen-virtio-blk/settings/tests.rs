@@ -1,0 +1,84 @@
+use std::path::Path;
+
+use virtio_blk_dev::Rate;
+
+use super::*;
+
+fn settings(all: DiskSettings, text: &str) -> Result<Settings, SettingsError> {
+    Settings::with_tables(all, parse(Path::new("disks.toml"), text)?)
+}
+
+#[test]
+fn a_table_overrides_what_it_names_for_its_image_alone() {
+    let all = DiskSettings { queues: 3, ..DiskSettings::default() };
+    let text = r#"
+        ["/images/db.img"]
+        serial = "db-0"
+        engine = "io_uring"
+        direct = true
+        queues = 2
+        cache = "writethrough"
+        iops = 500
+        bps = "100M/1G"
+        cpus = "0-1,3"
+        poll_us = 0
+        discard = false
+
+        ["/images/old.qcow2"]
+        format = "qcow2"
+    "#;
+    let settings = settings(all, text).unwrap();
+    let disk = settings.of(Path::new("/images/db.img"));
+    assert_eq!(disk.serial, Some(Serial::new("db-0").unwrap()));
+    assert_eq!((disk.engine, disk.direct, disk.queues), (EngineKind::IoUring, true, 2));
+    assert_eq!((disk.cache, disk.poll, disk.discard), (Cache::Writethrough, Duration::ZERO, false));
+    assert_eq!(disk.limits.ops, Some(Rate { per_second: 500, burst: 500 }));
+    assert_eq!(disk.limits.bytes, Some(Rate { per_second: 100 << 20, burst: 1 << 30 }));
+    assert_eq!(disk.cpus.of_queue(2), Some(3));
+    let old = settings.of(Path::new("/images/old.qcow2"));
+    assert_eq!((old.format, old.engine, old.queues), (ImageFormat::Qcow2, EngineKind::Sync, 3));
+    let other = settings.of(Path::new("/images/other.img"));
+    assert_eq!((other.format, other.queues, other.discard), (ImageFormat::Raw, 3, true));
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_named() {
+    for (line, hint) in [
+        ("iosp = 5", "iosp"),
+        ("format = \"vhd\"", "vhd"),
+        ("format = \"qcow2\"\ndirect = true", "direct"),
+        ("engine = \"threads\"", "threads"),
+        ("queues = 0", "from 1 to 256"),
+        ("queues = 257", "from 1 to 256"),
+        ("cache = \"unsafe\"", "unsafe"),
+        ("iops = \"fast\"", "fast"),
+        ("bps = 0", "should be a rate"),
+        ("cpus = \"1-0\"", "1-0"),
+        ("poll_us = -1", "-1"),
+        ("serial = \"of more than twenty bytes\"", "of more than twenty bytes"),
+    ] {
+        let error = settings(DiskSettings::default(), &format!("[\"/a.img\"]\n{line}"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(hint), "{line}: {error}");
+    }
+    let error = settings(DiskSettings::default(), "[disk]\nqueues = 1").unwrap_err();
+    assert!(error.to_string().contains("absolute path"), "{error}");
+}
+
+#[test]
+fn io_uring_is_chosen_where_it_can_be_had_and_never_replaced_in_silence() {
+    use EngineKind::{IoUring, Sync};
+    let no = || Err(UringError::Missing);
+    assert_eq!(choose([None], None, Ok(())).unwrap(), IoUring);
+    assert_eq!(choose([Some(Sync)], Some(Sync), Ok(())).unwrap(), Sync);
+    assert_eq!(choose([None], None, no()).unwrap(), Sync);
+    assert!(choose([Some(IoUring)], Some(IoUring), no()).is_err());
+    let of_one_disk = choose([Some(IoUring), None], None, no()).unwrap_err().to_string();
+    assert!(of_one_disk.contains("io_uring"), "{of_one_disk}");
+}
+
+#[test]
+fn a_file_that_isnt_there_is_named() {
+    let error = read(Path::new("/nowhere/disks.toml")).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/disks.toml"), "{error}");
+}

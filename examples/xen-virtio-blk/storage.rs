@@ -1,0 +1,80 @@
+//! The image behind a disk, and the engines that work on it.
+
+use std::{io, path::Path, sync::Arc};
+
+use clap::ValueEnum;
+use serde::Deserialize;
+use virtio_blk_dev::{
+    Engine, Image, ImageFormat, OpenError, RawImage, RawOptions, SyncEngine, UringConfig,
+    UringEngine, UringError,
+};
+
+use crate::settings::DiskSettings;
+
+/// What carries out a queue's I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// The kernel does many operations of a queue at once.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// Each operation is done where it stands.
+    Sync,
+}
+
+/// An open image.
+#[derive(Clone)]
+pub enum Storage {
+    /// A file or block device whose bytes are the disk's.
+    Raw(Arc<RawImage>),
+    /// An image that is known by what it can do only.
+    Other(Arc<dyn Image>),
+}
+
+impl Storage {
+    /// Opens and locks the image at `path` as `settings` say.
+    pub fn open(path: &Path, read_only: bool, settings: &DiskSettings) -> Result<Self, OpenError> {
+        match settings.format {
+            ImageFormat::Raw => {
+                let options = RawOptions::new().read_only(read_only).direct(settings.direct);
+                Ok(Self::Raw(Arc::new(options.open(path)?)))
+            }
+            format => Ok(Self::Other(format.open(path, read_only)?)),
+        }
+    }
+
+    /// What it can do.
+    pub fn image(&self) -> &dyn Image {
+        match self {
+            Self::Raw(image) => image.as_ref(),
+            Self::Other(image) => image.as_ref(),
+        }
+    }
+
+    /// An engine for one queue; the synchronous one where no other can be had, and why.
+    pub fn engine(&self, kind: EngineKind) -> (Box<dyn Engine>, Option<UringError>) {
+        match (self, kind) {
+            (Self::Raw(image), EngineKind::IoUring) => {
+                // Foreign pages can't be pinned, and a granted one must be free of references when
+                // its request is answered: data goes through the engine's own buffers.
+                let config = UringConfig { direct_into_guest: false, ..UringConfig::default() };
+                match UringEngine::with_config(Arc::clone(image), &config) {
+                    Ok(engine) => (Box::new(engine), None),
+                    Err(error) => (Box::new(SyncEngine::new(Arc::clone(image))), Some(error)),
+                }
+            }
+            (Self::Raw(image), EngineKind::Sync) => {
+                (Box::new(SyncEngine::new(Arc::clone(image))), None)
+            }
+            (Self::Other(image), _) => (Box::new(SyncEngine::new(Arc::clone(image))), None),
+        }
+    }
+
+    /// The size in bytes, asked of the host anew where an image can be resized under its guest.
+    pub fn refresh_capacity(&self) -> io::Result<u64> {
+        match self {
+            Self::Raw(image) => image.refresh_capacity(),
+            Self::Other(image) => Ok(image.capacity()),
+        }
+    }
+}
