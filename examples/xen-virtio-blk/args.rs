@@ -22,7 +22,8 @@ pub struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the disks of every guest until SIGTERM. SIGUSR1 logs what each disk has done.
+    /// Serve the disks of every guest until SIGTERM. SIGUSR1 logs what each disk has done; SIGHUP has
+    /// each disk take on the size that its image has now, and tell its guest.
     Run(RunArgs),
     /// Say what this domain can do as a backend, and what to do about what is missing.
     Check,

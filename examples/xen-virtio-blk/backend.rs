@@ -133,6 +133,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
         self.guests.values().for_each(|served| served.guest.report());
     }
 
+    /// Has every disk take on the size that its image has now, and tell its guest.
+    pub fn refresh_capacities(&self) {
+        self.guests.values().for_each(|served| served.guest.refresh_capacities());
+    }
+
     /// Lets go of everything. A guest that still runs loses its disks: its next access to one of their
     /// windows has nobody to answer it.
     pub fn stop(self) {

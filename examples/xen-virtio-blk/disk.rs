@@ -150,6 +150,32 @@ impl<P: Platform> Disk<P> {
         }
     }
 
+    /// Takes on the size that the image has now, and tells the guest.
+    pub fn refresh_capacity(&mut self) {
+        let (id, old) = (self.id, self.transport.device().capacity());
+        let new = match self.storage.refresh_capacity() {
+            Ok(new) => new,
+            Err(error) => {
+                warn!(%id, %error, "the image's size can't be read: the disk keeps its own");
+                return;
+            }
+        };
+        if new == old {
+            info!(%id, bytes = old, "the image has the size it had");
+            return;
+        }
+        if let Err(error) = self.transport.device_mut().set_capacity(new) {
+            warn!(%id, %error, "the image has a size that no disk can have: the disk keeps its own");
+            return;
+        }
+        self.transport.config_changed();
+        if new > old {
+            info!(%id, from = old, to = new, "the disk has grown");
+        } else {
+            warn!(%id, from = old, to = new, "the disk has shrunk: what the guest kept beyond its new end is gone");
+        }
+    }
+
     /// Logs what the disk has done so far.
     pub fn report(&self) {
         let mut stats = self.past.clone();

@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Reserve(DeviceId, RangeInclusive<u64>, Sender<Result<(), GuestError>>),
     Detach(DeviceId, Sender<()>),
     Report,
+    RefreshCapacities,
     Stop,
 }
 
@@ -140,6 +141,11 @@ impl Guest {
     /// Logs what each disk has done so far.
     pub fn report(&self) {
         let _ = self.send(Command::Report);
+    }
+
+    /// Has each disk take on the size that its image has now.
+    pub fn refresh_capacities(&self) {
+        let _ = self.send(Command::RefreshCapacities);
     }
 
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, GuestError> {

@@ -44,6 +44,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     let settings = Settings::load(args)?;
     let stop = signals(&[signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
     let report = signals(&[signal_hook::consts::SIGUSR1])?;
+    let resized = signals(&[signal_hook::consts::SIGHUP])?;
     let store = XenStore::open().context(
         "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
     )?;
@@ -55,7 +56,8 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
             error!(%error, "xenstore is lost: the disks that are served stay so, but no guest will be taken on or let go; restart this daemon when no guest needs it");
             connected = false;
         }
-        let mut fds = vec![PollFd::new(&stop, PollFlags::IN), PollFd::new(&report, PollFlags::IN)];
+        let own = [&stop, &report, &resized];
+        let mut fds: Vec<_> = own.map(|signal| PollFd::new(signal, PollFlags::IN)).into();
         if connected {
             fds.push(PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN));
         }
@@ -64,10 +66,15 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error).context("waiting for events"),
         }
-        let [stopped, reported] = [0, 1].map(|fd: usize| !fds[fd].revents().is_empty());
+        let [stopped, reported, is_resized] =
+            [0, 1, 2].map(|fd: usize| !fds[fd].revents().is_empty());
         if reported {
             let _ = rustix::io::read(&report, &mut [0_u8; 64]);
             backend.report();
+        }
+        if is_resized {
+            let _ = rustix::io::read(&resized, &mut [0_u8; 64]);
+            backend.refresh_capacities();
         }
         if stopped {
             info!("asked to stop");

@@ -113,6 +113,9 @@ impl<P: Platform> Service<P> {
                         let _ = reply.send(());
                     }
                     Command::Report => self.disks.values().for_each(Disk::report),
+                    Command::RefreshCapacities => {
+                        self.disks.values_mut().for_each(Disk::refresh_capacity);
+                    }
                     Command::Stop => return,
                 }
             }

@@ -246,6 +246,11 @@ impl Host {
         self.backend = None;
     }
 
+    /// The operator says that images have other sizes now. Guests hear of it soon.
+    pub fn refresh_capacities(&self) {
+        self.backend.as_ref().expect("a running backend").refresh_capacities();
+    }
+
     /// Does `look` at everything that the backend is about to write.
     pub fn on_write(&self, look: impl Fn(&str, &[u8]) + Send + Sync + 'static) {
         *self.on_write.lock().unwrap() = Some(Box::new(look));
