@@ -35,6 +35,13 @@ pub struct RunArgs {
     /// Settings of single disks: a TOML file with a table for each, named by the image's path.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Keep the disks' figures in this file as Prometheus reads them: for node_exporter's textfile
+    /// collector its name should end in .prom. SIGUSR1 writes it at once.
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
+    /// How often the file is written, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = value_parser!(u64).range(1..=86400))]
+    pub metrics_interval: u64,
     /// What carries out I/O [default: io_uring where the kernel has it, else sync].
     #[arg(long)]
     pub engine: Option<EngineKind>,

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use xen_store::{Store, StoreExt, WatchEvent, XenbusState};
 use crate::{
     device_id::{DeviceId, Kind},
     disk::DiskSpec,
+    figures::Figures,
     guest::{Guest, GuestError},
     nodes::{DiskNodes, NodeError, read_window},
     patience::within,
@@ -60,6 +61,8 @@ pub struct Backend<S: Store, P: Platform> {
     /// Devices that were looked at and are not served: not to be tried at each of their events.
     refused: BTreeSet<DeviceId>,
     settings: Settings,
+    /// Of the disks that are there, and of some that aren't any more.
+    figures: Vec<Weak<Figures>>,
 }
 
 struct Served<P: Platform> {
@@ -93,6 +96,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             guests: BTreeMap::new(),
             refused: BTreeSet::new(),
             settings,
+            figures: Vec::new(),
         })
     }
 
@@ -131,6 +135,12 @@ impl<S: Store, P: Platform> Backend<S, P> {
     /// Logs what every disk has done so far.
     pub fn report(&self) {
         self.guests.values().for_each(|served| served.guest.report());
+    }
+
+    /// What every disk has done so far.
+    pub fn figures(&mut self) -> Vec<Arc<Figures>> {
+        self.figures.retain(|disk| disk.strong_count() > 0);
+        self.figures.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Has every disk take on the size that its image has now, and tell its guest.
@@ -236,7 +246,9 @@ impl<S: Store, P: Platform> Backend<S, P> {
         let settings = self.settings.of(&nodes.image).clone();
         let storage = open(&nodes, &settings)?;
         let spec = DiskSpec { id, nodes, settings };
-        Ok(self.with_guest(id, |guest| guest.attach(spec, storage))?)
+        let figures = self.with_guest(id, |guest| guest.attach(spec, storage))?;
+        self.figures.push(Arc::downgrade(&figures));
+        Ok(())
     }
 
     /// Answers the window of a device that is refused, so that the guest finds nothing there.
@@ -250,11 +262,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
     }
 
     /// Does something for a device with its guest, which is taken on for its first device.
-    fn with_guest(
+    fn with_guest<T>(
         &mut self,
         id: DeviceId,
-        attach: impl FnOnce(&Guest) -> Result<(), GuestError>,
-    ) -> Result<(), GuestError> {
+        attach: impl FnOnce(&Guest) -> Result<T, GuestError>,
+    ) -> Result<T, GuestError> {
         let served = match self.guests.entry(id.domid) {
             Entry::Occupied(served) => served.into_mut(),
             Entry::Vacant(place) => {

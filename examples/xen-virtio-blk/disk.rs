@@ -1,22 +1,17 @@
 //! One disk of one guest: its registers, and the threads that serve its queues.
 
-use std::{
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{ops::RangeInclusive, sync::Arc};
 
 use tracing::{info, warn};
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Limits, RateLimiter, RateLimits, RequestKind, Serial, Stats,
+    BlockConfig, BlockDevice, Limits, RateLimiter, RateLimits, RequestKind, Serial,
 };
 use virtio_mmio_dev::{Effect, MmioTransport, QueueConfig, VirtioDevice};
 use xen_ioreq::DeviceModel;
 
 use crate::{
     device_id::DeviceId,
+    figures::Figures,
     guest_memory::DiskMemory,
     log_limit::LogLimit,
     nodes::DiskNodes,
@@ -47,9 +42,7 @@ pub struct Disk<P: Platform> {
     storage: Storage,
     limiter: Option<Arc<RateLimiter>>,
     workers: Vec<Option<WorkerThread>>,
-    past: Stats,
-    ioreqs: u64,
-    interrupts: Arc<AtomicU64>,
+    figures: Arc<Figures>,
     limit: LogLimit,
 }
 
@@ -65,11 +58,11 @@ impl<P: Platform> Disk<P> {
         let image = storage.image();
         let config = block_config(id, &nodes, &settings, &storage)?;
         let device = BlockDevice::new(image.capacity(), &config).map_err(|e| e.to_string())?;
-        let interrupts = Arc::new(AtomicU64::new(0));
-        let raised = Arc::clone(&interrupts);
+        let figures = Arc::new(Figures::new(id, settings.queues.into()));
+        let raised = Arc::clone(&figures);
         let irq = nodes.irq;
         let line = move || {
-            raised.fetch_add(1, Ordering::Relaxed);
+            raised.count_interrupt();
             if let Err(error) = model.set_irq_level(irq, true) {
                 // Happens once, while the guest is being destroyed.
                 tracing::debug!(%id, irq, %error, "the interrupt could not be raised");
@@ -87,9 +80,7 @@ impl<P: Platform> Disk<P> {
             memory,
             storage,
             workers: (0..queues).map(|_| None).collect(),
-            past: Stats::default(),
-            ioreqs: 0,
-            interrupts,
+            figures,
             limit: LogLimit::new(),
         })
     }
@@ -99,16 +90,21 @@ impl<P: Platform> Disk<P> {
         self.window.clone()
     }
 
+    /// What it has done so far, for whoever wants to know.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+
     /// A guest's read at `addr`, which lies in the window.
     pub fn read(&mut self, addr: u64, data: &mut [u8]) {
-        self.ioreqs += 1;
+        self.figures.count_ioreq();
         self.transport.read(addr - self.window.start(), data);
     }
 
     /// A guest's write at `addr`, which lies in the window. Gives the queue to kick once the write
     /// is answered.
     pub fn write(&mut self, addr: u64, data: &[u8]) -> Option<u16> {
-        self.ioreqs += 1;
+        self.figures.count_ioreq();
         match self.transport.write(addr - self.window.start(), data) {
             Effect::Notify(queue) => return Some(queue),
             Effect::Activate => {
@@ -178,8 +174,7 @@ impl<P: Platform> Disk<P> {
 
     /// Logs what the disk has done so far.
     pub fn report(&self) {
-        let mut stats = self.past.clone();
-        self.workers.iter().flatten().for_each(|worker| stats += &worker.stats());
+        let stats = self.figures.stats();
         let memory = self.memory.stats();
         info!(
             id = %self.id,
@@ -188,15 +183,21 @@ impl<P: Platform> Disk<P> {
             reads = stats[RequestKind::Read].requests,
             writes = stats[RequestKind::Write].requests,
             flushes = stats[RequestKind::Flush].requests,
+            discards = stats[RequestKind::Discard].requests,
+            zeroes = stats[RequestKind::WriteZeroes].requests,
             bytes_read = stats[RequestKind::Read].bytes,
             bytes_written = stats[RequestKind::Write].bytes,
             errors = stats.errors(),
             host_errors = stats.host_errors,
-            ioreqs = self.ioreqs,
-            interrupts = self.interrupts.load(Ordering::Relaxed),
+            in_flight = stats.in_flight,
+            throttled = stats.throttled,
+            ioreqs = self.figures.ioreqs(),
+            interrupts = self.figures.interrupts(),
+            interrupts_suppressed = stats.interrupts_suppressed,
             ?memory,
             "disk totals"
         );
+        self.figures.report_latencies(&stats);
     }
 
     fn start_worker(&mut self, index: usize) {
@@ -207,6 +208,7 @@ impl<P: Platform> Disk<P> {
             // A kick that came before the queue was ready counts.
             Ok(worker) => {
                 worker.kick();
+                self.figures.started(index, worker.counters());
                 self.workers[index] = Some(worker);
             }
             Err(error) => {
@@ -243,7 +245,8 @@ impl<P: Platform> Disk<P> {
 
     fn stop_worker(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
-            self.past += &worker.stop();
+            worker.stop();
+            self.figures.stopped(index);
         }
     }
 }

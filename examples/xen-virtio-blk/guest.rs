@@ -18,6 +18,7 @@ use xen_ioreq::DomId;
 use crate::{
     device_id::DeviceId,
     disk::DiskSpec,
+    figures::Figures,
     platform::{Handles, Platform},
     service::Service,
     storage::Storage,
@@ -71,7 +72,7 @@ pub enum GuestError {
 
 /// What the guest's thread is asked to do.
 pub(crate) enum Command {
-    Attach(Box<(DiskSpec, Storage)>, Sender<Result<(), GuestError>>),
+    Attach(Box<(DiskSpec, Storage)>, Sender<Result<Arc<Figures>, GuestError>>),
     Reserve(DeviceId, RangeInclusive<u64>, Sender<Result<(), GuestError>>),
     Detach(DeviceId, Sender<()>),
     Report,
@@ -119,7 +120,7 @@ impl Guest {
     }
 
     /// Attaches a disk: when this returns, the guest may touch its window.
-    pub fn attach(&self, spec: DiskSpec, storage: Storage) -> Result<(), GuestError> {
+    pub fn attach(&self, spec: DiskSpec, storage: Storage) -> Result<Arc<Figures>, GuestError> {
         self.ask(|reply| Command::Attach(Box::new((spec, storage)), reply))?
     }
 

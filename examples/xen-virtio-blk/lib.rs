@@ -1,7 +1,8 @@
 //! The parts of `xen-virtio-blk`, a virtio block backend for Xen.
 //!
 //! [`backend`] follows the toolstack in xenstore; [`guest`] and `service` answer one guest; [`disk`] joins
-//! registers and queues; `worker_thread` serves one queue; [`settings`] say how, [`storage`] is on what. All of it runs over a [`platform`]: Xen, or
+//! registers and queues; `worker_thread` serves one queue; [`settings`] say how, [`storage`] is on what;
+//! [`figures`] say what has been done, [`metrics`] to Prometheus. All of it runs over a [`platform`]: Xen, or
 //! the fakes of the `xen-*` crates.
 
 pub mod args;
@@ -10,9 +11,11 @@ pub mod check;
 pub mod cpus;
 pub mod device_id;
 pub mod disk;
+pub mod figures;
 pub mod guest;
 pub mod guest_memory;
 mod log_limit;
+pub mod metrics;
 pub mod nodes;
 mod patience;
 pub mod platform;

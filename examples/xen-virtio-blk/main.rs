@@ -4,11 +4,12 @@ use std::{
     io::{IsTerminal, stderr},
     os::unix::net::UnixStream,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
 use clap::Parser;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 use xen_store::{Store, XenStore};
@@ -16,6 +17,7 @@ use xen_virtio_blk::{
     args::{Cli, Command, RunArgs},
     backend::Backend,
     check,
+    metrics::MetricsFile,
     platform::Xen,
     settings::Settings,
 };
@@ -49,6 +51,8 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
     )?;
     let mut backend = Backend::new(store, Xen, settings)?;
+    let interval = Duration::from_secs(args.metrics_interval);
+    let mut metrics = args.metrics_file.clone().map(|path| MetricsFile::new(path, interval));
     let mut connected = true;
     loop {
         // Events may have been read along with an answer, so they come before the descriptor is asked.
@@ -61,7 +65,13 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         if connected {
             fds.push(PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        let wait = metrics.as_ref().map(MetricsFile::wait);
+        let timeout = wait.map(|wait| Timespec {
+            // No more than a day, see the command line.
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: wait.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error).context("waiting for events"),
@@ -71,6 +81,9 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         if reported {
             let _ = rustix::io::read(&report, &mut [0_u8; 64]);
             backend.report();
+        }
+        if let Some(metrics) = metrics.as_mut().filter(|it| reported || it.wait().is_zero()) {
+            metrics.write(&backend.figures());
         }
         if is_resized {
             let _ = rustix::io::read(&resized, &mut [0_u8; 64]);

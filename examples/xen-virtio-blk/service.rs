@@ -13,6 +13,7 @@ use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
 use crate::{
     device_id::DeviceId,
     disk::{Disk, DiskSpec},
+    figures::Figures,
     guest::{Command, GuestError},
     guest_memory::GuestMemory,
     log_limit::LogLimit,
@@ -122,14 +123,15 @@ impl<P: Platform> Service<P> {
         }
     }
 
-    fn attach(&mut self, spec: DiskSpec, storage: Storage) -> Result<(), GuestError> {
+    fn attach(&mut self, spec: DiskSpec, storage: Storage) -> Result<Arc<Figures>, GuestError> {
         let memory = self.memory.for_disk(spec.nodes.grants);
         let id = spec.id;
         let disk = Disk::new(spec, storage, memory, Arc::clone(&self.handles.model))
             .map_err(|message| GuestError::Disk { id, message })?;
         self.claim(disk.window())?;
+        let figures = disk.figures();
         self.disks.insert(id, disk);
-        Ok(())
+        Ok(figures)
     }
 
     /// Has the guest's accesses to a window sent here.

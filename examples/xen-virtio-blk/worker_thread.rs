@@ -12,9 +12,7 @@ use std::{
 };
 
 use tracing::{error, warn};
-use virtio_blk_dev::{
-    Counters, Doorbell, Engine, HostError, Params, Poller, RateLimiter, Stats, Worker,
-};
+use virtio_blk_dev::{Counters, Doorbell, Engine, HostError, Params, Poller, RateLimiter, Worker};
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
@@ -93,19 +91,18 @@ impl WorkerThread {
         self.shared.wake.wake();
     }
 
-    /// What the queue has done so far.
-    pub(crate) fn stats(&self) -> Stats {
-        self.counters.read()
+    /// What the queue does, counted.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
-    /// Finishes what is in flight, unmaps the rings, and gives what the queue has done.
-    pub(crate) fn stop(self) -> Stats {
+    /// Finishes what is in flight and unmaps the rings.
+    pub(crate) fn stop(self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake.wake();
         if self.thread.join().is_err() {
             error!("a queue's thread panicked");
         }
-        self.counters.read()
     }
 }
 

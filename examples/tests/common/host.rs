@@ -20,6 +20,7 @@ use xen_ioreq::{
 use xen_store::{Error, Perm, Store, TxId, WatchEvent, fake::FakeStore};
 use xen_virtio_blk::{
     backend::Backend,
+    figures::Figures,
     platform::{Handles, Platform},
     settings::{DiskSettings, Settings},
 };
@@ -249,6 +250,11 @@ impl Host {
     /// The operator says that images have other sizes now. Guests hear of it soon.
     pub fn refresh_capacities(&self) {
         self.backend.as_ref().expect("a running backend").refresh_capacities();
+    }
+
+    /// What the disks that are there have done.
+    pub fn figures(&mut self) -> Vec<Arc<Figures>> {
+        self.backend.as_mut().expect("a running backend").figures()
     }
 
     /// Does `look` at everything that the backend is about to write.

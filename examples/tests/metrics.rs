@@ -1,0 +1,117 @@
+//! What Prometheus and the log are told of a disk.
+
+mod common;
+
+use std::{fs, time::Duration};
+
+use common::{
+    guest_kernel::Sharing,
+    host::OneDisk,
+    ring_driver::{IN, IOERR, OK, OUT, RingDriver, VERSION_1, until},
+    watchdog::watchdog,
+};
+use virtio_blk_dev::RequestKind;
+use xen_virtio_blk::metrics::{MetricsFile, render};
+
+const LABELS: &str = "domid=\"1\",devid=\"51712\"";
+
+fn value(text: &str, name: &str, more: &str) -> Option<u64> {
+    let series = format!("xen_virtio_blk_{name}{{{LABELS}{more}}} ");
+    text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
+}
+
+/// Two writes, a read, and a write beyond the end.
+fn some_requests(driver: &mut RingDriver) {
+    let page = driver.filled(&[7; 4096]);
+    for sector in [0, 8] {
+        assert_eq!(driver.request(OUT, sector, Some((page.device, 4096))).0, OK);
+    }
+    assert_eq!(driver.request(IN, 0, Some((page.device, 512))).0, OK);
+    assert_eq!(driver.request(OUT, 1 << 40, Some((page.device, 512))).0, IOERR);
+    driver.release(page);
+}
+
+#[test]
+fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    for round in 1..=3 {
+        // Each resets the device first.
+        let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1);
+        some_requests(&mut driver);
+        let figures = it.host.figures();
+        until("the worker's own count", || {
+            figures.iter().all(|disk| {
+                let stats = disk.stats();
+                stats.requests() == 4 * round && stats.in_flight == 0
+            })
+        });
+        let text = render(&figures);
+        for (name, more, expected) in [
+            ("requests_total", ",op=\"write\"", 3),
+            ("request_errors_total", ",op=\"write\"", 1),
+            ("bytes_total", ",op=\"write\"", 8192),
+            ("requests_total", ",op=\"read\"", 1),
+            ("bytes_total", ",op=\"read\"", 512),
+            ("requests_total", ",op=\"flush\"", 0),
+            ("request_duration_seconds_count", ",op=\"read\"", 1),
+            ("request_duration_seconds_bucket", ",op=\"read\",le=\"+Inf\"", 1),
+            ("in_flight_requests", "", 0),
+        ] {
+            assert_eq!(value(&text, name, more), Some(expected * round), "{name}{more}:\n{text}");
+        }
+        assert!(value(&text, "interrupts_total", "").unwrap() > 0);
+        assert_eq!(value(&text, "host_errors_total", ""), Some(0));
+    }
+    it.host.unplug(&it.disk);
+    it.host.settle();
+    assert!(it.host.figures().is_empty(), "it is gone");
+}
+
+#[test]
+fn the_text_is_prometheus() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1);
+    some_requests(&mut driver);
+    let figures = it.host.figures();
+    until("the count", || figures[0].stats()[RequestKind::Read].latency.count() == 1);
+    let text = render(&figures);
+    let (mut declared, mut buckets) = (String::new(), Vec::new());
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            declared = comment.split(' ').nth(1).unwrap().to_owned();
+            continue;
+        }
+        let (series, number) = line.rsplit_once(' ').unwrap();
+        let number: u64 = number.parse().unwrap();
+        let name = series.split('{').next().unwrap();
+        let base = name.strip_suffix("_bucket").or(name.strip_suffix("_count")).unwrap_or(name);
+        assert_eq!(base, declared, "{line} stands under its own declaration");
+        if name.ends_with("_bucket") && series.contains("op=\"read\"") {
+            let le = series.split("le=\"").nth(1).unwrap().trim_end_matches("\"}");
+            buckets.push((le.parse::<f64>().unwrap(), number));
+        }
+    }
+    assert!(buckets.len() > 10);
+    assert!(buckets.is_sorted(), "cumulative, and up to infinity: {buckets:?}");
+    assert_eq!(*buckets.last().unwrap(), (f64::INFINITY, 1));
+}
+
+#[test]
+fn the_file_is_replaced_as_a_whole_and_due_again_after_its_interval() {
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disks.prom");
+    let mut file = MetricsFile::new(path.clone(), Duration::from_secs(60));
+    assert_eq!(file.wait(), Duration::ZERO);
+    fs::write(&path, "old").unwrap();
+    let reader = fs::File::open(&path).unwrap();
+    file.write(&it.host.figures());
+    assert!(fs::read_to_string(&path).unwrap().contains(LABELS));
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "old", "who has it open reads on");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert!(file.wait() > Duration::from_secs(50));
+    // A directory that isn't there harms nobody.
+    MetricsFile::new("/nowhere/disks.prom".into(), Duration::from_secs(60)).write(&[]);
+}

@@ -1,0 +1,135 @@
+//! The disks' figures as Prometheus reads them, in a file for node_exporter's textfile collector.
+//!
+//! A dom0 should listen on no network; a file takes no port, and is there when the daemon is stuck.
+
+use std::{
+    fmt::{self, Write as _},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+use virtio_blk_dev::{OpStats, Stats};
+
+use crate::figures::{Figures, OPS};
+
+/// The text that Prometheus and node_exporter read (text format 0.0.4).
+pub fn render(disks: &[Arc<Figures>]) -> String {
+    let disks: Vec<_> = disks.iter().map(|disk| (disk.as_ref(), disk.stats())).collect();
+    let mut text = String::new();
+    // Writing to a string doesn't fail.
+    let _ = write_all(&mut text, &disks);
+    text
+}
+
+type Disks<'a> = [(&'a Figures, Stats)];
+
+fn write_all(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
+    type OfOp = fn(&OpStats) -> u64;
+    let of_ops: [(&str, &str, OfOp); 3] = [
+        ("requests_total", "Requests answered, whatever the status.", |op| op.requests),
+        ("request_errors_total", "Requests answered with an error.", |op| op.errors),
+        ("bytes_total", "Bytes moved, discarded or zeroed.", |op| op.bytes),
+    ];
+    for (name, help, of) in of_ops {
+        declare(text, name, "counter", help)?;
+        for (disk, stats) in disks {
+            for (op, kind) in OPS {
+                let value = of(&stats[kind]);
+                writeln!(text, "xen_virtio_blk_{name}{{{},op=\"{op}\"}} {value}", labels(disk))?;
+            }
+        }
+    }
+    write_durations(text, disks)?;
+    type OfDisk = fn(&Figures, &Stats) -> u64;
+    let of_disks: [(&str, &str, &str, OfDisk); 7] = [
+        ("in_flight_requests", "gauge", "Requests taken and not answered.", |_, s| s.in_flight),
+        ("host_errors_total", "counter", "Requests that the host failed.", |_, s| s.host_errors),
+        ("batches_total", "counter", "Publications of answers.", |_, s| s.batches),
+        ("throttled_total", "counter", "Waits for a rate limit.", |_, s| s.throttled),
+        ("interrupts_total", "counter", "Interrupts raised.", |disk, _| disk.interrupts()),
+        (
+            "interrupts_suppressed_total",
+            "counter",
+            "Publications that the guest wanted no interrupt for.",
+            |_, s| s.interrupts_suppressed,
+        ),
+        ("ioreqs_total", "counter", "Accesses to the registers.", |disk, _| disk.ioreqs()),
+    ];
+    for (name, kind, help, of) in of_disks {
+        declare(text, name, kind, help)?;
+        for (disk, stats) in disks {
+            writeln!(text, "xen_virtio_blk_{name}{{{}}} {}", labels(disk), of(disk, stats))?;
+        }
+    }
+    Ok(())
+}
+
+/// Histograms, without the sum of all times, which isn't measured.
+fn write_durations(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
+    let name = "request_duration_seconds";
+    declare(text, name, "histogram", "From being taken out of the ring to being published.")?;
+    for (disk, stats) in disks {
+        for (op, kind) in OPS {
+            let latency = &stats[kind].latency;
+            let labels = format!("{},op=\"{op}\"", labels(disk));
+            for (end, count) in latency.cumulative() {
+                let le = end.as_secs_f64();
+                writeln!(text, "xen_virtio_blk_{name}_bucket{{{labels},le=\"{le}\"}} {count}")?;
+            }
+            let count = latency.count();
+            writeln!(text, "xen_virtio_blk_{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+            writeln!(text, "xen_virtio_blk_{name}_count{{{labels}}} {count}")?;
+        }
+    }
+    Ok(())
+}
+
+fn declare(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
+    writeln!(text, "# HELP xen_virtio_blk_{name} {help}")?;
+    writeln!(text, "# TYPE xen_virtio_blk_{name} {kind}")
+}
+
+fn labels(disk: &Figures) -> String {
+    let id = disk.id();
+    format!("domid=\"{}\",devid=\"{}\"", id.domid, id.devid)
+}
+
+/// The file, written anew at intervals. A reader finds the old text or the new one, never a part.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    interval: Duration,
+    due: Instant,
+    failing: bool,
+}
+
+impl MetricsFile {
+    /// Due at once, and then after each `interval`.
+    pub fn new(path: PathBuf, interval: Duration) -> Self {
+        Self { path, interval, due: Instant::now(), failing: false }
+    }
+
+    /// How long it isn't due yet.
+    pub fn wait(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// Writes it now. That this fails is said once, and when it no longer does.
+    pub fn write(&mut self, disks: &[Arc<Figures>]) {
+        self.due = Instant::now() + self.interval;
+        let mut new = self.path.clone().into_os_string();
+        // node_exporter reads *.prom only.
+        new.push(".new");
+        let written = fs::write(&new, render(disks)).and_then(|()| fs::rename(&new, &self.path));
+        let path = self.path.display();
+        match written {
+            Ok(()) if self.failing => info!(%path, "the metrics are written again"),
+            Err(ref error) if !self.failing => warn!(%path, %error, "the metrics can't be written"),
+            _ => {}
+        }
+        self.failing = written.is_err();
+    }
+}
