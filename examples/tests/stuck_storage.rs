@@ -12,7 +12,9 @@ use std::{
 use common::{
     guest_kernel::{GuestKernel, Sharing},
     host::FakePlatform,
-    ring_driver::{CONFIG_WCE, FEATURE_FLUSH, FLUSH, RingDriver, VERSION_1, WRITE, until},
+    ring_driver::{
+        CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, RingDriver, VERSION_1, WRITE, until,
+    },
     watchdog::watchdog,
     window::{Window, reg},
 };
@@ -157,8 +159,12 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
     guest.attach(disk(1), Storage::Other(Arc::clone(&image) as Arc<dyn Image>)).unwrap();
     let kernel = GuestKernel::new(&domain, Sharing::Foreign);
     let window = Window::new(domain.vcpu(0), BASE);
-    let _driver =
-        RingDriver::start(window.clone(), &kernel, VERSION_1 | FEATURE_FLUSH | CONFIG_WCE);
+    let features = VERSION_1 | FEATURE_FLUSH | CONFIG_WCE;
+    let mut driver = RingDriver::start(window.clone(), &kernel, features);
+    // Its thread has been at work, and has had time to fall asleep.
+    let page = driver.buffer(512);
+    assert_eq!(driver.request(IN, 0, Some((page.device, 512))).0, IOERR);
+    std::thread::sleep(Duration::from_millis(50));
     // `writeback` (virtio 1.2 §5.2.4).
     assert_eq!(window.read_sized(reg::CONFIG + 32, 1), 1);
     assert!(!image.is_flushing());
