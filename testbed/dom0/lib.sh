@@ -129,11 +129,12 @@ daemon_now() {
 }
 daemon_reported() { [ "$(grep -cF "disk totals id=$1 " "$DAEMON_LOG")" -gt "$2" ]; }
 
-# daemon_holds: what the daemon holds, one line: descriptors, threads, mappings of
-# Xen's devices, event channels in the kernel (one interrupt each).
+# daemon_holds: what the daemon holds, one line: descriptors, threads (without the kernel's
+# own for io_uring, which come and go), mappings of Xen's devices, event channels in the
+# kernel (one interrupt each).
 daemon_holds() {
     echo "fds=$(ls "/proc/$DAEMON_PID/fd" | wc -l)" \
-        "threads=$(ls "/proc/$DAEMON_PID/task" | wc -l)" \
+        "threads=$(cat "/proc/$DAEMON_PID/task"/*/comm | grep -vc '^iou-')" \
         "mappings=$(grep -c /dev/xen/ "/proc/$DAEMON_PID/maps")" \
         "channels=$(grep -c evtchn:xen-virtio-blk /proc/interrupts)"
 }
