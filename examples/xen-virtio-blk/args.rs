@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use crate::{
     cpus::CpuList,
     rate::{Bps, Iops},
+    settings::MAX_POLL_US,
     storage::EngineKind,
 };
 
@@ -56,7 +57,7 @@ pub struct RunArgs {
     pub queue_size: u16,
     /// Microseconds that a queue's thread looks for more work at most before it sleeps; 0 turns this
     /// off. It does so only while requests come that fast: an idle disk costs no CPU either way.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = value_parser!(u64).range(..=1_000_000))]
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = value_parser!(u64).range(..=MAX_POLL_US))]
     pub poll_us: u64,
     /// CPUs for the queues' threads, as 0,2 or 0-3: queue 0 of each disk runs on the first, queue 1 on
     /// the second, round robin [default: any].

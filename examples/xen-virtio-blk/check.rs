@@ -4,6 +4,7 @@ use std::{fmt, fs, io, os::fd::AsFd, path::Path, process::ExitCode};
 
 use rustix::io::Errno;
 
+use virtio_blk_dev::UringEngine;
 use xen_evtchn::Evtchn;
 use xen_foreignmem::{Gntdev, Privcmd};
 use xen_ioreq::{
@@ -59,6 +60,7 @@ pub fn run() -> ExitCode {
         irqfd(),
         ioeventfd(),
         unpopulated_memory(),
+        io_uring(),
     ];
     for finding in &findings {
         println!("{finding}");
@@ -261,6 +263,21 @@ fn unpopulated_memory() -> Finding {
             what,
             found: format!("{found}; whether this kernel takes them can't be seen"),
             verdict: Verdict::Fine,
+        },
+    }
+}
+
+/// The engine that disks are served by where it can be had.
+fn io_uring() -> Finding {
+    let what = "io_uring";
+    match UringEngine::check() {
+        Ok(()) => {
+            Finding { what, found: "in this kernel, and allowed".into(), verdict: Verdict::Fine }
+        }
+        Err(error) => Finding {
+            what,
+            found: "can't be had: disks are served by the engine sync".into(),
+            verdict: Verdict::Lacking { remedy: error.to_string() },
         },
     }
 }

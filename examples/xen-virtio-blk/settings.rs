@@ -20,6 +20,9 @@ use crate::{
     storage::EngineKind,
 };
 
+/// A thread that looks for work for longer than a second waits rather than polls.
+pub const MAX_POLL_US: u64 = 1_000_000;
+
 /// How the guest's disk begins to cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -244,7 +247,8 @@ struct DiskTable {
     bps: Option<Bps>,
     #[serde(deserialize_with = "word")]
     cpus: Option<CpuList>,
-    poll_us: Option<u32>,
+    #[serde(deserialize_with = "poll_us")]
+    poll_us: Option<u64>,
     discard: Option<bool>,
 }
 
@@ -263,7 +267,7 @@ impl DiskTable {
                 bytes: self.bps.map(|Bps(rate)| rate).or(all.limits.bytes),
             },
             cpus: self.cpus.unwrap_or_else(|| all.cpus.clone()),
-            poll: self.poll_us.map_or(all.poll, |us| Duration::from_micros(us.into())),
+            poll: self.poll_us.map_or(all.poll, Duration::from_micros),
             discard: self.discard.unwrap_or(all.discard),
         }
     }
@@ -296,6 +300,13 @@ fn queues<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::
     match u16::deserialize(deserializer)? {
         queues @ 1..=256 => Ok(Some(queues)),
         queues => Err(D::Error::custom(format!("{queues} queues: there can be from 1 to 256"))),
+    }
+}
+
+fn poll_us<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match u64::deserialize(deserializer)? {
+        us @ ..=MAX_POLL_US => Ok(Some(us)),
+        us => Err(D::Error::custom(format!("{us} microseconds are more than {MAX_POLL_US}"))),
     }
 }
 

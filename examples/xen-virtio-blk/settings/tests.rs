@@ -55,6 +55,7 @@ fn what_is_wrong_in_the_file_is_named() {
         ("bps = 0", "should be a rate"),
         ("cpus = \"1-0\"", "1-0"),
         ("poll_us = -1", "-1"),
+        ("poll_us = 1000001", "1000001"),
         ("serial = \"of more than twenty bytes\"", "of more than twenty bytes"),
     ] {
         let error = settings(DiskSettings::default(), &format!("[\"/a.img\"]\n{line}"));
