@@ -1,7 +1,7 @@
 # about: the daemon keeps its figures in a file for Prometheus, at intervals and on SIGUSR1
 
 file=/tmp/xen-virtio-blk.prom
-daemon_start run --metrics-file $file --metrics-interval 2 --queues 2 --iops 200/20
+daemon_start run --metrics-file $file --metrics-interval 2 --queues 2 --iops 100/1
 check "the file is there" wait_for 5 test -s $file
 check "it says nothing of disks that aren't there" fails grep domid= $file
 GUEST_CMDLINE="xvt.script=idle"

@@ -8,7 +8,8 @@ echo "%% discarded"; sleep 5
 mkfs.ext4 -q -F /dev/vda && mount -t ext4 -o discard /dev/vda /mnt || exit 1
 dd if=/dev/urandom of=/mnt/file bs=64k count=128 conv=fsync 2>/dev/null || exit 1
 echo "%% stored"; sleep 5
-rm /mnt/file && sync && umount /mnt || exit 1
+# ext4 discards in the background, what it has committed to have freed.
+rm /mnt/file && sync && sleep 5 && umount /mnt || exit 1
 echo "%% removed"; sleep 5
 mount -t ext4 /dev/vda /mnt && dd if=/dev/urandom of=/mnt/file bs=64k count=128 conv=fsync 2>/dev/null || exit 1
 rm /mnt/file && sync && fstrim /mnt && umount /mnt || exit 1
