@@ -16,12 +16,16 @@ use host::*;
 use tempfile::TempDir;
 use virtio_blk_dev::{Commands, Image, ImageFormat, ImagoImage, OpenError, RawImage};
 
+fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
+    open_as(path, ImageFormat::Qcow2, read_only)
+}
+
 /// The tests run QEMU's tools: a child that is about to be one still has every descriptor of this
 /// process, and with it the lock of an image that was closed here meanwhile.
-fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
+fn open_as(path: &Path, format: ImageFormat, read_only: bool) -> Result<ImagoImage, OpenError> {
     let give_up = Instant::now() + Duration::from_secs(10);
     loop {
-        match ImagoImage::open(path, ImageFormat::Qcow2, read_only) {
+        match ImagoImage::open(path, format, read_only) {
             Err(OpenError::InUse { .. }) if Instant::now() < give_up => {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -31,7 +35,7 @@ fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
 }
 
 fn refusal(path: &Path, format: ImageFormat, read_only: bool) -> OpenError {
-    let error = ImagoImage::open(path, format, read_only).unwrap_err();
+    let error = open_as(path, format, read_only).unwrap_err();
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     error
 }
