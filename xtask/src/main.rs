@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what people and CI run.
 
 mod apt;
+mod baseline;
 mod cache;
 mod case;
 mod compare;
@@ -12,6 +13,7 @@ mod demo;
 mod domains;
 mod figures;
 mod fuzz;
+mod gate;
 mod host;
 mod image;
 mod kernel;
@@ -68,6 +70,12 @@ enum Xtask {
         /// Show the whole console.
         #[arg(short, long)]
         verbose: bool,
+    },
+    /// Instructions, system calls and allocations of a request, against the baseline.
+    Gate {
+        /// Make what is counted now the baseline.
+        #[arg(long)]
+        update: bool,
     },
     /// Our block device beside its peers and the limit; `--short` ends within five minutes.
     #[command(disable_help_flag = true)]
@@ -140,6 +148,7 @@ fn xtask(command: Xtask) -> Result<bool> {
             Ok(suite::workspace_and_cases(jobs)? && passed)
         }
         Xtask::VhostUser { verbose } => Ok(vhost_user::run(verbose)),
+        Xtask::Gate { update } => gate::run(update),
         Xtask::Compare { options } => compare::run(&options),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;

@@ -1,0 +1,63 @@
+//! The work of [`ring`](crate::ring::ring) done with `virtio-queue`, as its users do it but for its
+//! `Reader` and `Writer`: what the workspace's own queue is compared with.
+
+use std::hint::black_box;
+
+use virtio_mmio_dev::QueueConfig;
+use virtio_queue::{DescriptorChain, Queue, QueueT as _};
+use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap};
+
+use crate::count::count;
+use crate::device::transport;
+use crate::guest::{Guest, Shape};
+use crate::memory::{Plain, RAM};
+
+type Memory = &'static GuestMemoryMmap<()>;
+
+pub(crate) fn ring(shape: Shape, depth: u16) {
+    let Plain { memory, all } = Plain::new();
+    let mut guest = Guest::new(all, RAM, shape);
+    let mut transport = transport(false);
+    let mut queue = queue(&guest.start(&mut transport));
+    let interrupt = transport.interrupt();
+    count(depth, || {
+        guest.round(depth, || {
+            queue.disable_notification(memory).expect("a ring");
+            loop {
+                while let Some(chain) = queue.pop_descriptor_chain(memory) {
+                    let head = chain.head_index();
+                    let len = answer(memory, chain).expect("a request");
+                    queue.add_used(memory, head, len).expect("a ring");
+                }
+                if !queue.enable_notification(memory).expect("a ring") {
+                    break;
+                }
+            }
+            if queue.needs_notification(memory).expect("a ring") {
+                interrupt.used_buffer();
+            }
+        });
+    });
+}
+
+fn queue(config: &QueueConfig) -> Queue {
+    let mut queue = Queue::new(config.size).expect("a queue");
+    queue.set_size(config.size);
+    queue.try_set_desc_table_address(GuestAddress(config.desc_table)).expect("aligned");
+    queue.try_set_avail_ring_address(GuestAddress(config.avail_ring)).expect("aligned");
+    queue.try_set_used_ring_address(GuestAddress(config.used_ring)).expect("aligned");
+    queue.set_event_idx(config.event_idx);
+    queue.set_ready(true);
+    queue
+}
+
+/// Reads the header, looks up the data, writes the status; gives the bytes written.
+#[inline]
+fn answer(memory: Memory, mut chain: DescriptorChain<Memory>) -> Option<u32> {
+    let header: [u64; 2] = memory.read_obj(chain.next()?.addr()).ok()?;
+    let data = chain.next()?;
+    let slice = memory.get_slice(data.addr(), data.len() as usize).ok()?;
+    black_box((header, slice.ptr_guard_mut().as_ptr()));
+    memory.write_obj(0_u8, chain.next()?.addr()).ok()?;
+    data.len().checked_add(1)
+}
