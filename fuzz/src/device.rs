@@ -3,7 +3,9 @@
 use std::sync::{Arc, LazyLock};
 
 use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
-use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, Serial, Stats, SyncEngine, Worker};
+use virtio_blk_dev::{
+    BlockConfig, BlockDevice, Commands, Engine, Image, Lifetime, Serial, Stats, SyncEngine, Worker,
+};
 use virtio_mmio_dev::{Interrupt, LiveQueue, MmioTransport, Positions, QueueConfig};
 
 use crate::memory::Memory;
@@ -51,7 +53,17 @@ pub struct Disk {
 impl Disk {
     /// A disk of [`contents`](Self::contents).
     pub fn new(setup: Setup) -> Self {
-        Self { image: Arc::new(FakeImage::new(Self::contents(), setup.read_only)), setup }
+        let commands = Commands {
+            discard: Some(512),
+            write_zeroes: true,
+            write_zeroes_may_unmap: true,
+            secure_erase: Some(512),
+            lifetime: false,
+        };
+        let image = FakeImage::new(Self::contents(), setup.read_only)
+            .with_commands(commands)
+            .with_lifetime(Lifetime::default());
+        Self { image: Arc::new(image), setup }
     }
 
     /// What is on it at first: no two bytes next to each other are alike, nor two sectors.
@@ -73,7 +85,7 @@ impl Disk {
             access_platform: self.setup.access_platform,
             queue_size: self.setup.queue_size,
             serial: Serial::new(SERIAL).expect("a short serial"),
-            ..BlockConfig::default()
+            ..BlockConfig::for_image(&self.image)
         };
         BlockDevice::new(self.image.capacity(), &config).expect("a plain device")
     }
@@ -101,7 +113,7 @@ impl Disk {
             Some(seed) => Box::new(FakeEngine::new(image, seed.into()).expect("an engine")),
             None => Box::new(SyncEngine::new(image)),
         };
-        let params = transport.device().params(transport.features());
+        let params = transport.device().params();
         Some(Serving(Worker::new(queue, engine, &params)))
     }
 }

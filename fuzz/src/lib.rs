@@ -17,5 +17,3 @@ pub mod xenstore;
 pub mod device_id;
 #[path = "../../examples/xen-virtio-blk/nodes.rs"]
 pub mod nodes;
-#[path = "../../examples/xen-virtio-blk/xenbus.rs"]
-pub mod xenbus;

@@ -17,13 +17,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xen_store::XenbusState;
 use xen_store::fake::FakeStore;
 use xen_store::{Error, Store, StoreExt, XenStore};
 
 use crate::device_id::{DeviceId, Kind};
 use crate::input::Input;
 use crate::nodes::{DiskNodes, NodeError, read_window};
-use crate::xenbus::XenbusState;
 
 /// The nodes of a device that the backend reads.
 pub const NODES: [&str; 9] = [
