@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub struct RateLimits {
     /// Requests.
     pub ops: Option<Rate>,
-    /// Bytes read, written, discarded or zeroed.
+    /// Bytes read or written. What is discarded or zeroed moves none.
     pub bytes: Option<Rate>,
 }
 
