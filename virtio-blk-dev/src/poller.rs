@@ -12,23 +12,33 @@ pub struct Poller {
     budget: Duration,
     idle_since: Option<Instant>,
     slept_at: Option<Instant>,
+    /// Sleeps since looking again last found something.
+    in_vain: u32,
 }
 
 impl Poller {
     /// What is looked for even without polling: about what falling asleep costs, so that a driver
-    /// that answers at once isn't met half asleep.
+    /// that answers at once isn't met half asleep. Where that was in vain for some time, as it is
+    /// when the driver needs this very processor, it is tried only now and then.
     pub const LINGER: Duration = Duration::from_micros(2);
     /// Where growing begins.
     const FIRST: Duration = Duration::from_micros(4);
+    /// So many sleeps in a row, and lingering is in vain.
+    const IN_VAIN: u32 = 8;
+    /// One in so many is tried all the same.
+    const RETRY: u32 = 64;
 
     /// Polls for `max` at most; [zero](Duration::ZERO) is never, but for [`LINGER`](Self::LINGER).
     pub fn new(max: Duration) -> Self {
-        Self { max, budget: Duration::ZERO, idle_since: None, slept_at: None }
+        Self { max, budget: Duration::ZERO, idle_since: None, slept_at: None, in_vain: 0 }
     }
 
     /// There was work.
     pub fn busy(&mut self, now: Instant) {
-        self.idle_since = None;
+        let looked = self.idle_since.take().is_some();
+        if looked && self.slept_at.is_none() {
+            self.in_vain = 0;
+        }
         if let Some(slept_at) = self.slept_at.take() {
             // Had it polled, it would have found this, or it wouldn't have.
             self.budget = if now.saturating_duration_since(slept_at) <= self.max {
@@ -42,12 +52,15 @@ impl Poller {
     /// There was none: whether to look again rather than to sleep.
     pub fn idle(&mut self, now: Instant) -> bool {
         let since = *self.idle_since.get_or_insert(now);
-        now.saturating_duration_since(since) < self.budget.max(Self::LINGER)
+        let lingers = self.in_vain < Self::IN_VAIN || self.in_vain.is_multiple_of(Self::RETRY);
+        let linger = if lingers { Self::LINGER } else { Duration::ZERO };
+        now.saturating_duration_since(since) < self.budget.max(linger)
     }
 
     /// The worker falls asleep.
     pub fn sleeps(&mut self, now: Instant) {
         self.idle_since = None;
+        self.in_vain = self.in_vain.wrapping_add(1);
         // Woken for nothing, it goes on with the same sleep.
         self.slept_at.get_or_insert(now);
     }
@@ -99,9 +112,9 @@ mod tests {
         after(&mut poller, Duration::from_micros(20), 10);
         after(&mut poller, Duration::from_millis(10), 10);
         assert!(poller.budget() < Poller::LINGER, "{:?}", poller.budget());
-        let (polled, sleeps) = after(&mut poller, Duration::from_millis(10), 10);
-        assert_eq!(sleeps, 10);
-        assert!(polled <= Poller::LINGER * 11, "{polled:?}");
+        let (polled, sleeps) = after(&mut poller, Duration::from_millis(10), 640);
+        assert_eq!(sleeps, 640);
+        assert!(polled <= Poller::LINGER * 20, "{polled:?}");
     }
 
     #[test]
@@ -113,5 +126,17 @@ mod tests {
         let (polled, sleeps) = after(&mut never, Duration::from_micros(20), 100);
         assert_eq!((never.budget(), sleeps), (Duration::ZERO, 100));
         assert!(polled <= Poller::LINGER * 101);
+    }
+
+    #[test]
+    fn lingering_is_given_up_where_it_is_in_vain_and_taken_up_where_it_pays() {
+        let mut poller = Poller::new(Duration::ZERO);
+        after(&mut poller, Duration::from_micros(20), 100);
+        let (polled, _) = after(&mut poller, Duration::from_micros(20), 64);
+        assert!(polled <= Poller::LINGER * 2, "{polled:?} in vain");
+        // The driver answers at once again: found out within some sleeps, and kept.
+        after(&mut poller, Duration::from_micros(1), 70);
+        let (_, sleeps) = after(&mut poller, Duration::from_micros(1), 1000);
+        assert_eq!(sleeps, 0);
     }
 }
