@@ -71,7 +71,8 @@ impl Poller {
     }
 }
 
-#[cfg(test)]
+// Long, and nothing for Miri in them.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 

@@ -206,6 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no fstat64")]
     fn a_device_is_not_memory_because_its_name_is() {
         let device = File::open("/dev/null").unwrap();
         assert!(!is_memory(device.as_fd()));
