@@ -300,7 +300,11 @@ impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
     /// Unmaps the memory of what is in flight when the engine is done with it; the queue is gone,
     /// so nobody gets an answer.
     fn drop(&mut self) {
-        let Self { engine, in_flight, .. } = self;
+        let Self { engine, in_flight, completions, .. } = self;
+        // What a panic left between being taken and being begun, or between being finished and
+        // being answered.
+        completions.drain(..).for_each(|completion| drop(in_flight.finish(completion.io, true)));
+        engine.commit();
         loop {
             engine.poll_completions(&mut |completion| drop(in_flight.finish(completion.io, true)));
             if engine.in_flight() == 0 || !wait(engine) {

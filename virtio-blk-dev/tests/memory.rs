@@ -226,6 +226,53 @@ fn into_queue_gives_back_a_queue_at_rest() {
     assert_eq!(live.load(Ordering::Relaxed), 0);
 }
 
+/// An engine that finishes what was committed, and panics over the second operation.
+struct Panics {
+    held: Vec<Io>,
+    committed: bool,
+}
+
+impl Engine for Panics {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
+        assert!(self.held.is_empty(), "the second");
+        self.held.push(io);
+        None
+    }
+
+    fn commit(&mut self) {
+        self.committed = true;
+    }
+
+    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
+        if self.committed {
+            self.held.drain(..).for_each(|io| sink(Completion { io, result: Ok(()) }));
+        }
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        self.held.len()
+    }
+}
+
+#[test]
+fn a_worker_that_panicked_in_mid_batch_lets_go_of_what_it_had_taken() {
+    let (mut guest, live, _) = counted(|_| Panics { held: Vec::new(), committed: false });
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    for _ in 0..2 {
+        guest.add(&bufs);
+    }
+    let run = std::panic::AssertUnwindSafe(|| guest.worker.run());
+    assert!(std::panic::catch_unwind(run).is_err());
+    // The second operation, and with it the word of its memory's end, went down with the panic.
+    assert_eq!(live.load(Ordering::Relaxed), 2);
+    drop(guest);
+    assert_eq!(live.load(Ordering::Relaxed), 1);
+}
+
 /// An engine that keeps what it is given, and hands over what any of its kind was given.
 struct Hoard(Arc<Mutex<Vec<Io>>>);
 
