@@ -1,13 +1,14 @@
 //! Access to one part of a ring.
 
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 use vm_memory::bitmap::BS;
 use vm_memory::{
-    AtomicAccess, ByteValued, Bytes, GuestAddress, GuestMemory, Permissions, VolatileMemory,
-    VolatileSlice,
+    AtomicAccess, Bytes, GuestAddress, GuestMemory, Permissions, VolatileMemory, VolatileSlice,
 };
 
+use super::layout::Entry;
 use crate::QueueError;
 
 /// A ring access that failed although it was checked when the queue was made.
@@ -21,6 +22,8 @@ pub(super) struct Area {
     pub(super) part: &'static str,
     pub(super) addr: u64,
     pub(super) len: usize,
+    /// How many entries it has.
+    pub(super) count: u16,
     pub(super) access: Permissions,
 }
 
@@ -34,61 +37,95 @@ impl Area {
         QueueError::Inaccessible { index, part: self.part, addr: self.addr, len: self.len }
     }
 
-    /// Looks the whole part up once, for as many accesses as follow.
-    pub(super) fn view<'a, M: GuestMemory>(&self, mem: &'a M) -> Result<View<'a, M>, Lost> {
+    /// Looks the whole part up once, for as many accesses as follow. Its entries are `T`s.
+    pub(super) fn view<'a, M: GuestMemory, T: Entry>(
+        &self,
+        mem: &'a M,
+    ) -> Result<View<'a, M, T>, Lost> {
         let slice = mem
             .get_slices(GuestAddress(self.addr), self.len, self.access)
             .ok()
             .and_then(|mut slices| slices.next())
             .and_then(Result::ok)
             .ok_or(Lost)?;
-        Ok(View { area: *self, mem, slice })
+        Ok(View { area: *self, mem, slice, entry: PhantomData })
     }
 }
 
 /// A part of a ring as a slice of our memory. Where it is not contiguous there, accesses beyond
 /// the first piece are looked up one by one.
-pub(super) struct View<'a, M: GuestMemory> {
+pub(super) struct View<'a, M: GuestMemory, T: Entry> {
     area: Area,
     mem: &'a M,
     slice: VolatileSlice<'a, BS<'a, M::Bitmap>>,
+    entry: PhantomData<T>,
 }
 
-impl<M: GuestMemory> View<'_, M> {
+impl<M: GuestMemory, T: Entry> View<'_, M, T> {
+    /// Copies an entry out; it is not for synchronisation.
     #[inline]
-    pub(super) fn load<T: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<T, Lost> {
+    pub(super) fn entry(&self, index: u16) -> Result<T, Lost> {
+        let offset = self.offset(index);
+        if let Ok(entry) = self.slice.get_ref::<T>(offset) {
+            return Ok(entry.load());
+        }
+        self.entry_beyond(offset)
+    }
+
+    /// Sets an entry, which the other side looks at only after what is stored next.
+    #[inline]
+    pub(super) fn set_entry(&self, index: u16, value: T) -> Result<(), Lost> {
+        let offset = self.offset(index);
+        if let Ok(entry) = self.slice.get_ref::<T>(offset) {
+            entry.store(value);
+            return Ok(());
+        }
+        self.set_entry_beyond(offset, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn entry_beyond(&self, offset: usize) -> Result<T, Lost> {
+        // It may lie in two pieces.
+        self.mem.read_obj(self.addr(offset)?).map_err(|_| Lost)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn set_entry_beyond(&self, offset: usize, value: T) -> Result<(), Lost> {
+        self.mem.write_obj(value, self.addr(offset)?).map_err(|_| Lost)
+    }
+
+    #[inline]
+    fn offset(&self, index: u16) -> usize {
+        usize::from(index).wrapping_mul(size_of::<T>()).wrapping_add(T::FIRST)
+    }
+
+    #[inline]
+    pub(super) fn load<A: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<A, Lost> {
         #[cfg(loom)]
         if let Some(value) = crate::sync::cells::load(self.area.addr + offset as u64, order) {
-            let mut it = T::zeroed();
-            it.as_mut_slice().copy_from_slice(&value.to_le_bytes()[..size_of::<T>()]);
+            let mut it = A::zeroed();
+            it.as_mut_slice().copy_from_slice(&value.to_le_bytes()[..size_of::<A>()]);
             return Ok(it);
         }
         if let Ok(value) = self.slice.load(offset, order) {
             return Ok(value);
         }
-        self.beyond::<T>(offset)?.load(0, order).map_err(|_| Lost)
-    }
-
-    /// Copies a value out that is not for synchronisation.
-    #[inline]
-    pub(super) fn copy<T: ByteValued>(&self, offset: usize) -> Result<T, Lost> {
-        if let Ok(place) = self.slice.get_ref::<T>(offset) {
-            return Ok(place.load());
-        }
-        self.beyond::<T>(offset)?.read_obj(0).map_err(|_| Lost)
+        self.load_beyond(offset, order)
     }
 
     #[inline]
-    pub(super) fn store<T: AtomicAccess>(
+    pub(super) fn store<A: AtomicAccess>(
         &self,
-        value: T,
+        value: A,
         offset: usize,
         order: Ordering,
     ) -> Result<(), Lost> {
         #[cfg(loom)]
         {
             let mut bytes = [0; 8];
-            bytes[..size_of::<T>()].copy_from_slice(value.as_slice());
+            bytes[..size_of::<A>()].copy_from_slice(value.as_slice());
             let (addr, value) = (self.area.addr + offset as u64, u64::from_le_bytes(bytes));
             if crate::sync::cells::store(addr, value, order) {
                 return Ok(());
@@ -97,20 +134,47 @@ impl<M: GuestMemory> View<'_, M> {
         if self.slice.store(value, offset, order).is_ok() {
             return Ok(());
         }
-        self.beyond::<T>(offset)?.store(value, 0, order).map_err(|_| Lost)
+        self.store_beyond(value, offset, order)
     }
 
     #[cold]
-    fn beyond<T>(&self, offset: usize) -> Result<VolatileSlice<'_, BS<'_, M::Bitmap>>, Lost> {
-        let addr = u64::try_from(offset)
-            .ok()
-            .and_then(|offset| self.area.addr.checked_add(offset))
-            .ok_or(Lost)?;
+    #[inline(never)]
+    fn load_beyond<A: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<A, Lost> {
+        self.beyond(offset, size_of::<A>())?.load(0, order).map_err(|_| Lost)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store_beyond<A: AtomicAccess>(
+        &self,
+        value: A,
+        offset: usize,
+        order: Ordering,
+    ) -> Result<(), Lost> {
+        self.beyond(offset, size_of::<A>())?.store(value, 0, order).map_err(|_| Lost)
+    }
+
+    /// Offset of the other side's event index, behind the last entry.
+    #[inline]
+    pub(super) fn event(&self) -> usize {
+        self.offset(self.area.count)
+    }
+
+    fn beyond(
+        &self,
+        offset: usize,
+        len: usize,
+    ) -> Result<VolatileSlice<'_, BS<'_, M::Bitmap>>, Lost> {
         self.mem
-            .get_slices(GuestAddress(addr), size_of::<T>(), self.area.access)
+            .get_slices(self.addr(offset)?, len, self.area.access)
             .ok()
             .and_then(|mut slices| slices.next())
             .and_then(Result::ok)
             .ok_or(Lost)
+    }
+
+    fn addr(&self, offset: usize) -> Result<GuestAddress, Lost> {
+        let addr = u64::try_from(offset).ok().and_then(|offset| self.area.addr.checked_add(offset));
+        addr.map(GuestAddress).ok_or(Lost)
     }
 }

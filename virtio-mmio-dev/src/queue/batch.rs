@@ -1,13 +1,13 @@
 //! Many operations on a live queue, with one look-up of its rings.
 
-use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory};
 
 use super::area::Lost;
-use super::chain::Chain;
-use super::layout::{AVAIL_ENTRY, INDEX, USED_ENTRY, event_offset, passed, slot};
+use super::chain::{Buffer, Chain};
+use super::collector::Totals;
+use super::layout::{INDEX, passed, slot};
 use super::rings::Rings;
 use super::state::State;
 use super::walk::RingFault;
@@ -38,8 +38,12 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         if self.state.next_avail == self.state.seen_avail && !self.look() {
             return None;
         }
-        match self.try_pop() {
-            Ok(chain) => Some(chain),
+        let guard = self.anchor.map_or_else(|| self.requests.memory(), D::T::clone);
+        let mut buffers = self.state.reuse();
+        match self.walk(&guard, &mut buffers) {
+            Ok((head, Totals { readable, readable_len, writable_len })) => {
+                Some(Chain { head, guard, buffers, readable, readable_len, writable_len })
+            }
             Err(fault) => {
                 self.state.break_with(fault);
                 None
@@ -57,12 +61,8 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         let Chain { head, guard, buffers, writable_len, .. } = chain;
         drop(guard);
         self.state.recycle(buffers);
-        if self.state.taken.get(usize::from(head)) != Some(&true) {
-            return self.state.break_with(RingFault::NotInFlight(head));
-        }
-        self.state.in_flight = self.state.in_flight.saturating_sub(1);
-        if self.try_stage(head, len.min(writable_len)).is_err() {
-            self.state.break_with(RingFault::Ring);
+        if let Err(fault) = self.stage(head, len.min(writable_len)) {
+            self.state.break_with(fault);
         }
     }
 
@@ -71,7 +71,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// publish.
     #[inline]
     pub fn publish(&mut self) -> Option<bool> {
-        if self.state.staged.is_empty() {
+        if self.state.staged == 0 {
             return None;
         }
         match self.try_publish() {
@@ -148,58 +148,41 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         Ok(count != 0)
     }
 
+    /// Takes the chain of the next available entry: gives its head, and what it comes to.
     #[inline]
-    fn try_pop(&mut self) -> Result<Chain<D>, RingFault> {
+    fn walk(
+        &mut self,
+        memory: &D::M,
+        buffers: &mut Vec<Buffer>,
+    ) -> Result<(u16, Totals), RingFault> {
         let state = &mut *self.state;
-        let entry = slot(state.next_avail, state.size, AVAIL_ENTRY);
-        let head = u16::from_le(self.rings.avail.view()?.load(entry, Ordering::Relaxed)?);
-        match state.taken.get(usize::from(head)) {
-            Some(false) => {}
-            Some(true) => return Err(RingFault::HeadInFlight(head)),
-            None => return Err(RingFault::DescriptorIndex(head)),
-        }
-        let guard = self.anchor.map_or_else(|| self.requests.memory(), D::T::clone);
-        let mut buffers = state.reuse();
-        let memory = (guard.deref(), &mut self.windows);
+        let entry = slot(state.next_avail, state.size);
+        let head = u16::from_le(self.rings.avail.view()?.entry(entry)?);
+        state.heads.take(head)?;
         let descriptors = self.rings.descriptors.view()?;
-        let totals = state.walker.walk(descriptors, head, memory, &mut buffers)?;
-        if let Some(taken) = state.taken.get_mut(usize::from(head)) {
-            *taken = true;
-        }
+        let totals = state.walker.walk(descriptors, head, (memory, &mut self.windows), buffers)?;
         state.next_avail = state.next_avail.wrapping_add(1);
-        state.in_flight = state.in_flight.saturating_add(1);
-        Ok(Chain {
-            head,
-            guard,
-            buffers,
-            readable: totals.readable,
-            readable_len: totals.readable_len,
-            writable_len: totals.writable_len,
-        })
+        state.in_flight = state.in_flight.wrapping_add(1);
+        Ok((head, totals))
     }
 
     /// Writes a used entry where the driver doesn't look yet.
-    fn try_stage(&mut self, head: u16, len: u32) -> Result<(), Lost> {
-        let staged = u16::try_from(self.state.staged.len()).unwrap_or(u16::MAX);
-        let index = self.state.next_used.wrapping_add(staged);
-        let entry = slot(index, self.state.size, USED_ENTRY);
-        let used = self.rings.used.view()?;
-        used.store(u32::from(head).to_le(), entry, Ordering::Relaxed)?;
-        used.store(len.to_le(), entry.saturating_add(4), Ordering::Relaxed)?;
-        self.state.staged.push(head);
+    #[inline]
+    fn stage(&mut self, head: u16, len: u32) -> Result<(), RingFault> {
+        let state = &mut *self.state;
+        state.heads.stage(head)?;
+        state.in_flight = state.in_flight.wrapping_sub(1);
+        let entry = slot(state.next_used.wrapping_add(state.staged), state.size);
+        self.rings.used.view()?.set_entry(entry, [u32::from(head).to_le(), len.to_le()])?;
+        state.staged = state.staged.wrapping_add(1);
         Ok(())
     }
 
     fn try_publish(&mut self) -> Result<bool, Lost> {
         let state = &mut *self.state;
         let old = state.next_used;
-        let mut new = old;
-        for head in state.staged.drain(..) {
-            if let Some(taken) = state.taken.get_mut(usize::from(head)) {
-                *taken = false;
-            }
-            new = new.wrapping_add(1);
-        }
+        let new = old.wrapping_add(std::mem::take(&mut state.staged));
+        state.heads.publish();
         // Release: the entries, and what the device wrote for them, before the index.
         self.rings.used.view()?.store(new.to_le(), INDEX, Ordering::Release)?;
         state.next_used = new;
@@ -208,8 +191,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         fence(Ordering::SeqCst);
         let avail = self.rings.avail.view()?;
         if state.event_idx {
-            let offset = event_offset(state.size, AVAIL_ENTRY);
-            let event = u16::from_le(avail.load(offset, Ordering::Relaxed)?);
+            let event = u16::from_le(avail.load(avail.event(), Ordering::Relaxed)?);
             Ok(passed(event, old, new))
         } else {
             let flags = u16::from_le(avail.load::<u16>(0, Ordering::Relaxed)?);
@@ -220,9 +202,9 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// Enables notifications, then looks again; gives whether an entry is waiting.
     pub(super) fn arm(&mut self) -> Result<bool, Lost> {
         if self.state.event_idx {
-            let offset = event_offset(self.state.size, USED_ENTRY);
             let next = self.state.next_avail.to_le();
-            self.rings.used.view()?.store(next, offset, Ordering::Relaxed)?;
+            let used = self.rings.used.view()?;
+            used.store(next, used.event(), Ordering::Relaxed)?;
         } else {
             self.store_used_flags(0)?;
         }

@@ -1,19 +1,37 @@
 //! Where everything is in a split ring (virtio 1.2 §2.7).
 
-use vm_memory::{GuestMemory, Permissions};
+use vm_memory::{ByteValued, GuestMemory, Permissions};
 
 use super::area::Area;
-use super::walk::DESCRIPTOR;
+use super::descriptor::Halves;
 use crate::{QueueConfig, QueueError};
 
 /// Offset of `idx` in both rings, after `flags`.
 pub(super) const INDEX: usize = 2;
 /// Offset of the first entry in both rings.
 const ENTRIES: usize = 4;
-/// Size of an entry of the available ring: a descriptor's index.
-pub(super) const AVAIL_ENTRY: usize = 2;
-/// Size of an entry of the used ring: `{ id: le32, len: le32 }`.
-pub(super) const USED_ENTRY: usize = 8;
+/// An entry of the available ring: a descriptor's index.
+pub(super) type Avail = u16;
+/// An entry of the used ring: `{ id: le32, len: le32 }`.
+pub(super) type Used = [u32; 2];
+
+/// What a part of a ring has `queue_size` of.
+pub(super) trait Entry: ByteValued {
+    /// Offset of the first one.
+    const FIRST: usize;
+}
+
+impl Entry for Halves {
+    const FIRST: usize = 0;
+}
+
+impl Entry for Avail {
+    const FIRST: usize = ENTRIES;
+}
+
+impl Entry for Used {
+    const FIRST: usize = ENTRIES;
+}
 
 /// The three parts of a ring, aligned and within the address space.
 #[derive(Clone, Copy, Debug)]
@@ -29,24 +47,20 @@ impl Layout {
         if !size.is_power_of_two() {
             return Err(QueueError::Size { index, size });
         }
-        let area = |part, addr: u64, align: u64, entry: usize, extra: usize, access| {
-            let len = usize::from(size).saturating_mul(entry).saturating_add(extra);
-            if !addr.is_multiple_of(align) {
-                return Err(QueueError::Alignment { index, part, addr, align });
-            }
-            let end = u64::try_from(len).ok().and_then(|len| addr.checked_add(len));
-            if end.is_none() {
-                return Err(QueueError::Overflow { index, part, addr, len });
-            }
-            Ok(Area { part, addr, len, access })
-        };
-        // Flags and index; the event only if it was negotiated.
-        let extra = if config.event_idx { 6 } else { 4 };
+        // Behind the entries comes the event, only if it was negotiated.
+        let event = if config.event_idx { size_of::<u16>() } else { 0 };
         let (read, write) = (Permissions::Read, Permissions::Write);
         Ok(Self {
-            descriptors: area("descriptor table", config.desc_table, 16, DESCRIPTOR, 0, read)?,
-            avail: area("available ring", config.avail_ring, 2, AVAIL_ENTRY, extra, read)?,
-            used: area("used ring", config.used_ring, 4, USED_ENTRY, extra, write)?,
+            descriptors: area::<Halves>(
+                config,
+                "descriptor table",
+                config.desc_table,
+                16,
+                0,
+                read,
+            )?,
+            avail: area::<Avail>(config, "available ring", config.avail_ring, 2, event, read)?,
+            used: area::<Used>(config, "used ring", config.used_ring, 4, event, write)?,
         })
     }
 
@@ -61,14 +75,32 @@ impl Layout {
     }
 }
 
-/// The offset in a ring of the entry of `index`, which runs freely; `size` is a power of two.
-pub(super) fn slot(index: u16, size: u16, entry: usize) -> usize {
-    usize::from(index & size.wrapping_sub(1)).saturating_mul(entry).saturating_add(ENTRIES)
+/// A part of the ring that `config` describes, at `addr`, with `extra` bytes behind its entries.
+fn area<T: Entry>(
+    config: &QueueConfig,
+    part: &'static str,
+    addr: u64,
+    align: u64,
+    extra: usize,
+    access: Permissions,
+) -> Result<Area, QueueError> {
+    let (index, count) = (config.index, config.size);
+    let entries = usize::from(count).saturating_mul(size_of::<T>());
+    let len = entries.saturating_add(T::FIRST).saturating_add(extra);
+    if !addr.is_multiple_of(align) {
+        return Err(QueueError::Alignment { index, part, addr, align });
+    }
+    let end = u64::try_from(len).ok().and_then(|len| addr.checked_add(len));
+    if end.is_none() {
+        return Err(QueueError::Overflow { index, part, addr, len });
+    }
+    Ok(Area { part, addr, len, count, access })
 }
 
-/// The offset in a ring of the other side's event index, behind the last entry.
-pub(super) fn event_offset(size: u16, entry: usize) -> usize {
-    usize::from(size).saturating_mul(entry).saturating_add(ENTRIES)
+/// Where the entry of `index`, which runs freely, is in a ring; `size` is a power of two.
+#[inline]
+pub(super) fn slot(index: u16, size: u16) -> u16 {
+    index & size.wrapping_sub(1)
 }
 
 /// Whether the step from `old` to `new` passed `event`: the driver wants to hear of the entry with

@@ -3,7 +3,10 @@
 mod area;
 mod batch;
 mod chain;
+mod collector;
+mod descriptor;
 mod events;
+mod heads;
 mod layout;
 mod live;
 mod rings;

@@ -3,34 +3,39 @@
 use vm_memory::GuestMemory;
 
 use super::area::{Area, Lost, View};
-use super::layout::Layout;
+use super::descriptor::Halves;
+use super::layout::{Avail, Entry, Layout, Used};
 
 /// The parts of one ring, for as many accesses as a batch has: a look-up costs more than an access.
 pub(super) struct Rings<'a, M: GuestMemory> {
-    pub(super) descriptors: Part<'a, M>,
-    pub(super) avail: Part<'a, M>,
-    pub(super) used: Part<'a, M>,
+    pub(super) descriptors: Part<'a, M, Halves>,
+    pub(super) avail: Part<'a, M, Avail>,
+    pub(super) used: Part<'a, M, Used>,
 }
 
 impl<'a, M: GuestMemory> Rings<'a, M> {
     pub(super) fn new(layout: &Layout, mem: &'a M) -> Self {
-        let part = |area| Part { area, mem, view: None };
         Self {
-            descriptors: part(layout.descriptors),
-            avail: part(layout.avail),
-            used: part(layout.used),
+            descriptors: Part::new(layout.descriptors, mem),
+            avail: Part::new(layout.avail, mem),
+            used: Part::new(layout.used, mem),
         }
     }
 }
 
-pub(super) struct Part<'a, M: GuestMemory> {
+pub(super) struct Part<'a, M: GuestMemory, T: Entry> {
     area: Area,
     mem: &'a M,
-    view: Option<View<'a, M>>,
+    view: Option<View<'a, M, T>>,
 }
 
-impl<'a, M: GuestMemory> Part<'a, M> {
-    pub(super) fn view(&mut self) -> Result<&View<'a, M>, Lost> {
+impl<'a, M: GuestMemory, T: Entry> Part<'a, M, T> {
+    fn new(area: Area, mem: &'a M) -> Self {
+        Self { area, mem, view: None }
+    }
+
+    #[inline]
+    pub(super) fn view(&mut self) -> Result<&View<'a, M, T>, Lost> {
         match &mut self.view {
             Some(view) => Ok(view),
             empty => Ok(empty.insert(self.area.view(self.mem)?)),

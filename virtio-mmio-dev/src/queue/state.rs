@@ -2,6 +2,7 @@
 
 use super::chain::Buffer;
 use super::events::QueueEvents;
+use super::heads::Heads;
 use super::walk::{RingFault, Walker};
 use crate::QueueConfig;
 
@@ -18,12 +19,10 @@ pub(super) struct State {
     pub(super) seen_avail: u16,
     /// The used index as last published.
     pub(super) next_used: u16,
-    /// Heads of the used entries written but not published.
-    pub(super) staged: Vec<u16>,
+    /// Used entries written but not published.
+    pub(super) staged: u16,
     pub(super) in_flight: u16,
-    /// By head: the chain is in flight, or its used entry is not published. The driver can't know
-    /// that it has its descriptors back before, so at most `size` entries are ever staged.
-    pub(super) taken: Vec<bool>,
+    pub(super) heads: Heads,
     pub(super) walker: Walker,
     pub(super) fault: Option<RingFault>,
     spare: Vec<Vec<Buffer>>,
@@ -32,7 +31,6 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &QueueConfig, events: Box<dyn QueueEvents>) -> Self {
-        let size = usize::from(config.size);
         Self {
             index: config.index,
             size: config.size,
@@ -41,9 +39,9 @@ impl State {
             next_avail: config.next_avail,
             seen_avail: config.next_avail,
             next_used: config.next_used,
-            staged: Vec::with_capacity(size),
+            staged: 0,
             in_flight: 0,
-            taken: vec![false; size],
+            heads: Heads::new(config.size),
             walker: Walker::new(config.size, config.indirect),
             fault: None,
             spare: Vec::new(),
@@ -54,13 +52,13 @@ impl State {
     #[inline]
     pub(super) fn reuse(&mut self) -> Vec<Buffer> {
         let buffers = self.spare.pop().unwrap_or_default();
-        self.spare_room = self.spare_room.saturating_sub(buffers.capacity());
+        self.spare_room = self.spare_room.wrapping_sub(buffers.capacity());
         buffers
     }
 
     #[inline]
     pub(super) fn recycle(&mut self, mut buffers: Vec<Buffer>) {
-        let room = self.spare_room.saturating_add(buffers.capacity());
+        let room = self.spare_room.wrapping_add(buffers.capacity());
         if room <= SPARE_BUFFERS {
             buffers.clear();
             self.spare.push(buffers);

@@ -4,6 +4,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use super::area::{Lost, View};
 use super::chain::Buffer;
+use super::collector::{Collector, Table, Totals};
+use super::descriptor::{DESCRIPTOR, Descriptor, Halves};
 use super::windows::Windows;
 
 /// What a driver did to its ring that no driver may do. The queue is broken from there on, and the
@@ -52,51 +54,6 @@ impl From<Lost> for RingFault {
     }
 }
 
-/// The size of a descriptor in bytes.
-pub(super) const DESCRIPTOR: usize = 16;
-
-/// `VIRTQ_DESC_F_NEXT`, `VIRTQ_DESC_F_WRITE` and `VIRTQ_DESC_F_INDIRECT` (virtio 1.2 §2.7.5).
-const NEXT: u16 = 1;
-const WRITE: u16 = 2;
-const INDIRECT: u16 = 4;
-
-/// `{ addr: le64, len: le32, flags: le16, next: le16 }` (virtio 1.2 §2.7.5).
-#[derive(Clone, Copy)]
-struct Descriptor {
-    addr: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
-}
-
-impl Descriptor {
-    /// From its two halves, as they lie in memory.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "each field is cut out")]
-    fn parse([low, high]: [u64; 2]) -> Self {
-        let high = u64::from_le(high);
-        Self {
-            addr: u64::from_le(low),
-            len: high as u32,
-            flags: (high >> 32) as u16,
-            next: (high >> 48) as u16,
-        }
-    }
-
-    #[inline]
-    fn is(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
-}
-
-/// What a chain comes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) readable: usize,
-    pub(super) readable_len: u32,
-    pub(super) writable_len: u32,
-}
-
 /// One queue's walker: the limits, and the memory it reuses from chain to chain.
 #[derive(Debug)]
 pub(super) struct Walker {
@@ -120,44 +77,51 @@ impl Walker {
     #[inline(never)]
     pub(super) fn walk<R: GuestMemory, M: GuestMemory>(
         &mut self,
-        descriptors: &View<'_, R>,
+        descriptors: &View<'_, R, Halves>,
         head: u16,
-        (memory, windows): (&M, &mut Windows<'_, M>),
+        memory: (&M, &mut Windows<'_, M>),
         buffers: &mut Vec<Buffer>,
     ) -> Result<Totals, RingFault> {
+        let size = self.size;
         let mut chain = Collector::new(buffers);
-        let mut index = head;
-        for taken in 0..self.size {
-            if index >= self.size {
+        let table = chain.take(head, size, |index| {
+            if index >= size {
                 return Err(RingFault::DescriptorIndex(index));
             }
-            let offset = usize::from(index).wrapping_mul(DESCRIPTOR);
-            let descriptor = Descriptor::parse(descriptors.copy(offset)?);
-            if descriptor.is(INDIRECT) {
-                if !self.indirect || descriptor.is(NEXT) {
-                    return Err(RingFault::Indirect);
-                }
-                self.fetch(memory, windows, &descriptor)?;
-                let left = self.size.wrapping_sub(taken);
-                self.walk_table(left, &mut chain)?;
-                return chain.totals();
-            }
-            if !chain.take(&descriptor) {
-                return Err(RingFault::Order);
-            }
-            if !descriptor.is(NEXT) {
-                return chain.totals();
-            }
-            index = descriptor.next;
+            Ok(Descriptor::parse(descriptors.entry(index)?))
+        })?;
+        if let Some(table) = table {
+            self.walk_table(&table, memory, &mut chain)?;
         }
-        Err(RingFault::ChainTooLong)
+        chain.totals()
     }
 
-    /// Copies the table that `descriptor` refers to. Its WRITE flag means nothing (§2.7.5.3.2).
+    #[inline(never)]
+    fn walk_table<M: GuestMemory>(
+        &mut self,
+        Table { descriptor, left }: &Table,
+        memory: (&M, &mut Windows<'_, M>),
+        chain: &mut Collector<'_>,
+    ) -> Result<(), RingFault> {
+        if !self.indirect || descriptor.has_next() {
+            return Err(RingFault::Indirect);
+        }
+        self.fetch(memory, descriptor)?;
+        let (table, _) = self.table.as_chunks::<DESCRIPTOR>();
+        let nested = chain.take(0, *left, |index| {
+            let bytes = table.get(usize::from(index)).ok_or(RingFault::DescriptorIndex(index))?;
+            let (halves, _) = bytes.as_chunks();
+            Ok(Descriptor::parse([0, 1].map(|half| {
+                u64::from_ne_bytes(halves.get::<usize>(half).copied().unwrap_or_default())
+            })))
+        })?;
+        if nested.is_some() { Err(RingFault::Indirect) } else { Ok(()) }
+    }
+
+    /// Copies the table that `descriptor` refers to.
     fn fetch<M: GuestMemory>(
         &mut self,
-        memory: &M,
-        windows: &mut Windows<'_, M>,
+        (memory, windows): (&M, &mut Windows<'_, M>),
         descriptor: &Descriptor,
     ) -> Result<(), RingFault> {
         let (addr, len) = (GuestAddress(descriptor.addr), descriptor.len);
@@ -172,76 +136,5 @@ impl Walker {
             return Ok(());
         }
         memory.read_slice(&mut self.table, addr).map_err(|_| RingFault::Table(addr.0))
-    }
-
-    fn walk_table(&self, most: u16, chain: &mut Collector<'_>) -> Result<(), RingFault> {
-        let (table, _) = self.table.as_chunks::<DESCRIPTOR>();
-        let mut index = 0;
-        for _ in 0..most {
-            let bytes = table.get(usize::from(index)).ok_or(RingFault::DescriptorIndex(index))?;
-            let (halves, _) = bytes.as_chunks();
-            let [low, high] = [0, 1].map(|half| {
-                u64::from_ne_bytes(halves.get::<usize>(half).copied().unwrap_or_default())
-            });
-            let descriptor = Descriptor::parse([low, high]);
-            if descriptor.is(INDIRECT) {
-                return Err(RingFault::Indirect);
-            }
-            if !chain.take(&descriptor) {
-                return Err(RingFault::Order);
-            }
-            if !descriptor.is(NEXT) {
-                return Ok(());
-            }
-            index = descriptor.next;
-        }
-        Err(RingFault::ChainTooLong)
-    }
-}
-
-struct Collector<'a> {
-    buffers: &'a mut Vec<Buffer>,
-    /// How many of the buffers are readable, once there is a writable one.
-    readable: Option<usize>,
-    /// Of at most 32768 descriptors of 32-bit lengths each: no overflow.
-    readable_len: u64,
-    writable_len: u64,
-}
-
-impl<'a> Collector<'a> {
-    #[inline]
-    fn new(buffers: &'a mut Vec<Buffer>) -> Self {
-        Self { buffers, readable: None, readable_len: 0, writable_len: 0 }
-    }
-
-    /// Adds one descriptor's buffer; `false` if it is readable after a writable one. An empty one,
-    /// which no rule forbids, holds nothing to add.
-    #[inline]
-    fn take(&mut self, descriptor: &Descriptor) -> bool {
-        let len = u64::from(descriptor.len);
-        if descriptor.is(WRITE) {
-            self.readable.get_or_insert(self.buffers.len());
-            self.writable_len = self.writable_len.wrapping_add(len);
-        } else if self.readable.is_some() {
-            return false;
-        } else {
-            self.readable_len = self.readable_len.wrapping_add(len);
-        }
-        if len != 0 {
-            self.buffers.push(Buffer { addr: GuestAddress(descriptor.addr), len: descriptor.len });
-        }
-        true
-    }
-
-    #[inline]
-    fn totals(&self) -> Result<Totals, RingFault> {
-        if self.readable_len.wrapping_add(self.writable_len) > u64::from(u32::MAX) {
-            return Err(RingFault::ChainTooLarge);
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "their sum fits")]
-        let [readable_len, writable_len] =
-            [self.readable_len, self.writable_len].map(|len| len as u32);
-        let readable = self.readable.unwrap_or(self.buffers.len());
-        Ok(Totals { readable, readable_len, writable_len })
     }
 }

@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use virtio_mmio_dev::{
-    LiveQueue, Positions, QueueError, Register, RingFault, feature, process_queue,
+    Buffer, LiveQueue, Positions, QueueError, Register, RingFault, feature, process_queue,
 };
 
 use crate::common::{
-    DATA, Desc, NEXT, RAM_SIZE, Ram, Ring, WRITE, Window, live_queue, needs_reset, new_queue, ram,
+    DATA, Desc, NEXT, RAM_SIZE, RING, Ram, Ring, WRITE, Window, live_queue, needs_reset, new_queue,
+    ram,
 };
 
 /// Makes one writable buffer at descriptor `head` available.
@@ -128,6 +129,52 @@ fn completions_come_in_any_order_and_indices_run_round() {
     let position = 0xfffd_u16.wrapping_add(120);
     assert_eq!(queue.state(), Positions { next_avail: position, next_used: position });
     assert!(!queue.is_broken());
+}
+
+#[test]
+fn rings_may_lie_in_several_pieces_of_memory() {
+    const SIZE: u16 = 16;
+    // Cuts in each part; in the used ring through the middle of an entry.
+    let cuts = [RING.desc + 5 * 16, RING.avail + 4 + 7 * 2, RING.used + 4 + 3 * 8 + 4];
+    let starts = [0].into_iter().chain(cuts);
+    let banks: Vec<_> = starts
+        .zip(cuts.into_iter().chain([RAM_SIZE as u64]))
+        .map(|(start, end)| (GuestAddress(start), (end - start) as usize))
+        .collect();
+    let mem = &Ram::from_ranges(&banks).unwrap();
+    for event_idx in [false, true] {
+        let mut ring = Ring::new(mem, SIZE);
+        let (mut queue, window) = live_queue(&ring, event_idx);
+        ring.set_used_event(u16::MAX);
+        for round in 0..3_u16 {
+            (0..SIZE).for_each(|head| offer(&mut ring, head));
+            if round == 2 {
+                ring.set_used_event(ring.last_used);
+            }
+            let edges = window.edges();
+            // Nobody acknowledges the first, and the line stays up.
+            queue.batch(|batch| {
+                while let Some(chain) = batch.pop() {
+                    assert_eq!(chain.writable(), [Buffer { addr: GuestAddress(DATA), len: 8 }]);
+                    batch.complete(chain, 3);
+                }
+                batch.publish();
+                assert!(!batch.enable_notification());
+            });
+            assert_eq!(ring.used(), (0..SIZE.into()).map(|head| (head, 3)).collect::<Vec<_>>());
+            assert_eq!(
+                window.edges() - edges,
+                u64::from(!event_idx && round == 0 || event_idx && round == 2)
+            );
+            if event_idx {
+                assert_eq!(ring.avail_event(), ring.avail_idx);
+            }
+        }
+        assert_eq!(queue.fault(), None);
+        drop(queue);
+        ring.set_avail_idx(0);
+        mem.write_obj(0_u32, GuestAddress(ring.at.used)).unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Which chains the device has.
+
+use super::walk::RingFault;
+
+/// By head, whether a chain is the device's or the driver's.
+///
+/// It is the device's until its used entry is published: the driver can't know that it has its
+/// descriptors back before. So at most as many entries as the queue has are ever staged.
+pub(super) struct Heads {
+    /// The number of the publication that gave, or is to give, the chain back; or [`IN_FLIGHT`].
+    given_back: Vec<u64>,
+    /// The number of the next publication. It never comes round.
+    publication: u64,
+}
+
+const IN_FLIGHT: u64 = u64::MAX;
+
+impl Heads {
+    pub(super) fn new(size: u16) -> Self {
+        Self { given_back: vec![0; size.into()], publication: 1 }
+    }
+
+    /// The chain is in flight from now on.
+    ///
+    /// # Errors
+    /// There is no such head, or the device has the chain already.
+    #[inline]
+    pub(super) fn take(&mut self, head: u16) -> Result<(), RingFault> {
+        match self.given_back.get_mut(usize::from(head)) {
+            Some(given_back) if *given_back < self.publication => {
+                *given_back = IN_FLIGHT;
+                Ok(())
+            }
+            Some(_) => Err(RingFault::HeadInFlight(head)),
+            None => Err(RingFault::DescriptorIndex(head)),
+        }
+    }
+
+    /// The next publication gives the chain back.
+    ///
+    /// # Errors
+    /// It isn't in flight.
+    #[inline]
+    pub(super) fn stage(&mut self, head: u16) -> Result<(), RingFault> {
+        match self.given_back.get_mut(usize::from(head)) {
+            Some(given_back) if *given_back == IN_FLIGHT => {
+                *given_back = self.publication;
+                Ok(())
+            }
+            _ => Err(RingFault::NotInFlight(head)),
+        }
+    }
+
+    /// What is staged is the driver's again.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        self.publication = self.publication.wrapping_add(1);
+    }
+}
