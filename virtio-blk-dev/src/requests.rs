@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,10 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
     in_flight: InFlight<D>,
     /// Held back by the limiter.
     held: Option<Request<D>>,
-    /// Finished and not looked at yet.
-    completions: Vec<Completion>,
+    /// Taken, and not handed to the engine yet.
+    taken: Vec<Io>,
+    /// Finished and not looked at yet, in the order they finished.
+    completions: VecDeque<Completion>,
     answers: Answers,
     /// Bytes of data begun since the last publication.
     begun_bytes: u64,
@@ -49,7 +52,8 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             params,
             in_flight: InFlight::new(queue_size),
             held: None,
-            completions: Vec::with_capacity(queue_size.into()),
+            taken: Vec::with_capacity(queue_size.into()),
+            completions: VecDeque::with_capacity(queue_size.into()),
             answers: Answers::new(queue_size, Arc::clone(&counters)),
             counters,
             begun_bytes: 0,
@@ -72,7 +76,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     pub(crate) fn has_completions(&mut self) -> bool {
         let Self { engine, completions, .. } = self;
         if engine.in_flight() > 0 {
-            engine.poll_completions(&mut |completion| completions.push(completion));
+            engine.poll_completions(&mut |completion| completions.push_back(completion));
         }
         !completions.is_empty()
     }
@@ -103,7 +107,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         // returned, and nothing else is done.
         if header.is_none() || chain.writable_len() == 0 {
             let request = Request { chain, kind, sector, bytes: 0, taken_at: self.now };
-            self.answers.answer(batch, request, &Outcome::failed(Status::IoErr));
+            self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
             return None;
         }
         if self.limiter.is_some() {
@@ -152,7 +156,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         None
     }
 
-    /// Hands a request to the engine, or answers it at once.
+    /// Makes a request ready for the engine, or answers it at once.
     #[inline]
     fn carry_out<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>, mut request: Request<D>) {
         // Not as of the turn's beginning: a driver that has turned the cache off takes what it asks
@@ -169,7 +173,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         request.bytes = len;
         self.begun_bytes = self.begun_bytes.saturating_add(len);
         let io = self.in_flight.start(batch, request, command, durable, (offset, len));
-        self.submit(batch, io);
+        self.make_ready(batch, io);
     }
 
     #[inline(never)]
@@ -183,7 +187,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         let outcome = match action {
             Ok(Action::Ranges(kind)) => {
                 let io = self.in_flight.start_ranges(batch, request, kind, durable, &self.params);
-                return self.submit(batch, io);
+                return self.make_ready(batch, io);
             }
             Ok(Action::GetId) => copy_out(&request, self.params.serial.as_bytes()),
             Ok(Action::GetLifetime) => self.lifetime(&request),
@@ -193,25 +197,50 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             }
             Err(status) => Outcome::failed(status),
         };
-        self.answers.answer(batch, request, &outcome);
+        self.answer_at_once(batch, request, &outcome);
+    }
+
+    /// Answers what no engine has a part in, but not before what was taken earlier: an engine that
+    /// finishes where it is submitted to keeps the order (virtio 1.2 §2.7.9.1).
+    #[cold]
+    fn answer_at_once<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        request: Request<D>,
+        outcome: &Outcome,
+    ) {
+        if !self.taken.is_empty() {
+            self.carry_on(batch);
+        }
+        self.answers.answer(batch, request, outcome);
     }
 
     #[inline]
-    fn submit<M: GuestMemory>(
+    fn make_ready<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         io: Result<Io, Option<Refused<D>>>,
     ) {
         match io {
-            Ok(io) => {
-                if let Some(completion) = self.engine.submit(io) {
-                    self.take_back(batch, completion);
-                }
-            }
+            Ok(io) => self.taken.push(io),
             Err(Some(Refused(request, status))) => {
-                self.answers.answer(batch, request, &Outcome::failed(status));
+                self.answer_at_once(batch, request, &Outcome::failed(status));
             }
             Err(None) => {}
+        }
+    }
+
+    /// Hands what was taken to the engine, has it begun, and answers what is finished.
+    ///
+    /// Only now, when all of a batch is known: so the processor has at hand what taking requests and
+    /// answering them needs, and the kernel in between, instead of each for one request by turns.
+    fn carry_on<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        let Self { engine, taken, completions, .. } = self;
+        completions.extend(taken.drain(..).filter_map(|io| engine.submit(io)));
+        engine.commit();
+        // What comes next of a list of ranges must be begun, too: nothing else would tell of it.
+        while self.reap(batch) {
+            self.engine.commit();
         }
     }
 
@@ -229,11 +258,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
 
     /// Has begun what was taken, answers what is finished, and publishes the answers.
     pub(crate) fn finish_part<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        self.engine.commit();
-        // What comes next of a list of ranges must be begun, too: nothing else would tell of it.
-        while self.reap(batch) {
-            self.engine.commit();
-        }
+        self.carry_on(batch);
         self.begun_bytes = 0;
         let held = u64::from(self.held.is_some());
         self.counters.in_flight.set(held.saturating_add(self.engine.in_flight() as u64));
@@ -243,9 +268,9 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     /// Answers what the engine has finished; whether more was submitted.
     pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) -> bool {
         let Self { engine, completions, .. } = self;
-        engine.poll_completions(&mut |completion| completions.push(completion));
+        engine.poll_completions(&mut |completion| completions.push_back(completion));
         let mut more = false;
-        while let Some(completion) = self.completions.pop() {
+        while let Some(completion) = self.completions.pop_front() {
             more |= self.take_back(batch, completion);
         }
         more
@@ -300,10 +325,11 @@ impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
     /// Unmaps the memory of what is in flight when the engine is done with it; the queue is gone,
     /// so nobody gets an answer.
     fn drop(&mut self) {
-        let Self { engine, in_flight, completions, .. } = self;
+        let Self { engine, in_flight, taken, completions, .. } = self;
         // What a panic left between being taken and being begun, or between being finished and
         // being answered.
-        completions.drain(..).for_each(|completion| drop(in_flight.finish(completion.io, true)));
+        let left = taken.drain(..).chain(completions.drain(..).map(|completion| completion.io));
+        left.for_each(|io| drop(in_flight.finish(io, true)));
         engine.commit();
         loop {
             engine.poll_completions(&mut |completion| drop(in_flight.finish(completion.io, true)));

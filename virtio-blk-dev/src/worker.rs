@@ -156,21 +156,20 @@ pub(crate) fn turn<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
         if wait.is_some() {
             break;
         }
-        match batch.pop() {
-            Some(chain) => {
-                wait = requests.start(batch, chain);
-                if requests.begun_bytes() >= BATCH_BYTES {
-                    requests.finish_part(batch);
-                }
-            }
-            None if arm && batch.enable_notification() => batch.disable_notification(),
-            None => {
-                more = false;
-                break;
-            }
+        let Some(chain) = batch.pop() else {
+            more = false;
+            break;
+        };
+        wait = requests.start(batch, chain);
+        if requests.begun_bytes() >= BATCH_BYTES {
+            requests.finish_part(batch);
         }
     }
     requests.finish_part(batch);
+    // Not before: what the driver asks for meanwhile needs no notification.
+    if arm && !more {
+        more = batch.enable_notification();
+    }
     let processed = requests.answered().wrapping_sub(before);
     Progress { processed, more: more && wait.is_none(), wait }
 }

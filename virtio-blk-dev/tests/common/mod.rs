@@ -24,7 +24,7 @@ const INDIRECT: u16 = 4;
 
 const DESC: u64 = 0x1_0000;
 const AVAIL: u64 = 0x3_0000;
-const USED: u64 = 0x4_0000;
+pub const USED: u64 = 0x4_0000;
 const TABLES: u64 = 0x5_0000;
 const HEAP: u64 = 0x20_0000;
 pub const MEMORY_END: u64 = 0x80_0000;

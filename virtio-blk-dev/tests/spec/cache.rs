@@ -1,16 +1,13 @@
 //! When a write is stable (§5.2.6.2), and whose say that is.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use virtio_blk_dev::fake::{FakeImage, Fault};
-use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Completion, Engine, Image, Io, RequestKind, SyncEngine,
-};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RequestKind, SyncEngine};
 use virtio_mmio_dev::{Effect, Register, VirtioDevice};
 
 use super::common::*;
-use super::{answer, writable};
+use super::{Hooked, answer, writable};
 
 #[test]
 fn spec_5_2_6_2_flush_brings_writes_to_stable_storage() {
@@ -109,33 +106,10 @@ fn spec_5_2_6_2_a_failing_flush_of_the_workers_own_is_told_to_the_host() {
     assert_eq!(guest.request(IN, 1, &[], 512).status, OK);
 }
 
-/// An engine before which something happens with each operation that it is given.
-struct Hooked {
-    inner: SyncEngine<FakeImage>,
-    hook: Box<dyn FnMut() + Send>,
-}
-
-impl Engine for Hooked {
-    fn submit(&mut self, io: Io) -> Option<Completion> {
-        (self.hook)();
-        self.inner.submit(io)
-    }
-
-    fn poll_completions(&mut self, _: &mut dyn FnMut(Completion)) {}
-
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn in_flight(&self) -> usize {
-        0
-    }
-}
-
 /// The worker is in the midst of a batch when the driver turns the cache off and then writes.
 #[test]
 fn spec_5_2_6_2_a_write_after_the_switch_is_stable_in_the_same_batch() {
-    let image = Arc::new(FakeImage::new(contents(4), false));
+    let image = Arc::new(FakeImage::new(contents(1024), false));
     let engine = |hook| Hooked { inner: SyncEngine::new(Arc::clone(&image)), hook };
     let config = BlockConfig::default();
     let mut guest = Guest::new(image.capacity(), &config, F_SWITCH, engine(Box::new(|| ())));
@@ -143,7 +117,9 @@ fn spec_5_2_6_2_a_write_after_the_switch_is_stable_in_the_same_batch() {
     let mut device = BlockDevice::new(image.capacity(), &config).unwrap();
     device.accept_features(F_SWITCH);
     let params = device.params();
-    let bufs = [guest.header(OUT, 1), guest.out(&[7; 512]), guest.room(1)];
+    // So much that the worker has it carried out before it takes more.
+    let part = guest.out(&[7; 64 << 10]);
+    let bufs = [guest.header(OUT, 8), part, part, part, part, guest.room(1)];
     guest.add(&bufs);
     let bufs = [guest.header(OUT, 2), guest.out(&[8; 512]), guest.room(1)];
     guest.add(&bufs);

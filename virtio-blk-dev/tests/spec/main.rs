@@ -9,11 +9,12 @@ mod ranges;
 mod requests;
 mod rings;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use common::{Answer, F_ALL, Guest, guest};
-use virtio_blk_dev::BlockConfig;
 use virtio_blk_dev::fake::FakeImage;
+use virtio_blk_dev::{BlockConfig, Completion, Engine, Io, SyncEngine};
 
 fn writable(sectors: u64) -> (Guest, Arc<FakeImage>) {
     guest(sectors, &BlockConfig::default(), F_ALL)
@@ -21,4 +22,27 @@ fn writable(sectors: u64) -> (Guest, Arc<FakeImage>) {
 
 fn answer(status: u8, len: u32) -> Answer {
     Answer { status, len, data: Vec::new() }
+}
+
+/// An engine before which something happens with each operation that it is given.
+struct Hooked {
+    inner: SyncEngine<FakeImage>,
+    hook: Box<dyn FnMut() + Send>,
+}
+
+impl Engine for Hooked {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
+        (self.hook)();
+        self.inner.submit(io)
+    }
+
+    fn poll_completions(&mut self, _: &mut dyn FnMut(Completion)) {}
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
 }

@@ -1,13 +1,15 @@
 //! What a block device makes of the rings (§2), and the features that are about them (§6).
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use virtio_blk_dev::fake::{FakeImage, Fault};
-use virtio_blk_dev::{BlockConfig, BlockDevice, SyncEngine};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Image, SyncEngine};
 use virtio_mmio_dev::VirtioDevice;
+use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress};
 
 use super::common::*;
-use super::writable;
+use super::{Hooked, writable};
 
 #[test]
 fn spec_2_7_4_framing_means_nothing() {
@@ -146,6 +148,35 @@ fn spec_2_6_1_a_queue_is_reset_and_set_up_again_by_itself() {
     guest.replace_worker(SyncEngine::new(image), &params);
     assert_eq!(guest.kick().processed, 0, "what was available is forgotten");
     assert_eq!(guest.request(IN, 2, &[], 512).data, [2; 512]);
+}
+
+/// Whatever the driver makes available until the answers are out is found without a kick, which
+/// costs a guest of Xen a trap.
+#[test]
+fn spec_2_7_10_notifications_stay_off_until_a_batch_is_answered() {
+    let image = Arc::new(FakeImage::new(contents(4), false));
+    let engine = |hook| Hooked { inner: SyncEngine::new(Arc::clone(&image)), hook };
+    let features = F_ALL & !F_EVENT_IDX;
+    let mut guest =
+        Guest::new(image.capacity(), &BlockConfig::default(), features, engine(Box::new(|| ())));
+    let params = guest.transport.device().params();
+    for sector in [1, 2] {
+        let bufs = [guest.header(IN, sector), guest.room(512), guest.room(1)];
+        guest.add(&bufs);
+    }
+    let (memory, index) = guest.unpublish(1);
+    let flags = |memory: &Memory| memory.read_obj::<u16>(GuestAddress(USED)).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (hook_memory, hook_seen) = (Arc::clone(&memory), Arc::clone(&seen));
+    let hook = move || {
+        hook_seen.lock().unwrap().push(flags(&hook_memory));
+        publish(&hook_memory, index);
+    };
+    guest.replace_worker(engine(Box::new(hook)), &params);
+    while guest.worker.run().more {}
+    assert_eq!(guest.used().len(), 2);
+    assert_eq!(*seen.lock().unwrap(), [1, 1], "VIRTQ_USED_F_NO_NOTIFY");
+    assert_eq!(flags(&memory), 0);
 }
 
 /// Head by head, as they were made available.
