@@ -236,8 +236,12 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     /// answering them needs, and the kernel in between, instead of each for one request by turns.
     fn carry_on<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
         let Self { engine, taken, completions, .. } = self;
-        completions.extend(taken.drain(..).filter_map(|io| engine.submit(io)));
-        engine.commit();
+        if taken.len() == 1 {
+            completions.extend(taken.pop().and_then(|io| engine.submit_alone(io)));
+        } else {
+            completions.extend(taken.drain(..).filter_map(|io| engine.submit(io)));
+            engine.commit();
+        }
         // What comes next of a list of ranges must be begun, too: nothing else would tell of it.
         while self.reap(batch) {
             self.engine.commit();

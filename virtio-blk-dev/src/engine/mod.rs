@@ -26,6 +26,14 @@ pub trait Engine: Send {
     /// an engine may leave it lying.
     fn commit(&mut self) {}
 
+    /// [Submits](Self::submit) and [commits](Self::commit) an operation that none comes with: an
+    /// engine may have a shorter way for it.
+    fn submit_alone(&mut self, io: Io) -> Option<Completion> {
+        let completion = self.submit(io);
+        self.commit();
+        completion
+    }
+
     /// Hands over what has completed since the last call. Doesn't block.
     fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion));
 
@@ -52,6 +60,10 @@ impl<E: Engine + ?Sized> Engine for Box<E> {
 
     fn commit(&mut self) {
         (**self).commit();
+    }
+
+    fn submit_alone(&mut self, io: Io) -> Option<Completion> {
+        (**self).submit_alone(io)
     }
 
     fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {

@@ -112,6 +112,14 @@ impl UringEngine {
         })
     }
 
+    /// What changes the image must lie within it: the kernel would make the file grow.
+    fn check_change(&self, io: &Io) -> io::Result<()> {
+        match io.operation() {
+            Operation::Read(_) | Operation::Flush => Ok(()),
+            _ => self.image.may_change(io.offset(), io.remaining()),
+        }
+    }
+
     /// Begins what is committed, as far as there is room: `batch` of it is new.
     fn hand_over(&mut self, batch: usize) {
         while self.committed > 0 {
@@ -259,13 +267,24 @@ impl UringEngine {
 
 impl Engine for UringEngine {
     fn submit(&mut self, io: Io) -> Option<Completion> {
-        // The kernel would make the file grow.
-        let changes = !matches!(io.operation(), Operation::Read(_) | Operation::Flush);
-        if changes && let Err(error) = self.image.may_change(io.offset(), io.remaining()) {
+        if let Err(error) = self.check_change(&io) {
             return Some(Completion { io, result: Err(error) });
         }
-        let index = self.slots.insert(io);
+        let index = self.slots.insert(io, true);
         self.waiting.push_back(index);
+        None
+    }
+
+    fn submit_alone(&mut self, mut io: Io) -> Option<Completion> {
+        if let Err(error) = self.check_change(&io) {
+            return Some(Completion { io, result: Err(error) });
+        }
+        if let Some(result) = self.inline.attempt(self.image.as_fd(), &mut io, 1) {
+            return Some(Completion { io, result });
+        }
+        let index = self.slots.insert(io, false);
+        self.waiting.push_back(index);
+        self.commit();
         None
     }
 

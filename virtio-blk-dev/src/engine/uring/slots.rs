@@ -44,11 +44,11 @@ impl Slots {
         self.slots.len().saturating_sub(self.free.len())
     }
 
-    pub(super) fn insert(&mut self, io: Io) -> u32 {
+    pub(super) fn insert(&mut self, io: Io, fresh: bool) -> u32 {
         let slot = Some(Slot {
             io,
             stage: Stage::Operation,
-            fresh: true,
+            fresh,
             punt: false,
             refused: false,
             buffer: None,

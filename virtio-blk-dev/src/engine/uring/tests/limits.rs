@@ -31,6 +31,47 @@ fn nothing_goes_to_the_kernel_before_its_commit() {
 }
 
 #[test]
+fn a_lone_operation_needs_no_commit() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(8);
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        ram.fill(0, 512, 0xaa);
+        for io in [
+            ram.io(1, Command::Write, false, SECTOR, &[(0, 512)]),
+            ram.io(2, Command::Read, false, SECTOR, &[(512, 512)]),
+            ram.command(3, Command::Flush, false, (0, 0)),
+        ] {
+            let tag = io.tag();
+            let mut done: Vec<_> = engine.submit_alone(io).into_iter().collect();
+            if done.is_empty() {
+                done = finish_committed(&mut engine);
+            }
+            assert_eq!((results(&done), engine.in_flight()), (vec![(tag, None)], 0));
+        }
+        assert_eq!(ram.get(512, 512), [0xaa; 512]);
+        // The end of the file is found the long way.
+        let io = ram.io(4, Command::Read, false, 8 * SECTOR, &[(0, 512)]);
+        assert!(engine.submit_alone(io).is_none());
+        assert_eq!(results(&finish_committed(&mut engine)), [(4, Some(-1))]);
+        let io = ram.io(5, Command::Write, false, 8 * SECTOR, &[(0, 512)]);
+        assert!(engine.submit_alone(io).unwrap().result.is_err(), "the image doesn't grow");
+    }
+}
+
+#[test]
+fn what_is_in_memory_is_read_at_once_if_it_comes_alone() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(8);
+    let config = UringConfig { inline: true, ..UringConfig::default() };
+    let Some(mut engine) = engine(&image, &config) else { return };
+    let io = ram.io(1, Command::Read, false, SECTOR, &[(0, 512)]);
+    let done = engine.submit_alone(io).expect("it was written a moment ago");
+    assert_eq!(results(&[done]), [(1, None)]);
+    assert_eq!(ram.get(0, 512), [1; 512]);
+}
+
+#[test]
 fn what_a_system_call_has_no_room_for_is_continued() {
     let ram = Ram::new(1 << 20);
     let (_file, image) = disk(64);

@@ -99,8 +99,12 @@ fn configs(depth: u16) -> [UringConfig; 2] {
 
 /// Has everything submitted done, and returns it in the order of the tags.
 fn finish(engine: &mut dyn Engine) -> Vec<Completion> {
-    let mut done = Vec::new();
     engine.commit();
+    finish_committed(engine)
+}
+
+fn finish_committed(engine: &mut dyn Engine) -> Vec<Completion> {
+    let mut done = Vec::new();
     loop {
         engine.poll_completions(&mut |completion| done.push(completion));
         if engine.in_flight() == 0 {
