@@ -97,6 +97,7 @@ impl Case {
         QueueConfig {
             index: 0,
             size: self.setup().queue_size,
+            size_max: self.setup().queue_size,
             desc_table: DESC,
             avail_ring: AVAIL,
             used_ring: USED,

@@ -40,6 +40,7 @@
 //! let config = QueueConfig {
 //!     index: 0,
 //!     size: 4,
+//!     size_max: 256,
 //!     desc_table: 0x1000,
 //!     avail_ring: 0x2000,
 //!     used_ring: 0x3000,

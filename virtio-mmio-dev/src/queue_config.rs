@@ -11,6 +11,11 @@ pub struct QueueConfig {
     pub index: u16,
     /// Its size in descriptors, a power of two.
     pub size: u16,
+    /// The greatest size that it could have had: how many descriptors an indirect chain may have.
+    ///
+    /// A driver may chain as many as "the Queue Size of the device" (virtio 1.2 §2.7.5.3.1), and
+    /// Linux takes that for what the device offered, also where it had memory for a smaller ring.
+    pub size_max: u16,
     /// Address of the descriptor table, 16 bytes a descriptor.
     pub desc_table: u64,
     /// Address of the available ring (the driver area).

@@ -130,9 +130,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
     pub fn queue(&self, index: u16) -> Option<QueueConfig> {
         let features = self.features();
         let queue = self.regs.queues.get(usize::from(index))?;
+        let size_max = *self.device.queue_max_sizes().get(usize::from(index))?;
         (self.is_live() && queue.ready && !queue.stopping).then_some(QueueConfig {
             index,
             size: queue.size,
+            size_max,
             desc_table: queue.desc_table,
             avail_ring: queue.avail_ring,
             used_ring: queue.used_ring,

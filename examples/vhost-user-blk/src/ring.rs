@@ -48,6 +48,8 @@ pub(crate) struct Common {
 /// A ring. It runs while it has everything it needs and is enabled; dropping it stops it.
 pub(crate) struct Ring {
     index: u16,
+    /// What the device offers.
+    size_max: u16,
     pub(crate) size: u16,
     pub(crate) addresses: Option<Addresses>,
     /// Next available entry to take, while it doesn't run.
@@ -62,9 +64,10 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn new(index: u16) -> Self {
+    pub(crate) fn new(index: u16, size_max: u16) -> Self {
         Self {
             index,
+            size_max,
             size: 0,
             addresses: None,
             base: 0,
@@ -156,6 +159,7 @@ impl Ring {
         Ok(QueueConfig {
             index,
             size: self.size,
+            size_max: self.size_max,
             desc_table: guest("descriptor table", addresses.descriptors)?,
             avail_ring: guest("available ring", addresses.avail)?,
             used_ring,

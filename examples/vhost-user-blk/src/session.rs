@@ -74,7 +74,9 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(device: Arc<Device>) -> Self {
         Self {
-            rings: (0..device.queues()).map(Ring::new).collect(),
+            rings: (0..device.queues())
+                .map(|index| Ring::new(index, device.queue_size()))
+                .collect(),
             common: Common {
                 device,
                 features: None,

@@ -36,7 +36,8 @@ pub struct Positions {
 /// more is popped, and [`fault`](Self::fault) says why. Chains in flight can still be completed.
 /// Buffer addresses are the request's matter: they are not looked at here.
 ///
-/// Memory: a chain is at most `size` buffers of 16 bytes, and at most `size` chains are in flight.
+/// Memory: a chain is at most [`size_max`](QueueConfig::size_max) buffers of 16 bytes, and at most
+/// `size` chains are in flight.
 pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
     rings: R::T,
     requests: D,

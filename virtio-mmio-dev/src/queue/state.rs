@@ -42,7 +42,7 @@ impl State {
             staged: 0,
             in_flight: 0,
             heads: Heads::new(config.size),
-            walker: Walker::new(config.size, config.indirect),
+            walker: Walker::new(config),
             fault: None,
             spare: Vec::new(),
             spare_room: 0,

@@ -7,6 +7,7 @@ use super::chain::Buffer;
 use super::collector::{Collector, Table, Totals};
 use super::descriptor::{DESCRIPTOR, Descriptor, Halves};
 use super::windows::Windows;
+use crate::QueueConfig;
 
 /// What a driver did to its ring that no driver may do. The queue is broken from there on, and the
 /// device asks for a reset.
@@ -22,8 +23,8 @@ pub enum RingFault {
     /// A descriptor is the head of two chains in flight.
     #[error("descriptor {0} was made available while it is in flight")]
     HeadInFlight(u16),
-    /// A chain of more descriptors than the queue's size: maybe a loop.
-    #[error("a chain is longer than the queue's size")]
+    /// A chain of more descriptors than the queue could have: maybe a loop.
+    #[error("a chain is longer than the greatest size of the queue")]
     ChainTooLong,
     /// The buffers of a chain add up to 2³² bytes or more.
     #[error("a chain's buffers add up to 4 GiB or more")]
@@ -58,21 +59,24 @@ impl From<Lost> for RingFault {
 #[derive(Debug)]
 pub(super) struct Walker {
     size: u16,
+    /// The most descriptors of a chain.
+    longest: u16,
     indirect: bool,
     /// A copy of the indirect table at hand.
     table: Vec<u8>,
 }
 
 impl Walker {
-    pub(super) fn new(size: u16, indirect: bool) -> Self {
-        Self { size, indirect, table: Vec::new() }
+    pub(super) fn new(config: &QueueConfig) -> Self {
+        let QueueConfig { size, size_max, indirect, .. } = *config;
+        Self { size, longest: size.max(size_max), indirect, table: Vec::new() }
     }
 
     /// Walks the chain that starts at `head`, appending its buffers. Each descriptor is read once;
     /// the ring's through `descriptors`, an indirect table's through `memory`, in one piece.
     ///
-    /// At most `size` descriptors are taken, which is what a driver may chain (virtio 1.2
-    /// §2.7.5.3.1), and of an indirect table only the first `size` are looked at.
+    /// At most [`size_max`](QueueConfig::size_max) descriptors are taken, and of an indirect table
+    /// only as many are looked at. A loop in the ring ends there, too.
     // On its own it has the registers to itself.
     #[inline(never)]
     pub(super) fn walk<R: GuestMemory, M: GuestMemory>(
@@ -84,7 +88,7 @@ impl Walker {
     ) -> Result<Totals, RingFault> {
         let size = self.size;
         let mut chain = Collector::new(buffers);
-        let table = chain.take(head, size, |index| {
+        let table = chain.take(head, self.longest, |index| {
             if index >= size {
                 return Err(RingFault::DescriptorIndex(index));
             }
@@ -129,7 +133,7 @@ impl Walker {
         if bytes == 0 || !bytes.is_multiple_of(DESCRIPTOR) {
             return Err(RingFault::TableLength(len));
         }
-        let most = usize::from(self.size).saturating_mul(DESCRIPTOR);
+        let most = usize::from(self.longest).saturating_mul(DESCRIPTOR);
         self.table.resize(bytes.min(most), 0);
         if let Some(slice) = windows.slice(addr, self.table.len()) {
             slice.copy_to(self.table.as_mut_slice());

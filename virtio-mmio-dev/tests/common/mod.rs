@@ -227,6 +227,7 @@ impl<'a, M: GuestMemory> Ring<'a, M> {
         QueueConfig {
             index: 0,
             size: self.size,
+            size_max: self.size,
             desc_table: self.at.desc,
             avail_ring: self.at.avail,
             used_ring: self.at.used,

@@ -1,10 +1,11 @@
 //! §2.7.4 framing, §2.7.5 descriptor chains and indirect tables.
 
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress};
-use virtio_mmio_dev::{Buffer, LiveQueue, RingFault, Status, feature};
+use virtio_mmio_dev::{Buffer, LiveQueue, QueueConfig, RingFault, Status, feature};
 
 use crate::common::{
-    DATA, Desc, INDIRECT, NEXT, Ram, Ring, TABLES, WRITE, Window, live_queue, needs_reset, ram,
+    DATA, Desc, INDIRECT, NEXT, Ram, Ring, TABLES, WRITE, Window, live_queue, needs_reset,
+    new_queue, ram,
 };
 
 fn buffer(addr: u64, len: u32) -> Buffer {
@@ -192,6 +193,25 @@ fn s2_7_5_3_1_an_indirect_chain_is_no_longer_than_the_queue() {
     after_direct[15].2 = 0;
     let both = pop(&[Desc(DATA, 1, NEXT, 1), Desc(TABLES, 16 * 16, INDIRECT, 0)], &after_direct);
     assert_eq!(both, Err(RingFault::ChainTooLong), "both tables count");
+}
+
+#[test]
+fn an_indirect_chain_may_be_as_long_as_the_largest_ring_offered() {
+    for (len, fine) in [(17, true), (64, true), (65, false)] {
+        let mem = &ram();
+        let mut ring = Ring::new(mem, 16);
+        let table: Vec<_> = (1..=len).map(|next| Desc(DATA, 1, NEXT, next)).collect();
+        ring.table(TABLES, &table);
+        ring.desc(0, Desc(TABLES, u32::from(len) * 16, INDIRECT, 0));
+        ring.table(TABLES + u64::from(len - 1) * 16, &[Desc(DATA, 1, 0, 0)]);
+        let window = Window::live(feature::VERSION_1);
+        let config = QueueConfig { size_max: 64, ..ring.config(false) };
+        let mut queue = new_queue(&config, mem, window.transport.interrupt());
+        ring.offer(0);
+        let buffers = queue.pop().map(|chain| chain.readable().len());
+        assert_eq!(buffers, fine.then_some(len.into()));
+        assert_eq!(queue.fault(), (!fine).then_some(RingFault::ChainTooLong));
+    }
 }
 
 #[test]

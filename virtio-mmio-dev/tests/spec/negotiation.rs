@@ -21,6 +21,17 @@ fn s2_1_initialisation_in_order_reaches_driver_ok() {
 }
 
 #[test]
+fn a_smaller_queue_remembers_what_it_could_have_been() {
+    let mut window = Window::new(TestDevice::default());
+    window.negotiate(V1);
+    window.set_up_queue(1, 32, &RING);
+    window.set(Register::QueueReady, 1);
+    assert_eq!(window.write(Register::Status, 15), Effect::Activate);
+    let queue = window.transport.queue(1).unwrap();
+    assert_eq!((queue.size, queue.size_max), (32, 64));
+}
+
+#[test]
 fn s2_1_1_a_driver_cannot_clear_status_bits_or_skip_steps() {
     let mut window = Window::new(TestDevice::default());
     for refused in [2, 4, 8, 15, 7] {
