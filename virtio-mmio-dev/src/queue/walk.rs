@@ -1,6 +1,6 @@
 //! Walking one descriptor chain.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemory};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, VolatileMemory};
 
 use super::area::{Lost, View};
 use super::chain::Buffer;
@@ -94,51 +94,54 @@ impl Walker {
             }
             Ok(Descriptor::parse(descriptors.entry(index)?))
         })?;
-        if let Some(table) = table {
-            self.walk_table(&table, memory, &mut chain)?;
+        match table {
+            None => chain.totals(),
+            Some(table) => self.walk_table(table, memory, chain),
         }
-        chain.totals()
     }
 
+    /// Goes on in the table that a descriptor refers to: where it lies, if that is one piece of plain
+    /// memory, else in a copy.
     #[inline(never)]
     fn walk_table<M: GuestMemory>(
         &mut self,
-        Table { descriptor, left }: &Table,
-        memory: (&M, &mut Windows<'_, M>),
-        chain: &mut Collector<'_>,
-    ) -> Result<(), RingFault> {
+        Table { descriptor, left }: Table,
+        (memory, windows): (&M, &mut Windows<'_, M>),
+        mut chain: Collector<'_>,
+    ) -> Result<Totals, RingFault> {
         if !self.indirect || descriptor.has_next() {
             return Err(RingFault::Indirect);
         }
-        self.fetch(memory, descriptor)?;
+        let (addr, len) = (GuestAddress(descriptor.addr), descriptor.len);
+        let bytes = usize::try_from(len).unwrap_or(usize::MAX);
+        if bytes == 0 || !bytes.is_multiple_of(DESCRIPTOR) {
+            return Err(RingFault::TableLength(len));
+        }
+        let bytes = bytes.min(usize::from(self.longest).saturating_mul(DESCRIPTOR));
+        let Some(table) = windows.slice(addr, bytes) else {
+            self.table.resize(bytes, 0);
+            memory.read_slice(&mut self.table, addr).map_err(|_| RingFault::Table(addr.0))?;
+            return self.walk_copy(left, chain);
+        };
+        let nested = chain.take(0, left, |index| {
+            let at = usize::from(index).wrapping_mul(DESCRIPTOR);
+            let halves = table.get_ref::<Halves>(at);
+            let halves = halves.map_err(|_| RingFault::DescriptorIndex(index))?;
+            Ok(Descriptor::parse(halves.load()))
+        })?;
+        if nested.is_some() { Err(RingFault::Indirect) } else { chain.totals() }
+    }
+
+    #[inline(never)]
+    fn walk_copy(&self, left: u16, mut chain: Collector<'_>) -> Result<Totals, RingFault> {
         let (table, _) = self.table.as_chunks::<DESCRIPTOR>();
-        let nested = chain.take(0, *left, |index| {
+        let nested = chain.take(0, left, |index| {
             let bytes = table.get(usize::from(index)).ok_or(RingFault::DescriptorIndex(index))?;
             let (halves, _) = bytes.as_chunks();
             Ok(Descriptor::parse([0, 1].map(|half| {
                 u64::from_ne_bytes(halves.get::<usize>(half).copied().unwrap_or_default())
             })))
         })?;
-        if nested.is_some() { Err(RingFault::Indirect) } else { Ok(()) }
-    }
-
-    /// Copies the table that `descriptor` refers to.
-    fn fetch<M: GuestMemory>(
-        &mut self,
-        (memory, windows): (&M, &mut Windows<'_, M>),
-        descriptor: &Descriptor,
-    ) -> Result<(), RingFault> {
-        let (addr, len) = (GuestAddress(descriptor.addr), descriptor.len);
-        let bytes = usize::try_from(len).unwrap_or(usize::MAX);
-        if bytes == 0 || !bytes.is_multiple_of(DESCRIPTOR) {
-            return Err(RingFault::TableLength(len));
-        }
-        let most = usize::from(self.longest).saturating_mul(DESCRIPTOR);
-        self.table.resize(bytes.min(most), 0);
-        if let Some(slice) = windows.slice(addr, self.table.len()) {
-            slice.copy_to(self.table.as_mut_slice());
-            return Ok(());
-        }
-        memory.read_slice(&mut self.table, addr).map_err(|_| RingFault::Table(addr.0))
+        if nested.is_some() { Err(RingFault::Indirect) } else { chain.totals() }
     }
 }
