@@ -32,12 +32,20 @@ pub(crate) fn facts(plan: &Plan, cores: Cores, images: &Images, programs: &Paths
         cores.client, cores.device
     ));
     facts.push(format!(
-        "{} repetitions, subjects and cells in a new random order in each; windows of {} ms after \
-         a third of that as warm-up. 4 KiB requests are random, larger ones sequential. QD is the \
-         number of requests in flight over all queues.",
+        "{} repetitions, each load by load in a new random order: all devices under one load \
+         directly one after the other, in a random order, too, each started anew for its window of \
+         {} ms, after half of that as warm-up. 4 KiB requests are random, larger ones \
+         sequential. QD is the number of requests in flight over all queues.",
         plan.repetitions,
         plan.window.as_millis()
     ));
+    facts.push(
+        "Targets are paired: a ratio is that of two windows of the same repetition and load, taken \
+         within seconds, so a phase in which the machine is slow stretches both; what was reached \
+         is the median of these ratios. A repetition in which one of the two is not believed has \
+         no pair."
+            .to_owned(),
+    );
     facts.push(
         "CPU is the processor time of all threads of the serving process (CLOCK_PROCESS_CPUTIME \
          of it); of in-process device and raw loops, of their thread, the driver or loop and its \

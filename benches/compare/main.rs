@@ -17,30 +17,33 @@ mod random;
 mod raw;
 mod report;
 mod results;
+mod run;
+mod series;
 mod session;
 mod subject;
 mod targets;
+mod task;
 mod verify;
 mod window;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use crate::cpu::Cores;
 use crate::image::Images;
-use crate::measure::{Bench, Turn};
-use crate::plan::{Plan, Task};
+use crate::measure::Bench;
+use crate::plan::Plan;
 use crate::program::Paths;
 use crate::quartiles::Quartiles;
-use crate::random::Random;
 use crate::report::Report;
 use crate::results::{Results, Row};
+use crate::run::Run;
 use crate::subject::Subject;
+use crate::task::Task;
 
 /// Compares block devices over vhost-user, and the limit that the kernel sets.
 #[derive(Parser)]
@@ -48,9 +51,9 @@ struct Args {
     /// What the targets need, in less than five minutes.
     #[arg(long)]
     short: bool,
-    /// Only devices whose name contains this.
+    /// Only devices whose name contains this; given more than once, any of these.
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    only: Vec<String>,
     /// How often everything is measured.
     #[arg(long)]
     repetitions: Option<usize>,
@@ -92,7 +95,7 @@ fn compare(args: &Args) -> Result<bool> {
     plan.repetitions = args.repetitions.unwrap_or(plan.repetitions);
     let programs =
         Paths { ours: args.vhost_user_blk.clone(), qemu: args.qemu_storage_daemon.clone() };
-    let mut notes = select(&mut plan, &programs, args.only.as_deref());
+    let mut notes = select(&mut plan, &programs, &args.only);
     let cores = Cores::choose()?;
     Cores::pin(cores.client)?;
     fs::create_dir_all(&args.output).context("making the directory for the results")?;
@@ -109,14 +112,14 @@ fn compare(args: &Args) -> Result<bool> {
     let mut facts = facts::facts(&plan, cores, &images, &programs);
     let load = facts::load();
 
-    let mut results = Results::default();
-    let failures = repeat(&bench, &plan, &mut results, &mut notes);
+    let Run { results, failures, cut_off, .. } = Run::of(&plan, &bench);
     let (rows, none) = results.rows(&plan.work);
     facts.push(noise(&rows, &results, &load));
+    notes.extend(cut_off.map(|done| format!("Time was up after {done} repetitions.")));
     notes.extend(none.iter().map(|what| format!("No window of this is believed: {what}")));
     notes.extend(failures.iter().cloned());
 
-    let verdicts = targets::verdicts(&rows);
+    let verdicts = targets::verdicts(&results);
     let report = Report { facts: &facts, rows: &rows, verdicts: &verdicts, notes: &notes };
     let markdown = report.markdown();
     print!("{markdown}");
@@ -133,9 +136,12 @@ fn compare(args: &Args) -> Result<bool> {
 }
 
 /// Leaves out what isn't there or not asked for; a note for each program that isn't.
-fn select(plan: &mut Plan, programs: &Paths, only: Option<&str>) -> Vec<String> {
-    let asked = |name: &str, task: &Task| task.subject.to_string().contains(name);
-    plan.work.retain(|task| only.is_none_or(|name| asked(name, task)));
+fn select(plan: &mut Plan, programs: &Paths, only: &[String]) -> Vec<String> {
+    let asked = |task: &Task| {
+        let device = task.subject.to_string();
+        only.is_empty() || only.iter().any(|name| device.contains(name))
+    };
+    plan.work.retain(asked);
     let missing = |task: &Task| match &task.subject {
         Subject::Served { program, .. } => programs.of(*program).is_none(),
         _ => false,
@@ -149,51 +155,6 @@ fn select(plan: &mut Plan, programs: &Paths, only: Option<&str>) -> Vec<String> 
     notes.dedup();
     plan.work.retain(|task| !missing(task));
     notes
-}
-
-/// Every repetition; gives what failed.
-fn repeat(
-    bench: &Bench<'_>,
-    plan: &Plan,
-    results: &mut Results,
-    notes: &mut Vec<String>,
-) -> Vec<String> {
-    let (start, mut failures) = (Instant::now(), Vec::new());
-    let mut failed: Vec<Subject> = Vec::new();
-    for repetition in 0..plan.repetitions {
-        let begun = start.elapsed();
-        // One more takes as long as those before did.
-        let expected = begun.checked_div(repetition as u32).unwrap_or_default();
-        if plan.limit.is_some_and(|limit| begun + expected > limit) {
-            notes.push(format!("Time was up after {repetition} repetitions."));
-            break;
-        }
-        let mut random = Random::new(repetition as u64);
-        let mut work = plan.work.clone();
-        random.shuffle(&mut work);
-        for (index, task) in work.iter_mut().enumerate() {
-            if failed.contains(&task.subject) {
-                continue;
-            }
-            random.shuffle(&mut task.cells);
-            eprint!(
-                "\r\x1b[Krepetition {}/{}, {}/{}: {}",
-                repetition + 1,
-                plan.repetitions,
-                index + 1,
-                plan.work.len(),
-                task.subject
-            );
-            let turn = Turn { task, verify: repetition == 0, seed: repetition as u64 };
-            if let Err(error) = bench.measure(&turn, results) {
-                let why = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
-                failures.push(format!("{} ({}) failed: {why}", task.subject, task.subject.way()));
-                failed.push(task.subject);
-            }
-        }
-    }
-    eprintln!("\r\x1b[K{} s", start.elapsed().as_secs());
-    failures
 }
 
 /// How far the figures can be trusted.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::quartiles::Quartiles;
 use crate::results::Row;
-use crate::targets::Verdict;
+use crate::targets::{Reached, Verdict};
 
 /// All that a report says.
 pub(crate) struct Report<'a> {
@@ -22,7 +22,7 @@ impl Report<'_> {
         self.facts.iter().for_each(|fact| push_line(&mut text, &format!("* {fact}")));
         text += "\n## Results\n\nMedians; in brackets the quartiles.\n\n";
         text += &self.table();
-        text += "\n## Targets\n\n";
+        text += "\n## Targets\n\nMedians of n ratios, each of two windows of one repetition.\n\n";
         text += &self.targets();
         if !self.notes.is_empty() {
             text += "\n## Notes\n\n";
@@ -71,21 +71,23 @@ impl Report<'_> {
     }
 
     fn targets(&self) -> String {
-        let head = ["target", "device", "of", "bound", "reached", "quartiles apart", ""];
+        let head = ["target", "device", "of", "bound", "n", "reached", "quartiles", ""];
         let rows = self.verdicts.iter().map(|verdict| {
-            let (ratio, range, met) = match &verdict.reached {
-                Some(reached) => (
-                    format!("{:.2}", reached.ratio),
-                    format!("{:.2} – {:.2}", reached.least, reached.most),
-                    if reached.met { "met" } else { "**missed**" },
+            let (n, ratio, range, met) = match &verdict.reached {
+                Some(Reached { n, ratio, met }) => (
+                    *n,
+                    format!("{:.2}", ratio.median),
+                    format!("{:.2} – {:.2}", ratio.q1, ratio.q3),
+                    if *met { "met" } else { "**missed**" },
                 ),
-                None => ("–".to_owned(), "–".to_owned(), "not measured"),
+                None => (0, "–".to_owned(), "–".to_owned(), "not measured"),
             };
             vec![
                 verdict.name.to_owned(),
                 verdict.device.to_owned(),
                 verdict.peer.to_owned(),
                 verdict.bound.clone(),
+                n.to_string(),
                 ratio,
                 range,
                 met.to_owned(),

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use crate::cell::Cell;
-use crate::plan::Task;
 use crate::quartiles::Quartiles;
-use crate::subject::Subject;
+use crate::series::Series;
+use crate::task::Task;
 use crate::window::{Doubt, Metrics};
 
 /// One row of the table: a device under a load.
@@ -26,20 +26,20 @@ pub(crate) struct Row {
     pub(crate) mb_per_s: Quartiles,
 }
 
-/// The windows of a run, by what was measured.
+/// The windows of a run.
 #[derive(Default)]
 pub(crate) struct Results {
-    windows: HashMap<(Subject, Cell), (Vec<Metrics>, usize)>,
+    series: HashMap<Task, Series>,
     doubts: HashMap<&'static str, usize>,
 }
 
 impl Results {
-    pub(crate) fn add(&mut self, subject: Subject, cell: Cell, outcome: Result<Metrics, Doubt>) {
-        let (believed, rejected) = self.windows.entry((subject, cell)).or_default();
+    pub(crate) fn add(&mut self, task: Task, repetition: usize, outcome: Result<Metrics, Doubt>) {
+        let series = self.series.entry(task).or_default();
         match outcome {
-            Ok(metrics) => believed.push(metrics),
+            Ok(metrics) => series.believe(repetition, metrics),
             Err(doubt) => {
-                *rejected += 1;
+                series.reject();
                 *self.doubts.entry(doubt.reason()).or_default() += 1;
             }
         }
@@ -52,51 +52,53 @@ impl Results {
         doubts
     }
 
+    /// The windows of the task that is `wanted`.
+    pub(crate) fn find(&self, wanted: impl Fn(&Task) -> bool) -> Option<&Series> {
+        self.series.iter().find_map(|(task, series)| wanted(task).then_some(series))
+    }
+
     /// A row for whatever has a window that is believed, in the order of `work`; and what has
     /// windows, but none of those.
     pub(crate) fn rows(&self, work: &[Task]) -> (Vec<Row>, Vec<String>) {
         let (mut rows, mut none) = (Vec::new(), Vec::new());
-        for Task { subject, cells, .. } in work {
-            for cell in cells {
-                let Some((windows, rejected)) = self.windows.get(&(*subject, *cell)) else {
-                    continue;
-                };
-                match row(subject, cell, windows, *rejected) {
-                    Some(row) => rows.push(row),
-                    None => none.push(format!("{subject} {}: {cell}", subject.regime(cell))),
-                }
+        for task in work {
+            let Some(series) = self.series.get(task) else { continue };
+            match row(task, series) {
+                Some(row) => rows.push(row),
+                None => none.push(format!("{} {}: {}", task.subject, task.regime(), task.cell)),
             }
         }
         (rows, none)
     }
 }
 
-fn row(subject: &Subject, cell: &Cell, windows: &[Metrics], rejected: usize) -> Option<Row> {
-    let of = |metric: fn(&Metrics) -> f64| Quartiles::of(windows.iter().map(metric));
+fn row(task: &Task, series: &Series) -> Option<Row> {
     Some(Row {
-        device: subject.to_string(),
-        regime: subject.regime(cell),
-        cell: *cell,
-        n: windows.len(),
-        rejected,
-        iops: of(|metrics| metrics.iops)?,
-        p50_us: of(|metrics| metrics.p50_us)?,
-        p99_us: of(|metrics| metrics.p99_us)?,
-        p999_us: of(|metrics| metrics.p999_us)?,
-        cpu_us_per_request: of(|metrics| metrics.cpu_us_per_request)?,
-        mb_per_s: of(|metrics| metrics.mb_per_s)?,
+        device: task.subject.to_string(),
+        regime: task.regime(),
+        cell: task.cell,
+        n: series.believed(),
+        rejected: series.rejected(),
+        iops: series.quartiles(|metrics| metrics.iops)?,
+        p50_us: series.quartiles(|metrics| metrics.p50_us)?,
+        p99_us: series.quartiles(|metrics| metrics.p99_us)?,
+        p999_us: series.quartiles(|metrics| metrics.p999_us)?,
+        cpu_us_per_request: series.quartiles(|metrics| metrics.cpu_us_per_request)?,
+        mb_per_s: series.quartiles(|metrics| metrics.mb_per_s)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::{Client, Medium, Op};
+    use crate::cell::{Client, Op};
+    use crate::subject::Subject;
 
     #[test]
     fn rejected_windows_are_counted_and_have_no_part_in_the_medians() {
         let cell = Cell { op: Op::Read, bytes: 4096, depth: 1, queues: 1, client: Client::Spins };
-        let other = Cell { depth: 4, ..cell };
+        let [task, other, never] = [1, 4, 32]
+            .map(|depth| Task { subject: Subject::RawPread, cell: Cell { depth, ..cell } });
         let window = |iops| Metrics {
             iops,
             p50_us: 1.0,
@@ -106,16 +108,16 @@ mod tests {
             mb_per_s: 5.0,
         };
         let mut results = Results::default();
-        for outcome in [Ok(window(10.0)), Err(Doubt::Little), Ok(window(30.0)), Ok(window(20.0))] {
-            results.add(Subject::RawPread, cell, outcome);
+        for (repetition, outcome) in [
+            (0, Ok(window(10.0))),
+            (1, Err(Doubt::Little)),
+            (1, Ok(window(30.0))),
+            (2, Ok(window(20.0))),
+        ] {
+            results.add(task, repetition, outcome);
         }
-        results.add(Subject::RawPread, other, Err(Doubt::Short));
-        let never = Cell { depth: 32, ..cell };
-        let (rows, none) = results.rows(&[Task {
-            subject: Subject::RawPread,
-            medium: Medium::PageCache,
-            cells: vec![cell, other, never],
-        }]);
+        results.add(other, 0, Err(Doubt::Short));
+        let (rows, none) = results.rows(&[task, other, never]);
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].n, rows[0].rejected, rows[0].iops.median), (3, 1, 20.0));
         assert_eq!(none.len(), 1, "{none:?}");

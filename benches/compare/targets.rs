@@ -1,8 +1,10 @@
-//! What the project wants to reach, as ratios between rows of one run.
+//! What the project wants to reach, as ratios between devices under the same load.
 
-use crate::cell::{Cell, Op};
+use crate::cell::Op;
 use crate::quartiles::Quartiles;
-use crate::results::Row;
+use crate::results::Results;
+use crate::task::Task;
+use crate::window::Metrics;
 
 const OURS: [&str; 2] = ["vhost-user-blk/io_uring", "vhost-user-blk/sync"];
 const QEMU: &str = "qemu-storage-daemon/io_uring";
@@ -19,15 +21,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn is_at(&self, device: &str, regime: &str, cell: &Cell) -> bool {
-        self.device == device
-            && self.regime == regime
-            && (self.op, self.bytes, self.depth, 1)
-                == (cell.op, cell.bytes, cell.depth, cell.queues)
-    }
-
-    fn find<'r>(&self, rows: &'r [Row]) -> Option<&'r Row> {
-        rows.iter().find(|row| self.is_at(&row.device, row.regime, &row.cell))
+    pub(crate) fn is(&self, task: &Task) -> bool {
+        let Task { subject, cell } = task;
+        (self.op, self.bytes, self.depth, 1) == (cell.op, cell.bytes, cell.depth, cell.queues)
+            && self.regime == task.regime()
+            && self.device == subject.to_string()
     }
 }
 
@@ -41,7 +39,7 @@ enum Bound {
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     name: &'static str,
-    metric: fn(&Row) -> Quartiles,
+    metric: fn(&Metrics) -> f64,
     /// Where ours is measured; its device is any of [`OURS`].
     ours: Place,
     peer: Place,
@@ -55,16 +53,16 @@ pub(crate) struct Verdict {
     pub(crate) device: &'static str,
     pub(crate) peer: &'static str,
     pub(crate) bound: String,
-    /// `None` if a row is missing.
+    /// `None` if no repetition has a window of both.
     pub(crate) reached: Option<Reached>,
 }
 
-/// A ratio of medians, and the ratios that the quartiles farthest apart give.
+/// What the ratios of the two windows of each repetition say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reached {
-    pub(crate) ratio: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
+    pub(crate) ratio: Quartiles,
+    /// Repetitions that have a window of both.
+    pub(crate) n: usize,
     pub(crate) met: bool,
 }
 
@@ -75,35 +73,35 @@ const fn at(device: &'static str, regime: &'static str, bytes: u32, depth: u16) 
 pub(crate) const TARGETS: [Target; 5] = [
     Target {
         name: "CPU per 4 KiB read, QD 32, device polls",
-        metric: |row| row.cpu_us_per_request,
+        metric: |metrics| metrics.cpu_us_per_request,
         ours: at(OURS[0], "polls/spins", 4096, 32),
         peer: at(QEMU, "polls/spins", 4096, 32),
         bound: Bound::AtMost(0.35),
     },
     Target {
         name: "CPU per 4 KiB read, QD 32, device polls",
-        metric: |row| row.cpu_us_per_request,
+        metric: |metrics| metrics.cpu_us_per_request,
         ours: at(OURS[0], "polls/spins", 4096, 32),
         peer: at(PREAD, "one thread", 4096, 32),
         bound: Bound::AtMost(1.25),
     },
     Target {
         name: "p50 of 4 KiB reads, QD 1, client spins, device polls",
-        metric: |row| row.p50_us,
+        metric: |metrics| metrics.p50_us,
         ours: at(OURS[0], "polls/spins", 4096, 1),
         peer: at(QEMU, "polls/spins", 4096, 1),
         bound: Bound::AtMost(0.40),
     },
     Target {
         name: "p50 of 4 KiB reads, QD 1, client spins, nobody polls",
-        metric: |row| row.p50_us,
+        metric: |metrics| metrics.p50_us,
         ours: at(OURS[0], "quiet/spins", 4096, 1),
         peer: at(QEMU, "quiet/spins", 4096, 1),
         bound: Bound::AtMost(1.0),
     },
     Target {
         name: "bandwidth of sequential 128 KiB reads, QD 32, device polls",
-        metric: |row| row.mb_per_s,
+        metric: |metrics| metrics.mb_per_s,
         ours: at(OURS[0], "polls/spins", 128 << 10, 32),
         peer: at(QEMU, "polls/spins", 128 << 10, 32),
         bound: Bound::AtLeast(1.1),
@@ -119,9 +117,7 @@ impl Target {
         places
     }
 
-    fn verdict(&self, device: &'static str, rows: &[Row]) -> Verdict {
-        let ours = Place { device, ..self.ours }.find(rows).map(self.metric);
-        let peer = self.peer.find(rows).map(self.metric);
+    fn verdict(&self, device: &'static str, results: &Results) -> Verdict {
         Verdict {
             name: self.name,
             device,
@@ -130,86 +126,92 @@ impl Target {
                 Bound::AtMost(bound) => format!("≤ {bound:.2}"),
                 Bound::AtLeast(bound) => format!("≥ {bound:.2}"),
             },
-            reached: ours.zip(peer).map(|(ours, peer)| self.reached(&ours, &peer)),
+            reached: self.reached(device, results),
         }
     }
 
-    fn reached(&self, ours: &Quartiles, peer: &Quartiles) -> Reached {
-        let ratio = ours.median / peer.median;
-        Reached {
-            ratio,
-            least: ours.q1 / peer.q3,
-            most: ours.q3 / peer.q1,
-            met: match self.bound {
-                Bound::AtMost(bound) => ratio <= bound,
-                Bound::AtLeast(bound) => ratio >= bound,
-            },
-        }
+    fn reached(&self, device: &'static str, results: &Results) -> Option<Reached> {
+        let ours = Place { device, ..self.ours };
+        let ours = results.find(|task| ours.is(task))?;
+        let peer = results.find(|task| self.peer.is(task))?;
+        let ratios = ours.ratios(peer, self.metric);
+        let n = ratios.len();
+        let ratio = Quartiles::of(ratios)?;
+        let met = match self.bound {
+            Bound::AtMost(bound) => ratio.median <= bound,
+            Bound::AtLeast(bound) => ratio.median >= bound,
+        };
+        Some(Reached { ratio, n, met })
     }
 }
 
 /// Every target, with each of our engines.
-pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
-    TARGETS.iter().flat_map(|target| OURS.map(|device| target.verdict(device, rows))).collect()
+pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
+    TARGETS.iter().flat_map(|target| OURS.map(|device| target.verdict(device, results))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::Client;
+    use crate::cell::{Cell, Client};
+    use crate::plan::Plan;
 
-    fn row(device: &str, regime: &'static str, bytes: u32, depth: u16, value: f64) -> Row {
-        let quartiles = Quartiles { q1: value * 0.9, median: value, q3: value * 1.2 };
-        Row {
-            device: device.to_owned(),
-            regime,
-            cell: Cell { op: Op::Read, bytes, depth, queues: 1, client: Client::Spins },
-            n: 5,
-            rejected: 0,
-            iops: quartiles,
-            p50_us: quartiles,
-            p99_us: quartiles,
-            p999_us: quartiles,
-            cpu_us_per_request: quartiles,
-            mb_per_s: quartiles,
+    /// Windows of all tasks that are at `place` with `device`, one a repetition, in which whatever
+    /// is measured has these values.
+    fn add(results: &mut Results, place: &Place, device: &'static str, values: &[f64]) {
+        let place = Place { device, ..*place };
+        for task in Plan::short().work.into_iter().filter(|task| place.is(task)) {
+            for (repetition, &value) in values.iter().enumerate() {
+                let metrics = Metrics {
+                    iops: value,
+                    p50_us: value,
+                    p99_us: value,
+                    p999_us: value,
+                    cpu_us_per_request: value,
+                    mb_per_s: value,
+                };
+                results.add(task, repetition, Ok(metrics));
+            }
         }
     }
 
-    fn verdict(index: usize, rows: &[Row]) -> Verdict {
-        TARGETS[index].verdict(OURS[1], rows)
+    fn reached(index: usize, ours: &[f64], peer: &[f64]) -> Option<Reached> {
+        let (target, mut results) = (&TARGETS[index], Results::default());
+        add(&mut results, &target.ours, OURS[1], ours);
+        add(&mut results, &target.peer, target.peer.device, peer);
+        target.verdict(OURS[1], &results).reached
     }
 
     #[test]
     fn a_ratio_is_ours_to_the_peers() {
-        let rows = [
-            row(OURS[1], "polls/spins", 4096, 32, 1.4),
-            row(QEMU, "polls/spins", 4096, 32, 4.0),
-            row(PREAD, "one thread", 4096, 32, 1.0),
-        ];
-        let reached = verdict(0, &rows).reached.unwrap();
-        assert!((reached.ratio - 0.35).abs() < 1e-9 && reached.met, "{reached:?}");
-        assert!((reached.least - 0.35 * 0.75).abs() < 1e-9, "{reached:?}");
-        assert!((reached.most - 0.35 / 0.75).abs() < 1e-9, "{reached:?}");
-        let reached = verdict(1, &rows).reached.unwrap();
-        assert!((reached.ratio - 1.4).abs() < 1e-9 && !reached.met, "{reached:?}");
-        assert_eq!(verdict(2, &rows).reached, None, "QD 1 was not measured");
+        let reached = reached(0, &[0.3, 0.4, 0.5, 0.35, 0.7], &[1.0, 1.0, 1.0, 1.0]).unwrap();
+        assert_eq!(reached.n, 4, "the fifth has no other half");
+        let Quartiles { q1, median, q3 } = reached.ratio;
+        for (got, expected) in [(q1, 0.3375), (median, 0.375), (q3, 0.425)] {
+            assert!((got - expected).abs() < 1e-9, "{reached:?}");
+        }
+        assert!(!reached.met);
     }
 
     #[test]
-    fn bandwidth_is_to_be_more() {
-        let peer = row(QEMU, "polls/spins", 128 << 10, 32, 1000.0);
-        let met = |ours| {
-            let rows = [row(OURS[1], "polls/spins", 128 << 10, 32, ours), peer.clone()];
-            verdict(4, &rows).reached.unwrap().met
-        };
-        assert!(met(1101.0) && !met(1099.0));
+    fn time_is_to_be_less_and_bandwidth_more() {
+        let met = |index, ours| reached(index, &[ours], &[1000.0]).unwrap().met;
+        assert!(met(0, 349.0) && !met(0, 351.0));
+        assert!(met(4, 1101.0) && !met(4, 1099.0));
+    }
+
+    #[test]
+    fn without_a_pair_nothing_is_reached() {
+        assert_eq!(reached(0, &[1.0], &[]), None);
+        assert_eq!(reached(0, &[], &[1.0]), None);
     }
 
     #[test]
     fn each_engine_has_its_verdict() {
-        let rows =
-            [row(OURS[0], "quiet/spins", 4096, 1, 5.0), row(QEMU, "quiet/spins", 4096, 1, 5.0)];
-        let verdicts = verdicts(&rows);
+        let mut results = Results::default();
+        add(&mut results, &TARGETS[3].ours, OURS[0], &[5.0]);
+        add(&mut results, &TARGETS[3].peer, QEMU, &[5.0]);
+        let verdicts = verdicts(&results);
         assert_eq!(verdicts.len(), TARGETS.len() * 2);
         let reached: Vec<_> = verdicts.iter().filter(|v| v.reached.is_some()).collect();
         assert_eq!(reached.len(), 1);
@@ -217,9 +219,23 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_two_queues_is_none_of_a_target() {
-        let mut two = row(QEMU, "polls/spins", 4096, 32, 1.0);
-        two.cell.queues = 2;
-        assert!(TARGETS[0].peer.find(&[two]).is_none());
+    fn both_sides_of_a_target_are_of_one_cell() {
+        for target in &TARGETS {
+            let cells: Vec<Cell> = Plan::short()
+                .work
+                .iter()
+                .filter(|task| target.places().iter().any(|place| place.is(task)))
+                .map(|task| task.cell)
+                .collect();
+            assert_eq!(cells.len(), 1 + OURS.len());
+            assert!(cells.iter().all(|cell| *cell == cells[0]), "{cells:?}");
+            assert_eq!(cells[0].client, Client::Spins);
+        }
+    }
+
+    #[test]
+    fn two_queues_are_none_of_a_target() {
+        let two = |task: &&Task| task.cell.queues == 2;
+        assert!(Plan::full().work.iter().filter(two).all(|task| !TARGETS[0].peer.is(task)));
     }
 }
