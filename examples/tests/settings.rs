@@ -2,19 +2,26 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use clap::Parser;
 use common::{
-    guest_kernel::Sharing,
-    host::{DISK_LEN, Disk, OneDisk, sector_pattern},
+    guest_kernel::{GuestKernel, Sharing},
+    host::{DISK_LEN, Disk, Host, OneDisk, sector_pattern},
     ring_driver::{IN, MQ, OK, OUT, RingDriver, VERSION_1},
     virtio_driver::probe,
     watchdog::watchdog,
     window::reg,
 };
 use virtio_blk_dev::{Rate, RateLimits, Serial, UringEngine};
+use xen_store::Store;
 use xen_virtio_blk::{
-    settings::{Cache, DiskSettings},
+    args::{Cli, Command},
+    settings::{Cache, DiskSettings, Settings},
     storage::EngineKind,
 };
 
@@ -149,4 +156,63 @@ fn a_cdrom_is_read_only() {
     let cdrom = |disk: Disk| disk.with("device-type", "cdrom");
     let it = OneDisk::configured(Sharing::Foreign, cdrom);
     assert_eq!(it.window().device_features() & RO, RO);
+}
+
+#[test]
+fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_disk_comes() {
+    let _watchdog = watchdog();
+    let dir = tempfile::tempdir().unwrap();
+    let [config, log] = ["disks.toml", "log"].map(|name| dir.path().join(name));
+    let images = ["served", "late", "of-an-earlier-backend", "refused", "mistyped"]
+        .map(|name| dir.path().join(name));
+    let [served, late, earlier, refused, _] = &images;
+    let tables = images.each_ref().map(|image| format!("[{image:?}]\nserial = \"its-own\"\n"));
+    fs::write(&config, tables.concat()).unwrap();
+    for image in [served, late, earlier] {
+        fs::write(image, [0; 4096]).unwrap();
+    }
+    let run = ["xen-virtio-blk", "run", "--config", config.to_str().unwrap()];
+    let Command::Run(args) = Cli::parse_from(run).command else { unreachable!() };
+    let logger = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(Arc::new(fs::File::create(&log).unwrap()))
+        .finish();
+    let told = || {
+        let text = fs::read_to_string(&log).unwrap();
+        let lines = text.lines().filter(|line| line.contains("matches no disk"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    tracing::subscriber::with_default(logger, || {
+        let mut host = Host::with_settings(Settings::load(&args).unwrap());
+        host.stop_backend();
+        let domain = host.create_guest(1);
+        host.plug(&Disk::new(1, 0, served));
+        host.plug(&Disk::new(1, 1, earlier).with("state", "4"));
+        host.plug(&Disk::new(1, 2, refused));
+        host.start_backend();
+        assert!(told().is_empty(), "before xenstore was looked through");
+        host.settle();
+        let lines = told();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for (line, image) in lines.iter().zip(["late", "mistyped"]) {
+            assert!(line.contains(" WARN ") && line.contains(&format!("/{image}\"]")), "{line}");
+        }
+
+        let disk = Disk::new(1, 3, late);
+        host.serve(&disk);
+        let mut driver =
+            probe(host.window(&disk), &GuestKernel::new(&domain, Sharing::Foreign)).unwrap();
+        let mut id = [0; 20];
+        let len = driver.device_id(&mut id).unwrap();
+        assert_eq!(&id[..len], b"its-own");
+        drop(driver);
+        host.unplug(&disk);
+        host.settle();
+        host.remove(&disk);
+        // As a guest's last device leaves it: the directory itself changes.
+        host.store.rm(None, "/local/domain/0/backend/virtio_disk").unwrap();
+        host.settle();
+        assert_eq!(told(), lines, "once");
+    });
 }

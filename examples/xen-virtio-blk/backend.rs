@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    io,
+    io, mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -16,7 +16,8 @@ use crate::{
     disk::DiskSpec,
     figures::Figures,
     guest::{Guest, GuestError},
-    nodes::{DiskNodes, NodeError, read_window},
+    listing,
+    nodes::{DiskNodes, NodeError, read_node, read_window},
     patience::within,
     platform::Platform,
     settings::{DiskSettings, Settings},
@@ -61,6 +62,8 @@ pub struct Backend<S: Store, P: Platform> {
     /// Devices that were looked at and are not served: not to be tried at each of their events.
     refused: BTreeSet<DeviceId>,
     settings: Settings,
+    /// Every device that was there at the start has been looked at.
+    listed: bool,
     /// Of the disks that are there, and of some that aren't any more.
     figures: Vec<Weak<Figures>>,
 }
@@ -96,6 +99,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             guests: BTreeMap::new(),
             refused: BTreeSet::new(),
             settings,
+            listed: false,
             figures: Vec::new(),
         })
     }
@@ -112,22 +116,29 @@ impl<S: Store, P: Platform> Backend<S, P> {
     /// The connection is lost. What is served stays so; nothing more can be learnt of it.
     pub fn handle_events(&mut self) -> Result<(), xen_store::Error> {
         // One look at each device is enough, however many events named it.
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut listed) = (BTreeSet::new(), false);
         while let Some(WatchEvent { path, .. }) = self.store.next_event()? {
             if path == "@releaseDomain" {
                 self.release_dead_guests();
             } else if let Some(id) = DeviceId::from_path(&self.dir, &path) {
                 touched.insert(id);
             } else {
-                let devices = self.devices();
-                touched
-                    .extend(survive(devices, "the devices can't be listed")?.unwrap_or_default());
+                let devices = listing::devices(&self.store, &self.dir);
+                let devices = survive(devices, "the devices can't be listed")?;
+                listed |= devices.is_some();
+                touched.extend(devices.unwrap_or_default());
                 touched.extend(self.served());
             }
         }
-        for id in touched {
+        for &id in &touched {
             let reconciled = self.reconcile(id);
             survive(reconciled, &format!("{id} stays as it is until its next event"))?;
+        }
+        if listed && !mem::replace(&mut self.listed, true) {
+            let images = listing::images(&self.store, &self.dir, &touched);
+            if let Some(images) = survive(images, "tables that match no disk are not told of")? {
+                self.settings.warn_of_unmatched(&images);
+            }
         }
         Ok(())
     }
@@ -156,24 +167,6 @@ impl<S: Store, P: Platform> Backend<S, P> {
         }
     }
 
-    /// Every device that xenstore has.
-    fn devices(&self) -> Result<Vec<DeviceId>, xen_store::Error> {
-        let mut devices = Vec::new();
-        for kind in Kind::ALL {
-            let top = format!("{}/{}", self.dir, kind.dir());
-            for domid in self.store.children(None, &top)? {
-                for devid in self.store.children(None, &format!("{top}/{domid}"))? {
-                    let path = format!("{top}/{domid}/{devid}");
-                    match DeviceId::from_path(&self.dir, &path) {
-                        Some(id) => devices.push(id),
-                        None => warn!(path, "not a device: its names should be two numbers"),
-                    }
-                }
-            }
-        }
-        Ok(devices)
-    }
-
     fn served(&self) -> Vec<DeviceId> {
         self.guests.values().flat_map(|served| served.disks.iter().copied()).collect()
     }
@@ -186,13 +179,14 @@ impl<S: Store, P: Platform> Backend<S, P> {
     fn reconcile(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
         let path = id.path(&self.dir);
         if id.kind == Kind::Virtio
-            && self.read_node(&format!("{path}/type"))?.is_some_and(|kind| kind != BLOCK_TYPE)
+            && read_node(&self.store, &format!("{path}/type"))?
+                .is_some_and(|kind| kind != BLOCK_TYPE)
         {
             // Another backend's: to claim its window too would take the guest's accesses from that one.
             return Ok(());
         }
         let state = self.store.xenbus_state(None, &path)?;
-        let online = self.read_node(&format!("{path}/online"))?;
+        let online = read_node(&self.store, &format!("{path}/online"))?;
         let Some(state) = state else {
             if self.store.children(None, &path)?.is_empty() {
                 // The directory has gone: whatever comes there next is another device.
@@ -366,14 +360,6 @@ impl<S: Store, P: Platform> Backend<S, P> {
             }
             alive
         });
-    }
-
-    fn read_node(&self, path: &str) -> Result<Option<String>, xen_store::Error> {
-        match self.store.read(None, path) {
-            Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 }
 

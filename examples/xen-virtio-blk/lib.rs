@@ -14,6 +14,7 @@ pub mod disk;
 pub mod figures;
 pub mod guest;
 pub mod guest_memory;
+mod listing;
 mod log_limit;
 pub mod metrics;
 pub mod nodes;

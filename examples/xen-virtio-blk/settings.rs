@@ -1,7 +1,7 @@
 //! How disks are served: the command line for all of them, a file for some.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
@@ -175,6 +175,15 @@ impl Settings {
     /// How the disk with this image is served.
     pub fn of(&self, image: &Path) -> &DiskSettings {
         self.disks.get(image).unwrap_or(&self.all)
+    }
+
+    /// Logs each table whose image is none of `images`: its disk may still come, or its name is mistyped.
+    pub(crate) fn warn_of_unmatched(&self, images: &BTreeSet<PathBuf>) {
+        for image in self.disks.keys().filter(|image| !images.contains(*image)) {
+            warn!(
+                "config: table [{image:?}] matches no disk yet; it will if an xl.cfg names its image exactly so"
+            );
+        }
     }
 
     fn with_tables(

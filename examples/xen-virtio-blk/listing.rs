@@ -1,0 +1,43 @@
+//! What devices xenstore has, whoever serves them.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use tracing::warn;
+use xen_store::{Store, StoreExt};
+
+use crate::{
+    device_id::{DeviceId, Kind},
+    nodes::read_node,
+};
+
+/// Every device below `backend`, the directory that holds the kinds.
+pub(crate) fn devices(store: &dyn Store, backend: &str) -> Result<Vec<DeviceId>, xen_store::Error> {
+    let mut devices = Vec::new();
+    for kind in Kind::ALL {
+        let top = format!("{backend}/{}", kind.dir());
+        for domid in store.children(None, &top)? {
+            for devid in store.children(None, &format!("{top}/{domid}"))? {
+                let path = format!("{top}/{domid}/{devid}");
+                match DeviceId::from_path(backend, &path) {
+                    Some(id) => devices.push(id),
+                    None => warn!(path, "not a device: its names should be two numbers"),
+                }
+            }
+        }
+    }
+    Ok(devices)
+}
+
+/// The images of `devices`, as xl.cfg names them.
+pub(crate) fn images(
+    store: &dyn Store,
+    backend: &str,
+    devices: &BTreeSet<DeviceId>,
+) -> Result<BTreeSet<PathBuf>, xen_store::Error> {
+    let mut images = BTreeSet::new();
+    for id in devices {
+        let params = read_node(store, &format!("{}/params", id.path(backend)))?;
+        images.extend(params.map(PathBuf::from));
+    }
+    Ok(images)
+}
