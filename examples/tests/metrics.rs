@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use common::{
     guest_kernel::Sharing,
@@ -15,7 +19,7 @@ use xen_virtio_blk::metrics::{MetricsFile, render};
 
 const LABELS: &str = "domid=\"1\",devid=\"51712\"";
 
-fn value(text: &str, name: &str, more: &str) -> Option<u64> {
+fn value<T: FromStr>(text: &str, name: &str, more: &str) -> Option<T> {
     let series = format!("xen_virtio_blk_{name}{{{LABELS}{more}}} ");
     text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
 }
@@ -35,6 +39,7 @@ fn some_requests(driver: &mut RingDriver) {
 fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
     let _watchdog = watchdog();
     let mut it = OneDisk::new(Sharing::Foreign);
+    let (begin, mut seconds) = (Instant::now(), 0.0);
     for round in 1..=3 {
         // Each resets the device first.
         let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1);
@@ -55,13 +60,18 @@ fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
             ("bytes_total", ",op=\"read\"", 512),
             ("requests_total", ",op=\"flush\"", 0),
             ("request_duration_seconds_count", ",op=\"read\"", 1),
+            ("request_duration_seconds_sum", ",op=\"flush\"", 0),
             ("request_duration_seconds_bucket", ",op=\"read\",le=\"+Inf\"", 1),
             ("in_flight_requests", "", 0),
         ] {
             assert_eq!(value(&text, name, more), Some(expected * round), "{name}{more}:\n{text}");
         }
-        assert!(value(&text, "interrupts_total", "").unwrap() > 0);
+        assert!(value::<u64>(&text, "interrupts_total", "").unwrap() > 0);
         assert_eq!(value(&text, "host_errors_total", ""), Some(0));
+        let sum = value(&text, "request_duration_seconds_sum", ",op=\"write\"").unwrap();
+        // One after the other, they took no longer than all of this.
+        assert!(sum > seconds && sum < begin.elapsed().as_secs_f64(), "{sum} s, from {seconds} s");
+        seconds = sum;
     }
     it.host.unplug(&it.disk);
     it.host.settle();
@@ -77,17 +87,24 @@ fn the_text_is_prometheus() {
     let figures = it.host.figures();
     until("the count", || figures[0].stats()[RequestKind::Read].latency.count() == 1);
     let text = render(&figures);
-    let (mut declared, mut buckets) = (String::new(), Vec::new());
+    let (mut declared, mut kind, mut buckets) = (String::new(), String::new(), Vec::new());
     for line in text.lines() {
         if let Some(comment) = line.strip_prefix("# ") {
-            declared = comment.split(' ').nth(1).unwrap().to_owned();
+            let mut words = comment.split(' ').map(str::to_owned);
+            let keyword = words.next().unwrap();
+            declared = words.next().unwrap();
+            if keyword == "TYPE" {
+                kind = words.next().unwrap();
+            }
             continue;
         }
         let (series, number) = line.rsplit_once(' ').unwrap();
-        let number: u64 = number.parse().unwrap();
+        let number: f64 = number.parse().unwrap();
         let name = series.split('{').next().unwrap();
-        let base = name.strip_suffix("_bucket").or(name.strip_suffix("_count")).unwrap_or(name);
+        let part = ["_bucket", "_sum", "_count"].into_iter().find(|part| name.ends_with(part));
+        let base = name.strip_suffix(part.unwrap_or("")).unwrap();
         assert_eq!(base, declared, "{line} stands under its own declaration");
+        assert_eq!(part.is_some(), kind == "histogram", "{line}");
         if name.ends_with("_bucket") && series.contains("op=\"read\"") {
             let le = series.split("le=\"").nth(1).unwrap().trim_end_matches("\"}");
             buckets.push((le.parse::<f64>().unwrap(), number));
@@ -95,7 +112,7 @@ fn the_text_is_prometheus() {
     }
     assert!(buckets.len() > 10);
     assert!(buckets.is_sorted(), "cumulative, and up to infinity: {buckets:?}");
-    assert_eq!(*buckets.last().unwrap(), (f64::INFINITY, 1));
+    assert_eq!(*buckets.last().unwrap(), (f64::INFINITY, 1.0));
 }
 
 #[test]

@@ -67,7 +67,6 @@ fn write_all(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Histograms, without the sum of all times, which isn't measured.
 fn write_durations(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
     let name = "request_duration_seconds";
     declare(text, name, "histogram", "From being taken out of the ring to being published.")?;
@@ -81,6 +80,8 @@ fn write_durations(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
             }
             let count = latency.count();
             writeln!(text, "xen_virtio_blk_{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+            let sum = latency.total().as_secs_f64();
+            writeln!(text, "xen_virtio_blk_{name}_sum{{{labels}}} {sum}")?;
             writeln!(text, "xen_virtio_blk_{name}_count{{{labels}}} {count}")?;
         }
     }

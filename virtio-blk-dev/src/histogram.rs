@@ -34,36 +34,57 @@ fn end(bucket: usize) -> u64 {
 /// Times of requests, in buckets an eighth of a power of two wide: a percentile is at most 12.5 %
 /// too long. Written by one thread, read by any.
 #[derive(Debug)]
-pub(crate) struct Recorder([AtomicU64; BUCKETS]);
+pub(crate) struct Recorder {
+    counts: [AtomicU64; BUCKETS],
+    nanos: AtomicU64,
+}
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; BUCKETS])
+        Self { counts: [const { AtomicU64::new(0) }; BUCKETS], nanos: AtomicU64::new(0) }
     }
+}
+
+/// One writer: no read-modify-write is needed.
+#[inline]
+fn add(sum: &AtomicU64, more: u64) {
+    sum.store(sum.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
 impl Recorder {
     #[inline]
     pub(crate) fn record(&self, nanos: u64) {
-        if let Some(count) = self.0.get(bucket(nanos)) {
-            // One writer: no read-modify-write is needed.
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if let Some(count) = self.counts.get(bucket(nanos)) {
+            add(count, 1);
         }
+        add(&self.nanos, nanos);
     }
 
     pub(crate) fn read(&self) -> Latency {
-        Latency(self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect())
+        Latency {
+            counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+            nanos: self.nanos.load(Ordering::Relaxed),
+        }
     }
 }
 
 /// How long requests took, from being taken out of the ring to being published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latency(Vec<u64>);
+pub struct Latency {
+    counts: Vec<u64>,
+    nanos: u64,
+}
 
 impl Latency {
     /// Requests measured.
     pub fn count(&self) -> u64 {
-        self.0.iter().fold(0, |sum, &count| sum.saturating_add(count))
+        self.counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// The sum of their times, to the nanosecond. Read while requests are answered, it may be without
+    /// the last one that is counted.
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.nanos)
     }
 
     /// The time that `share`, from 0 to 1, of the requests took at most, 12.5 % too long at worst.
@@ -71,7 +92,7 @@ impl Latency {
     pub fn percentile(&self, share: f64) -> Duration {
         let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0);
         let mut seen = 0u64;
-        for (bucket, &count) in self.0.iter().enumerate() {
+        for (bucket, &count) in self.counts.iter().enumerate() {
             seen = seen.saturating_add(count);
             if seen as f64 >= wanted {
                 return Duration::from_nanos(end(bucket));
@@ -84,7 +105,7 @@ impl Latency {
     /// histogram, as Prometheus has it. Buckets are joined to powers of two.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
         let mut seen = 0u64;
-        self.0.iter().enumerate().filter_map(move |(bucket, &count)| {
+        self.counts.iter().enumerate().filter_map(move |(bucket, &count)| {
             seen = seen.saturating_add(count);
             let end = end(bucket);
             end.is_power_of_two().then_some((Duration::from_nanos(end), seen))
@@ -95,12 +116,13 @@ impl Latency {
 impl Latency {
     /// Joins the requests of another queue to these.
     pub fn add(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
         }
-        for (count, more) in self.0.iter_mut().zip(&other.0) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count = count.saturating_add(*more);
         }
+        self.nanos = self.nanos.saturating_add(other.nanos);
     }
 }
 
@@ -136,6 +158,7 @@ mod tests {
         let latency = recorder.read();
         let micros = |share| latency.percentile(share).as_micros();
         assert_eq!(latency.count(), 1000);
+        assert_eq!(latency.total(), Duration::from_micros(990 + 900 + 10_000));
         assert!((1..=1).contains(&micros(0.5)));
         assert!((1..=1).contains(&micros(0.99)));
         assert!((100..=113).contains(&micros(0.999)));
@@ -150,7 +173,7 @@ mod tests {
         let mut sum = Latency::default();
         sum.add(&recorder.read());
         sum.add(&recorder.read());
-        assert_eq!(sum.count(), 2);
+        assert_eq!((sum.count(), sum.total()), (2, Duration::from_nanos(2_000)));
         let cumulative: Vec<_> = sum.cumulative().collect();
         assert_eq!(cumulative.last().map(|(_, seen)| *seen), Some(2));
         assert!(cumulative.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));

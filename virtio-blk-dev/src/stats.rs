@@ -199,7 +199,7 @@ mod tests {
             let OpStats { requests, bytes, errors, latency } = &sum[kind];
             let expected = if nth % 2 == 0 { (2, 1024, 0) } else { (2, 0, 2) };
             assert_eq!((*requests, *bytes, *errors), expected, "{kind:?}");
-            assert_eq!(latency.count(), 2);
+            assert_eq!((latency.count(), latency.total().as_nanos()), (2, 2000));
         }
     }
 }
