@@ -7,7 +7,7 @@ mod host;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,29 @@ fn what_a_guest_writes_into_qcow2_is_what_qemu_reads() {
         drop(image);
         assert!(qemu_reads(&directory, &path) == expected, "{options}");
         qemu_img(&directory, "check -f qcow2 disk.qcow2");
+    }
+}
+
+/// Parts of one cluster, zeroed through one queue and written through another.
+#[test]
+fn a_write_beside_zeroes_is_kept() {
+    let Some(directory) = directory() else { return };
+    let path = directory.path().join("disk.qcow2");
+    qemu_img(&directory, "create -f qcow2 disk.qcow2 1M");
+    let image = Arc::new(open(&path, false).unwrap());
+    let mut guest = driver(&image);
+    for round in 0..500 {
+        image.write_zeroes(0, 64 * KIB, true).unwrap();
+        let (data, start) = ([round as u8 | 1; 512], Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                image.write_zeroes(512, 512, false).unwrap();
+            });
+            start.wait();
+            assert_eq!(guest.request(OUT, 64, &data, 0).status, OK);
+        });
+        assert!(guest.request(IN, 64, &[], 512).data == data, "the write of round {round}");
     }
 }
 

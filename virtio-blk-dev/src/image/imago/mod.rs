@@ -2,6 +2,7 @@ mod chain;
 mod header;
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -34,6 +35,8 @@ pub struct ImagoImage {
     /// Guest memory is copied: imago takes references, and there are none to it.
     bounce: Bounce,
     capacity: u64,
+    /// What can be zeroed in the tables alone, in bytes.
+    granularity: Option<u64>,
     topology: Topology,
     commands: Commands,
     read_only: bool,
@@ -58,7 +61,8 @@ impl ImagoImage {
         }
         // Of a qcow2 image of version 3 that is the cluster; older ones have neither zeroes nor
         // discards of their own.
-        let cluster = access.inner().zero_granularity().and_then(|bytes| bytes.try_into().ok());
+        let granularity = access.inner().zero_granularity();
+        let cluster = granularity.and_then(|bytes| bytes.try_into().ok());
         let commands = match read_only {
             true => Commands::default(),
             false => Commands {
@@ -72,6 +76,7 @@ impl ImagoImage {
             access: RwLock::new(access),
             bounce: Bounce::new(Alignment::BYTE),
             capacity,
+            granularity,
             topology: Topology { opt_io_size: cluster.unwrap_or(0), ..Topology::default() },
             commands,
             read_only,
@@ -101,10 +106,19 @@ impl ImagoImage {
         Err(io::Error::from_raw_os_error(errno))
     }
 
-    /// Writes zeroes, which a qcow2 image of version 2 can't be asked for.
-    fn store_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+    /// The whole clusters between two offsets, in bytes. The image's last one may be shorter.
+    fn whole_clusters(&self, offset: u64, end: u64) -> Range<u64> {
+        let size = self.shared().size();
+        let whole = self.granularity.and_then(|cluster| {
+            let last = if end == size { 0 } else { end.checked_rem(cluster)? };
+            Some(offset.checked_next_multiple_of(cluster)?..end.saturating_sub(last))
+        });
+        whole.filter(|whole| !whole.is_empty()).unwrap_or(end..end)
+    }
+
+    /// Writes zeroes.
+    fn store_zeroes(&self, offset: u64, end: u64) -> io::Result<()> {
         let zeroes = [0; 64 << 10];
-        let end = offset.saturating_add(len);
         for offset in (offset..end).step_by(zeroes.len()) {
             let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
             self.shared().write(zeroes.get(..left).unwrap_or(&zeroes), offset)?;
@@ -164,19 +178,19 @@ impl Image for ImagoImage {
         self.alone().discard_to_any(offset, len)
     }
 
-    /// Zeroes are written where the format has none.
+    /// Zeroes are written where the format has none, as for a part of a cluster: imago would look
+    /// whether the rest of it is zero, and zero all of it, with what another queue writes meanwhile.
     fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
         self.may_change(offset, len)?;
-        let result = if unmap {
-            self.alone().discard_to_zero(offset, len)
-        } else {
-            self.shared().write_zeroes(offset, len)
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                self.store_zeroes(offset, len)
-            }
-            result => result,
+        let end = offset.saturating_add(len);
+        let whole = self.whole_clusters(offset, end);
+        self.store_zeroes(offset, whole.start)?;
+        let whole_len = whole.end.saturating_sub(whole.start);
+        if whole_len > 0 && unmap {
+            self.alone().discard_to_zero(whole.start, whole_len)?;
+        } else if whole_len > 0 {
+            self.shared().write_zeroes(whole.start, whole_len)?;
         }
+        self.store_zeroes(whole.end, end)
     }
 }
