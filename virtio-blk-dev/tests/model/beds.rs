@@ -7,6 +7,8 @@ use virtio_blk_dev::{Commands, Engine, Image, RawImage, SyncEngine, UringConfig,
 use crate::SECTORS;
 use crate::common::*;
 use crate::expect::WEAR;
+#[cfg(feature = "imago")]
+use crate::qcow2::Qcow2;
 
 /// What is behind a disk.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,9 @@ pub enum Format {
     Memory,
     /// A file.
     Raw,
+    /// A file, most of which says where the disk's bytes are.
+    #[cfg(feature = "imago")]
+    Qcow2 { cluster_size: u32 },
 }
 
 /// What carries out I/O.
@@ -39,13 +44,27 @@ pub struct Bed {
 pub enum Backing {
     Memory(Arc<FakeImage>),
     File(NamedTempFile),
+    #[cfg(feature = "imago")]
+    Qcow2(Qcow2),
 }
 
 impl Backing {
-    pub fn contents(&self) -> Vec<u8> {
+    /// Those that are there at any time, if they can be had at little cost.
+    pub fn contents(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Memory(image) => image.bytes(),
-            Self::File(file) => std::fs::read(file.path()).unwrap(),
+            Self::Memory(image) => Some(image.bytes()),
+            Self::File(file) => Some(std::fs::read(file.path()).unwrap()),
+            #[cfg(feature = "imago")]
+            Self::Qcow2(_) => None,
+        }
+    }
+
+    /// Those at the end, whatever the cost; of a disk with a cache, after a flush.
+    pub fn last_contents(&self, cached: bool) -> Vec<u8> {
+        match self {
+            #[cfg(feature = "imago")]
+            Self::Qcow2(qcow2) => qcow2.as_qemu_reads(cached),
+            _ => self.contents().unwrap(),
         }
     }
 
@@ -53,13 +72,14 @@ impl Backing {
     pub fn stable(&self) -> Option<Vec<u8>> {
         match self {
             Self::Memory(image) => Some(image.stable()),
-            Self::File(_) => None,
+            _ => None,
         }
     }
 }
 
 impl Bed {
-    /// `None`, and the reason printed, where there are no files, or the kernel has no io_uring.
+    /// `None`, and the reason printed, where there are no files, no io_uring in the kernel, or no
+    /// tools of QEMU's.
     pub fn new(format: Format, engine: EngineKind, read_only: bool) -> Option<Self> {
         match format {
             Format::Memory => {
@@ -70,7 +90,7 @@ impl Bed {
                 let engine = portable(&(Arc::clone(&image) as Arc<dyn Image>), engine);
                 Some(Self { image: image.clone(), engine, backing: Backing::Memory(image) })
             }
-            Format::Raw if cfg!(miri) => {
+            _ if cfg!(miri) => {
                 eprintln!("skipped: Miri has no positional vectored I/O");
                 None
             }
@@ -89,6 +109,13 @@ impl Bed {
                     other => portable(&(Arc::clone(&image) as Arc<dyn Image>), other),
                 };
                 Some(Self { image, engine, backing: Backing::File(file) })
+            }
+            #[cfg(feature = "imago")]
+            Format::Qcow2 { cluster_size } => {
+                let qcow2 = Qcow2::new(cluster_size, read_only)?;
+                let image: Arc<dyn Image> = Arc::clone(&qcow2.image) as Arc<dyn Image>;
+                let engine = portable(&image, engine);
+                Some(Self { image, engine, backing: Backing::Qcow2(qcow2) })
             }
         }
     }

@@ -81,6 +81,7 @@ impl Driver {
             self.look()?;
         }
         self.compare_at_rest()?;
+        self.compare(&self.backing.last_contents(self.setup.flush))?;
         prop_assert_eq!(self.guest.worker.stats().host_errors, 0);
         prop_assert_eq!(self.guest.worker.stats().in_flight, 0);
         Ok(())
@@ -175,13 +176,18 @@ impl Driver {
             return Ok(());
         }
         self.guest.free_all();
-        let contents = self.backing.contents();
+        let Some(contents) = self.backing.contents() else { return Ok(()) };
+        self.compare(&contents)?;
+        if let (Some(stable), false) = (self.backing.stable(), self.setup.flush) {
+            prop_assert!(stable == contents, "written through");
+        }
+        Ok(())
+    }
+
+    fn compare(&self, contents: &[u8]) -> Result<(), TestCaseError> {
         prop_assert_eq!(contents.len(), SECTORS as usize * SECTOR);
         for (sector, content) in contents.chunks(SECTOR).enumerate() {
             prop_assert!(self.disk.may_hold(sector, u64::MAX, content), "sector {}", sector);
-        }
-        if let (Some(stable), false) = (self.backing.stable(), self.setup.flush) {
-            prop_assert!(stable == contents, "written through");
         }
         Ok(())
     }

@@ -9,6 +9,11 @@ mod common;
 mod disk;
 mod driver;
 mod expect;
+#[cfg(feature = "imago")]
+#[path = "../common/host.rs"]
+mod host;
+#[cfg(feature = "imago")]
+mod qcow2;
 mod request;
 
 use beds::{Bed, EngineKind, Format};
@@ -80,6 +85,19 @@ a_disk_is_its_sectors! {
     raw_and_an_engine_that_finishes_late: Format::Raw, EngineKind::Late, 24;
     raw_and_io_uring: Format::Raw, |_| EngineKind::Uring { inline: false }, 24;
     raw_and_io_uring_or_around_it: Format::Raw, |_| EngineKind::Uring { inline: true }, 24;
+}
+
+// Few of them, as QEMU's tools have the last word in each.
+#[cfg(feature = "imago")]
+a_disk_is_its_sectors! {
+    qcow2_of_six_clusters_and_an_engine_that_finishes_at_once:
+        Format::Qcow2 { cluster_size: 1024 }, |_| EngineKind::Sync, 24;
+    qcow2_of_six_clusters_and_an_engine_that_finishes_late:
+        Format::Qcow2 { cluster_size: 1024 }, EngineKind::Late, 24;
+    qcow2_of_one_cluster_and_an_engine_that_finishes_at_once:
+        Format::Qcow2 { cluster_size: 65536 }, |_| EngineKind::Sync, 12;
+    qcow2_of_one_cluster_and_an_engine_that_finishes_late:
+        Format::Qcow2 { cluster_size: 65536 }, EngineKind::Late, 12;
 }
 
 proptest! {
