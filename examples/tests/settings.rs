@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Parser;
 use common::{
+    config,
     guest_kernel::{GuestKernel, Sharing},
     host::{DISK_LEN, Disk, Host, OneDisk, sector_pattern},
     ring_driver::{IN, MQ, OK, OUT, RingDriver, VERSION_1},
@@ -20,8 +20,7 @@ use common::{
 use virtio_blk_dev::{Rate, RateLimits, Serial, UringEngine};
 use xen_store::Store;
 use xen_virtio_blk::{
-    args::{Cli, Command},
-    settings::{Cache, DiskSettings, Settings},
+    settings::{Cache, DiskSettings},
     storage::EngineKind,
 };
 
@@ -162,17 +161,15 @@ fn a_cdrom_is_read_only() {
 fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_disk_comes() {
     let _watchdog = watchdog();
     let dir = tempfile::tempdir().unwrap();
-    let [config, log] = ["disks.toml", "log"].map(|name| dir.path().join(name));
+    let [file, log] = ["disks.toml", "log"].map(|name| dir.path().join(name));
     let images = ["served", "late", "of-an-earlier-backend", "refused", "mistyped"]
         .map(|name| dir.path().join(name));
     let [served, late, earlier, refused, _] = &images;
     let tables = images.each_ref().map(|image| format!("[{image:?}]\nserial = \"its-own\"\n"));
-    fs::write(&config, tables.concat()).unwrap();
+    fs::write(&file, tables.concat()).unwrap();
     for image in [served, late, earlier] {
         fs::write(image, [0; 4096]).unwrap();
     }
-    let run = ["xen-virtio-blk", "run", "--config", config.to_str().unwrap()];
-    let Command::Run(args) = Cli::parse_from(run).command else { unreachable!() };
     let logger = tracing_subscriber::fmt()
         .with_ansi(false)
         .with_writer(Arc::new(fs::File::create(&log).unwrap()))
@@ -184,7 +181,7 @@ fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_
     };
 
     tracing::subscriber::with_default(logger, || {
-        let mut host = Host::with_settings(Settings::load(&args).unwrap());
+        let mut host = Host::with_settings(config::load(&file));
         host.stop_backend();
         let domain = host.create_guest(1);
         host.plug(&Disk::new(1, 0, served));
