@@ -8,6 +8,8 @@ use virtio_mmio_dev::{Effect, MmioTransport, Register, Status, feature};
 
 use common::{TestDevice, Window};
 
+const STEPS: usize = if cfg!(miri) { 16 } else { 200 };
+
 #[derive(Clone, Debug)]
 enum Step {
     Read(u64, usize),
@@ -122,7 +124,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_accesses_leave_a_state_that_can_be(steps in prop::collection::vec(step(), 1..200)) {
+    fn any_accesses_leave_a_state_that_can_be(steps in prop::collection::vec(step(), 1..STEPS)) {
         let mut window = Window::new(TestDevice::default());
         let interrupt = window.transport.interrupt();
         for step in steps {

@@ -12,7 +12,13 @@ use common::{
     DATA, Desc, INDIRECT, NEXT, RAM_SIZE, RING, Ram, Ring, TABLES, WRITE, Window, needs_reset, ram,
 };
 
-const CASES: u32 = if cfg!(miri) { 4 } else { 256 };
+const CASES: u32 = if cfg!(miri) { 2 } else { 256 };
+/// Chains of a valid ring at most.
+const CHAINS: usize = if cfg!(miri) { 5 } else { 12 };
+/// Hostile descriptors in a table.
+const HOSTILE: usize = if cfg!(miri) { 8 } else { 16 };
+/// Bytes of noise in each part of a ring of 16; the descriptor table alone has 256.
+const NOISE: usize = if cfg!(miri) { 0x100 } else { 0x1000 };
 
 fn config() -> ProptestConfig {
     ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() }
@@ -121,7 +127,7 @@ proptest! {
     fn valid_rings_are_seen_as_virtio_queue_sees_them(
         log in 3_u32..6,
         start in prop_oneof![Just(0_u16), Just(0xfffa), any::<u16>()],
-        plans in prop::collection::vec(plan(), 1..12),
+        plans in prop::collection::vec(plan(), 1..CHAINS),
         seed in any::<u64>(),
     ) {
         let size = 1_u16 << log;
@@ -159,8 +165,8 @@ proptest! {
     #[test]
     fn hostile_rings_end_in_an_answer_or_a_reset(
         log in 0_u32..5,
-        descs in prop::collection::vec(hostile_desc(), 16),
-        table in prop::collection::vec(hostile_desc(), 16),
+        descs in prop::collection::vec(hostile_desc(), HOSTILE),
+        table in prop::collection::vec(hostile_desc(), HOSTILE),
         entries in prop::collection::vec(prop_oneof![9 => 0_u16..17, 1 => any::<u16>()], 16),
         avail in prop_oneof![8 => 0_u16..18, 1 => any::<u16>()],
         rounds in 1_usize..4,
@@ -208,7 +214,7 @@ proptest! {
 
     #[test]
     fn a_ring_of_noise_does_no_harm(
-        noise in prop::collection::vec(any::<u8>(), 0x1000),
+        noise in prop::collection::vec(any::<u8>(), NOISE),
         event_idx in any::<bool>(),
     ) {
         let mem = &ram();

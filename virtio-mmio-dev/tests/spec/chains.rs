@@ -277,8 +277,10 @@ fn s2_7_4_1_framing_does_not_matter() {
         let (mut queue, _window) = live_queue(&ring, false);
         ring.offer(0);
         let chain = queue.pop().unwrap();
-        for offset in 0..26 {
-            for len in 0..26 {
+        // Each of them takes Miri a tenth of a second.
+        let step = if cfg!(miri) { 5 } else { 1 };
+        for offset in (0..26).step_by(step) {
+            for len in (0..26).step_by(step) {
                 let mut data = vec![0xee; len];
                 let wanted = &text[offset.min(24)..(offset + len).min(24).max(offset.min(24))];
                 let count = chain.copy_from(offset as u64, &mut data).unwrap();
