@@ -1,5 +1,5 @@
 //! qcow2 images that are damaged, or of a kind that isn't served.
-#![cfg(all(feature = "test-utils", feature = "imago"))]
+#![cfg(all(feature = "test-utils", feature = "imago", not(miri)))]
 
 mod common;
 #[path = "common/host.rs"]

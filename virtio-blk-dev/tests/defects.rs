@@ -208,6 +208,7 @@ fn a_header_need_not_be_a_descriptor_of_sixteen_bytes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "1536 buffers take minutes")]
 fn more_buffers_than_a_system_call_takes_do_no_harm() {
     let config = BlockConfig { queue_size: 2048, ..Default::default() };
     let (mut guest, image) = guest(8, &config, F_ALL);
@@ -223,7 +224,7 @@ fn more_buffers_than_a_system_call_takes_do_no_harm() {
 fn requests_go_on_long_after_the_queue_has_been_through_once() {
     let config = BlockConfig { queue_size: 8, ..Default::default() };
     let (mut guest, _) = guest(4, &config, F_ALL);
-    for round in 0..100 {
+    for round in 0..if cfg!(miri) { 6 } else { 100 } {
         assert_eq!(guest.request(IN, round % 4, &[], 512).status, OK);
         assert_eq!(guest.request(OUT, 3, &[3; 512], 0).status, OK);
         // One that fails before it gets to the engine.
@@ -333,7 +334,7 @@ fn lists_of_any_length_and_content_are_answered() {
     let features = F_ALL | F_DISCARD | F_WRITE_ZEROES | F_SECURE_ERASE;
     let (mut guest, image) = guest_on(image, &config, features);
     for kind in [DISCARD, WRITE_ZEROES, SECURE_ERASE] {
-        for len in [0, 1, 15, 17, 16 * 65, 4096, 1 << 20] {
+        for len in [0, 1, 15, 17, 16 * 65, 4096, 1 << if cfg!(miri) { 13 } else { 20 }] {
             assert_eq!(guest.request(kind, 0, &vec![0xff; len], 0).status, IOERR, "{len} bytes");
         }
         assert_eq!(guest.request(kind, 0, &[0xff; 16], 0).status, UNSUPP);

@@ -1,5 +1,5 @@
 //! Raw images around the page cache, and on block devices.
-#![cfg(feature = "test-utils")]
+#![cfg(all(feature = "test-utils", not(miri)))]
 
 mod common;
 #[path = "common/host.rs"]

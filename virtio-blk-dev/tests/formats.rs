@@ -1,5 +1,5 @@
 //! qcow2 and VMDK images, held against QEMU's tools. Without qemu-utils, nothing is checked.
-#![cfg(all(feature = "test-utils", feature = "imago"))]
+#![cfg(all(feature = "test-utils", feature = "imago", not(miri)))]
 
 mod common;
 #[path = "common/host.rs"]

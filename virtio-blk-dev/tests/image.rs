@@ -1,5 +1,5 @@
 //! Raw images: what opens, what doesn't and what it says, and requests served from a file.
-#![cfg(all(feature = "test-utils", not(miri)))] // Miri does not know preadv(2)
+#![cfg(all(feature = "test-utils", not(miri)))] // Miri has no locks of files
 
 mod common;
 

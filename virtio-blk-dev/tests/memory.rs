@@ -354,7 +354,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 #[test]
-#[cfg_attr(miri, ignore = "Miri does not know preadv(2)")]
+#[cfg_attr(miri, ignore = "Miri has no locks of files")]
 fn nothing_is_allocated_in_the_steady_state() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), contents(64)).unwrap();

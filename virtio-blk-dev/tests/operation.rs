@@ -29,6 +29,16 @@ fn ops(per_second: u64, burst: u64) -> RateLimits {
     RateLimits { ops: Some(Rate { per_second, burst }), bytes: None }
 }
 
+/// Lets `burst` writes of one sector pass, and hardly more; under Miri, which takes a second for a
+/// few of them, none.
+fn no_more_than(burst: u64) -> RateLimits {
+    if cfg!(miri) {
+        RateLimits { ops: None, bytes: Some(Rate { per_second: 1, burst: burst * 512 }) }
+    } else {
+        ops(1, burst)
+    }
+}
+
 /// Makes `count` writes available, of one sector each.
 fn writes<E: Engine>(guest: &mut Guest<E>, count: u8) -> Vec<u16> {
     (0..count)
@@ -41,6 +51,7 @@ fn writes<E: Engine>(guest: &mut Guest<E>, count: u8) -> Vec<u16> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri is slower than the limit")]
 fn a_limit_holds_requests_back_and_tells_for_how_long() {
     let (mut guest, image) = limited(SyncEngine::new, &ops(1, 2));
     writes(&mut guest, 5);
@@ -58,7 +69,7 @@ fn a_limit_holds_requests_back_and_tells_for_how_long() {
 
 #[test]
 fn a_drain_answers_what_a_limit_holds_back_and_takes_no_more() {
-    let (mut guest, image) = limited(SyncEngine::new, &ops(1, 1));
+    let (mut guest, image) = limited(SyncEngine::new, &no_more_than(1));
     let heads = writes(&mut guest, 3);
     assert_eq!(guest.worker.run().processed, 1);
     assert_eq!(guest.worker.queue().in_flight(), 1);
@@ -73,6 +84,7 @@ fn a_drain_answers_what_a_limit_holds_back_and_takes_no_more() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri is slower than the limit")]
 fn nothing_is_lost_and_the_order_is_kept_when_the_waits_are_waited() {
     let (mut guest, image) = limited(SyncEngine::new, &ops(1000, 2));
     let heads = writes(&mut guest, 12);
@@ -99,7 +111,7 @@ fn nothing_is_lost_and_the_order_is_kept_when_the_waits_are_waited() {
 
 #[test]
 fn bytes_are_limited_by_what_is_read_and_written() {
-    let bytes = Some(Rate { per_second: 512, burst: 2 * 512 });
+    let bytes = Some(Rate { per_second: if cfg!(miri) { 1 } else { 512 }, burst: 2 * 512 });
     let (mut guest, _) = limited(SyncEngine::new, &RateLimits { ops: None, bytes });
     for _ in 0..8 {
         let bufs = [guest.header(FLUSH, 0), guest.room(1)];
@@ -118,7 +130,7 @@ fn bytes_are_limited_by_what_is_read_and_written() {
 #[test]
 fn a_held_request_and_those_in_flight_are_drained_together() {
     let engine = |image| FakeEngine::new(image as Arc<dyn Image>, 7).unwrap();
-    let (mut guest, image) = limited(engine, &ops(1, 6));
+    let (mut guest, image) = limited(engine, &no_more_than(6));
     writes(&mut guest, 9);
     guest.worker.run();
     let stats = guest.worker.stats();

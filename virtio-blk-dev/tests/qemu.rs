@@ -1,5 +1,5 @@
 //! Images that QEMU's tools have open, too. Needs qemu-utils; without them, nothing is checked.
-#![cfg(feature = "test-utils")]
+#![cfg(all(feature = "test-utils", not(miri)))]
 
 #[path = "common/host.rs"]
 mod host;

@@ -1,5 +1,5 @@
 //! Raw images in real file systems: discards and zeroes, sizes that change, disks that are full.
-#![cfg(feature = "test-utils")]
+#![cfg(all(feature = "test-utils", not(miri)))]
 
 mod common;
 #[path = "common/host.rs"]

@@ -58,7 +58,7 @@ fn run(
 fn cases(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     if cfg!(miri) {
-        ProptestConfig { cases: 4, failure_persistence: None, ..default }
+        ProptestConfig { cases: 2, failure_persistence: None, ..default }
     } else {
         ProptestConfig { cases, ..default }
     }
@@ -66,10 +66,11 @@ fn cases(cases: u32) -> ProptestConfig {
 
 /// One test for each pair of a format and an engine.
 macro_rules! a_disk_is_its_sectors {
-    ($($name:ident: $format:expr, $engine:expr, $cases:expr;)*) => {
+    ($($(#[$attribute:meta])* $name:ident: $format:expr, $engine:expr, $cases:expr;)*) => {
         $(proptest! {
             #![proptest_config(cases($cases))]
             #[test]
+            $(#[$attribute])*
             fn $name(setup in setup(), steps in steps(), seed in any::<u64>()) {
                 let engine: fn(u64) -> EngineKind = $engine;
                 run($format, engine(seed), setup, steps)?;
@@ -81,21 +82,29 @@ macro_rules! a_disk_is_its_sectors {
 a_disk_is_its_sectors! {
     memory_and_an_engine_that_finishes_at_once: Format::Memory, |_| EngineKind::Sync, 64;
     memory_and_an_engine_that_finishes_late: Format::Memory, EngineKind::Late, 96;
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
     raw_and_an_engine_that_finishes_at_once: Format::Raw, |_| EngineKind::Sync, 24;
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
     raw_and_an_engine_that_finishes_late: Format::Raw, EngineKind::Late, 24;
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
     raw_and_io_uring: Format::Raw, |_| EngineKind::Uring { inline: false }, 24;
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
     raw_and_io_uring_or_around_it: Format::Raw, |_| EngineKind::Uring { inline: true }, 24;
 }
 
 // Few of them, as QEMU's tools have the last word in each.
 #[cfg(feature = "imago")]
 a_disk_is_its_sectors! {
+    #[cfg_attr(miri, ignore = "Miri starts no processes")]
     qcow2_of_six_clusters_and_an_engine_that_finishes_at_once:
         Format::Qcow2 { cluster_size: 1024 }, |_| EngineKind::Sync, 24;
+    #[cfg_attr(miri, ignore = "Miri starts no processes")]
     qcow2_of_six_clusters_and_an_engine_that_finishes_late:
         Format::Qcow2 { cluster_size: 1024 }, EngineKind::Late, 24;
+    #[cfg_attr(miri, ignore = "Miri starts no processes")]
     qcow2_of_one_cluster_and_an_engine_that_finishes_at_once:
         Format::Qcow2 { cluster_size: 65536 }, |_| EngineKind::Sync, 12;
+    #[cfg_attr(miri, ignore = "Miri starts no processes")]
     qcow2_of_one_cluster_and_an_engine_that_finishes_late:
         Format::Qcow2 { cluster_size: 65536 }, EngineKind::Late, 12;
 }

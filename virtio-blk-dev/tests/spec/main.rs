@@ -4,6 +4,7 @@
 mod cache;
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(not(miri))] // Bytes of our own, and minutes.
 mod config;
 mod ranges;
 mod requests;
