@@ -1,5 +1,4 @@
 //! Granted memory: rings, and what requests map or copy.
-#![cfg(not(miri))]
 
 mod common;
 
@@ -10,6 +9,7 @@ use xen_foreignmem::fake::Busy;
 use common::{Guest, LOW, PAGE, granted, layout, lens};
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn rings_in_grants_are_shared_until_the_guard_and_its_clones_are_gone() {
     let guest = Guest::new();
     let memory = guest.memory(layout());
@@ -33,6 +33,7 @@ fn rings_in_grants_are_shared_until_the_guard_and_its_clones_are_gone() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn rings_read_what_is_granted_read_only() {
     let guest = Guest::new();
     let guard = guest.memory(layout()).rings().memory();
@@ -43,6 +44,7 @@ fn rings_read_what_is_granted_read_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn long_granted_ranges_are_mapped_and_given_back_as_the_guard_drops() {
     let guest = Guest::new();
     let memory = guest.memory(layout());
@@ -119,6 +121,25 @@ fn a_copied_range_over_two_pages_is_two_slices() {
 }
 
 #[test]
+fn requests_of_two_queues_are_copied_side_by_side() {
+    let guest = &Guest::new();
+    let memory = guest.memory(layout().bounce_pages(2));
+    std::thread::scope(|scope| {
+        for page in 0..2 {
+            let (requests, gref) = (memory.requests(), guest.grant(page, false));
+            scope.spawn(move || {
+                for round in 0..if cfg!(miri) { 12 } else { 500_u64 } {
+                    requests.memory().write_obj(round << page, granted(gref, 8)).unwrap();
+                    let seen = requests.memory().read_obj::<u64>(granted(gref, 8)).unwrap();
+                    assert_eq!(seen, round << page);
+                }
+            });
+        }
+    });
+    assert_eq!((guest.grants.mapped_ever(), memory.stats().copy_failures), (0, 0));
+}
+
+#[test]
 fn no_byte_of_one_request_is_seen_by_another() {
     let guest = Guest::new();
     let memory = guest.memory(layout().bounce_pages(1));
@@ -135,6 +156,7 @@ fn no_byte_of_one_request_is_seen_by_another() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn when_the_pool_is_used_up_grants_are_mapped() {
     let guest = Guest::new();
     let memory = guest.memory(layout().bounce_pages(1));
@@ -156,6 +178,7 @@ fn when_the_pool_is_used_up_grants_are_mapped() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn never_copying_is_a_choice() {
     let guest = Guest::new();
     let memory = guest.memory(layout().copy_max(0));
@@ -200,6 +223,7 @@ fn failures_to_copy_in_are_errors_and_to_copy_out_are_counted() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn one_guard_maps_so_many_grants() {
     let guest = Guest::new();
     let memory = guest.memory(layout().grants_per_guard(4));
@@ -215,6 +239,7 @@ fn one_guard_maps_so_many_grants() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn a_larger_range_after_a_smaller_one_sees_its_bytes() {
     let guest = Guest::new();
     let memory = guest.memory(layout());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 
 use memmap2::{MmapOptions, MmapRaw};
 use vm_memory::VolatileSlice;
@@ -24,16 +24,7 @@ impl FakePages {
     ///
     /// The host refuses the memory.
     pub fn new(pages: usize) -> io::Result<Self> {
-        // SAFETY: the name is a C string.
-        let fd = unsafe { libc::memfd_create(c"fake guest".as_ptr(), libc::MFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just opened, and nobody else has it.
-        let file = unsafe { File::from_raw_fd(fd) };
-        let len = pages * PAGE_SIZE;
-        file.set_len(len as u64)?;
-        let region = MmapOptions::new().len(len).no_reserve_swap().map_raw(&file)?;
+        let (file, region) = memory(pages * PAGE_SIZE)?;
         Ok(Self { file, view: Mapping::new(region, Prot::READ | Prot::WRITE) })
     }
 
@@ -101,4 +92,28 @@ impl FakePages {
         };
         if placed == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+/// Memory that can be mapped again, and a mapping of all of it.
+#[cfg(not(miri))]
+fn memory(len: usize) -> io::Result<(File, MmapRaw)> {
+    use std::os::fd::FromRawFd;
+
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"fake guest".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just opened, and nobody else has it.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len as u64)?;
+    let region = MmapOptions::new().len(len).no_reserve_swap().map_raw(&file)?;
+    Ok((file, region))
+}
+
+/// Miri maps nothing twice: there is the one mapping, and no file that could be mapped again.
+#[cfg(miri)]
+fn memory(len: usize) -> io::Result<(File, MmapRaw)> {
+    let region = MmapOptions::new().len(len).map_anon()?;
+    Ok((File::open("/dev/null")?, MmapRaw::from(region)))
 }
