@@ -64,7 +64,10 @@ enum Xtask {
         targets: Vec<String>,
     },
     /// Run the tests of what is unsafe or shared under Miri, if there is one.
-    Miri,
+    Miri {
+        /// Packages to run the tests of; all that have any, if none is named.
+        packages: Vec<String>,
+    },
     /// A guest of QEMU on `vhost-user-blk`: file system, flushes, verified I/O, reboot, restart.
     VhostUser {
         /// Show the whole console.
@@ -141,7 +144,7 @@ fn main() -> ExitCode {
 fn xtask(command: Xtask) -> Result<bool> {
     match command {
         Xtask::Demo => demo::run(),
-        Xtask::Miri => miri::run(),
+        Xtask::Miri { packages } => miri::run(&packages),
         Xtask::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Xtask::Test(Jobs { jobs }) => {
             let passed = vhost_user::run(false);
