@@ -27,8 +27,8 @@ pub(crate) fn facts(plan: &Plan, cores: Cores, images: &Images, programs: &Paths
     ));
     facts.push(format!(
         "The client is pinned to processor {}, the device with all of its threads to processor \
-         {}; in-process device and raw loops run on the client's. Only the kernel's io_uring workers, \
-         which serve what would block, run where they like.",
+         {}; so are in-process device and raw loops. Only the kernel's io_uring workers, which serve \
+         what would block, run where they like.",
         cores.client, cores.device
     ));
     facts.push(format!(

@@ -51,31 +51,42 @@ impl Bench<'_> {
     /// Starts the turn's subject, and ends it when it has been measured.
     pub(crate) fn measure(&self, turn: &Turn) -> Result<Outcomes> {
         let Task { subject, cell } = turn.task;
-        let client = Side::this_thread(self.cores.client);
-        // The kernel's io_uring workers are threads of this process, too.
-        let alone = Side::process(self.cores.client, std::process::id())?;
-        let alone = Meter { client: alone, device: None };
         let image = self.image(turn);
         match subject {
             Subject::Served { program, polls, queues } => {
                 let (socket, queue_size) = (&self.scratch.join("socket"), LAYOUT.queue_size());
                 let image = image.path();
                 let serving = Serving { program, polls, queues, queue_size, image, socket };
-                self.served(turn, &serving, client)
+                self.served(turn, &serving, Side::this_thread(self.cores.client))
             }
-            Subject::InProcess => {
+            Subject::InProcess => self.alone(|meter| {
                 let memory = SharedMemory::new(LAYOUT, 1)?;
                 let mut drivers = memory.drivers()?;
                 let mut device = InProcess::new(image.path(), image.len(), &memory, &LAYOUT)?;
-                self.driven(turn, &mut device, &mut drivers, &alone)
-            }
-            Subject::RawPread => self.windows(turn, |requests, time| {
-                raw::pread(image.file(), &cell, requests, time, &alone)
+                self.driven(turn, &mut device, &mut drivers, meter)
             }),
-            Subject::RawUring => self.windows(turn, |requests, time| {
-                raw::uring(image.file(), &cell, requests, time, &alone)
+            Subject::RawPread => self.alone(|meter| {
+                self.windows(turn, |requests, time| {
+                    raw::pread(image.file(), &cell, requests, time, meter)
+                })
+            }),
+            Subject::RawUring => self.alone(|meter| {
+                self.windows(turn, |requests, time| {
+                    raw::uring(image.file(), &cell, requests, time, meter)
+                })
             }),
         }
+    }
+
+    /// Does what this thread does by itself where the served devices do their part: processors
+    /// differ in what else they have to do.
+    fn alone(&self, work: impl FnOnce(&Meter) -> Result<Outcomes>) -> Result<Outcomes> {
+        Cores::pin(self.cores.device)?;
+        // The kernel's io_uring workers are threads of this process, too.
+        let client = Side::process(self.cores.device, std::process::id())?;
+        let outcomes = work(&Meter { client, device: None });
+        Cores::pin(self.cores.client)?;
+        outcomes
     }
 
     fn image(&self, turn: &Turn) -> &Image {
