@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use tracing::warn;
 use xen_store::{Store, StoreExt};
 
-use crate::{
-    device_id::{DeviceId, Kind},
-    nodes::read_node,
-};
+use crate::device_id::{DeviceId, Kind};
 
 /// Every device below `backend`, the directory that holds the kinds.
 pub(crate) fn devices(store: &dyn Store, backend: &str) -> Result<Vec<DeviceId>, xen_store::Error> {
@@ -40,4 +37,13 @@ pub(crate) fn images(
         images.extend(params.map(PathBuf::from));
     }
     Ok(images)
+}
+
+/// A node's text, whatever its bytes; `None` if there is no such node.
+pub(crate) fn read_node(store: &dyn Store, path: &str) -> Result<Option<String>, xen_store::Error> {
+    match store.read(None, path) {
+        Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }

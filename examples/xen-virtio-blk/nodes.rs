@@ -96,15 +96,6 @@ pub fn read_window(store: &dyn Store, path: &str) -> Result<RangeInclusive<u64>,
     Ok(window_at(Nodes { store, path }.base()?))
 }
 
-/// A node's text, whatever its bytes; `None` if there is no such node.
-pub(crate) fn read_node(store: &dyn Store, path: &str) -> Result<Option<String>, xen_store::Error> {
-    match store.read(None, path) {
-        Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn window_at(base: u64) -> RangeInclusive<u64> {
     base..=base + (WINDOW_SIZE - 1)
 }
