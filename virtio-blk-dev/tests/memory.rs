@@ -152,6 +152,7 @@ fn memory_is_mapped_during_the_io_and_unmapped_when_it_is_answered() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "its queues are shorter than a batch")]
 fn no_more_is_mapped_at_once_than_a_batch() {
     let (mut guest, live, image) = counted(SyncEngine::new);
     let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
