@@ -1,3 +1,7 @@
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::FromRawFd;
+
 use super::*;
 
 #[test]
@@ -62,11 +66,16 @@ fn a_lone_operation_needs_no_commit() {
 #[test]
 fn what_is_in_memory_is_read_at_once_if_it_comes_alone() {
     let ram = Ram::new(4096);
-    let (_file, image) = disk(8);
-    let config = UringConfig { inline: true, ..UringConfig::default() };
-    let Some(mut engine) = engine(&image, &config) else { return };
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"disk".as_ptr(), libc::MFD_CLOEXEC) };
+    assert_ne!(fd, -1);
+    // SAFETY: the descriptor was just opened, and nobody else has it.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.write_all(&contents(8)).unwrap();
+    let image = Arc::new(RawImage::open(format!("/proc/self/fd/{fd}"), false).unwrap());
+    let Some(mut engine) = engine(&image, &UringConfig::default()) else { return };
     let io = ram.io(1, Command::Read, false, SECTOR, &[(0, 512)]);
-    let done = engine.submit_alone(io).expect("it was written a moment ago");
+    let done = engine.submit_alone(io).expect("a file that is memory");
     assert_eq!(results(&[done]), [(1, None)]);
     assert_eq!(ram.get(0, 512), [1; 512]);
 }
