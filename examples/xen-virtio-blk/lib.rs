@@ -6,14 +6,17 @@
 //! the fakes of the `xen-*` crates.
 
 pub mod args;
+mod attach;
 pub mod backend;
 pub mod check;
 pub mod cpus;
 pub mod device_id;
 pub mod disk;
+mod error_nodes;
 pub mod figures;
 pub mod guest;
 pub mod guest_memory;
+mod guests;
 mod listing;
 mod log_limit;
 pub mod metrics;

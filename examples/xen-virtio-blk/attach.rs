@@ -1,0 +1,45 @@
+//! What attaching a disk takes, and why it may fail.
+
+use std::{io, time::Duration};
+
+use crate::{
+    guest::GuestError,
+    nodes::{DiskNodes, NodeError},
+    patience::within,
+    settings::DiskSettings,
+    storage::Storage,
+};
+
+/// How long one device may hold up the handshakes of the others. libxl gives a backend 10 s.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Why a device is not served. What it says is written to the device's error nodes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    #[error(
+        "virtio = [ \"type=…\" ] names no image, so there is nothing to serve: write \
+         disk = [ \"/path,raw,xvda,rw,backendtype=standalone,specification=virtio\" ] instead"
+    )]
+    GenericVirtio,
+    #[error(transparent)]
+    Nodes(#[from] NodeError),
+    #[error(transparent)]
+    Image(#[from] virtio_blk_dev::OpenError),
+    #[error("image {path} did not open within {seconds} s: is its storage there?")]
+    Slow { path: String, seconds: u64 },
+    #[error("no thread to open the image with: {0}")]
+    Thread(io::Error),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+/// Opens the image of a disk, for a bounded time.
+pub(crate) fn open(nodes: &DiskNodes, settings: &DiskSettings) -> Result<Storage, AttachError> {
+    let (path, read_only, settings) = (nodes.image.clone(), nodes.read_only, settings.clone());
+    let opened = within(PATIENCE, move || Storage::open(&path, read_only, &settings));
+    let slow = || AttachError::Slow {
+        path: nodes.image.display().to_string(),
+        seconds: PATIENCE.as_secs(),
+    };
+    Ok(opened.map_err(AttachError::Thread)?.ok_or_else(slow)??)
+}
