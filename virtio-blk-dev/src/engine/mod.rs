@@ -142,6 +142,40 @@ pub enum Operation<'a> {
     SecureErase,
 }
 
+/// The memory of an operation that transfers data: no other has any, or can be given a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Data<'a> {
+    /// A read's, to be filled.
+    In(Sink<'a>),
+    /// A write's, to be stored.
+    Out(Source<'a>),
+}
+
+impl<'a> Data<'a> {
+    pub(crate) fn iovecs(self) -> &'a [libc::iovec] {
+        match self {
+            Self::In(sink) => sink.iovecs(),
+            Self::Out(source) => source.iovecs(),
+        }
+    }
+}
+
+impl<'a> Operation<'a> {
+    /// The memory of a read or a write.
+    pub(crate) fn data(self) -> Option<Data<'a>> {
+        match self {
+            Self::Read(sink) => Some(Data::In(sink)),
+            Self::Write(source) => Some(Data::Out(source)),
+            Self::Flush | Self::Discard | Self::WriteZeroes { .. } | Self::SecureErase => None,
+        }
+    }
+
+    /// It changes a range of the image without data, which not every storage can be asked for.
+    pub(crate) fn is_range(self) -> bool {
+        matches!(self, Self::Discard | Self::WriteZeroes { .. } | Self::SecureErase)
+    }
+}
+
 impl Io {
     /// Tells operations in flight apart.
     pub fn tag(&self) -> u64 {

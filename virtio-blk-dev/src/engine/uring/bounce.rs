@@ -3,7 +3,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use super::ring::Ring;
-use crate::engine::{Io, Operation};
+use crate::engine::{Data, Io};
 
 /// Bytes of one buffer, and so of one transfer through it: a longer operation takes several.
 pub(super) const BUFFER_SIZE: usize = 128 << 10;
@@ -18,9 +18,20 @@ const PAGE: usize = 4096;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Buffer(u16);
 
-/// A transfer between the image and a buffer, in whole blocks.
+/// Which way the data of a [`Transfer`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the image into the buffer.
+    In,
+    /// From the buffer into the image.
+    Out,
+}
+
+/// A transfer between the image and a buffer, in whole blocks. Only [`Bounce::begin`] makes one, of
+/// the [`Data`] that reads and writes alone have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transfer {
+    pub(super) direction: Direction,
     pub(super) memory: NonNull<u8>,
     pub(super) offset: u64,
     pub(super) len: u32,
@@ -76,26 +87,21 @@ impl Bounce {
         self.always = true;
     }
 
-    /// What is left of `io` can't be transferred without a buffer.
-    pub(super) fn is_needed(&self, io: &Io) -> bool {
-        let iovecs = match io.operation() {
-            Operation::Read(sink) => sink.iovecs(),
-            Operation::Write(source) => source.iovecs(),
-            _ => return false,
-        };
+    /// `data`, the rest of `io`'s, can't be transferred without a buffer.
+    pub(super) fn is_needed(&self, io: &Io, data: Data<'_>) -> bool {
         self.always
             || !io.offset().is_multiple_of(self.block)
-            || iovecs.iter().any(|iovec| {
+            || data.iovecs().iter().any(|iovec| {
                 let at = iovec.iov_base.addr() as u64;
                 !(at | iovec.iov_len as u64).is_multiple_of(self.block)
             })
     }
 
     /// Only whole blocks can be written: what is beside a part of one may be another queue's.
-    pub(super) fn is_possible(&self, io: &Io) -> bool {
-        match io.operation() {
-            Operation::Write(_) => (io.offset() | io.remaining()).is_multiple_of(self.block),
-            _ => true,
+    pub(super) fn is_possible(&self, io: &Io, data: Data<'_>) -> bool {
+        match data {
+            Data::Out(_) => (io.offset() | io.remaining()).is_multiple_of(self.block),
+            Data::In(_) => true,
         }
     }
 
@@ -108,31 +114,38 @@ impl Bounce {
         self.free.push(buffer.0);
     }
 
-    /// What is next for `io`, a write's data being in the buffer already.
-    pub(super) fn begin(&mut self, io: &Io, buffer: &Buffer) -> Transfer {
+    /// The transfer that is next for `io`: a write's data is in the buffer then. `None` if not all of
+    /// that data could be copied, so that what the buffer held before is never stored.
+    pub(super) fn begin(&mut self, io: &Io, data: Data<'_>, buffer: &Buffer) -> Option<Transfer> {
         let head = self.head(io);
         let end = io.remaining().saturating_add(head).min(BUFFER_SIZE as u64);
         let len = end.next_multiple_of(self.block).min(BUFFER_SIZE as u64);
-        if let Operation::Write(source) = io.operation() {
-            source.copy_to(self.bytes(buffer, 0, len as usize));
-        }
-        Transfer {
+        let direction = match data {
+            Data::In(_) => Direction::In,
+            Data::Out(source) => {
+                let room = self.bytes(buffer, 0, len as usize);
+                if source.copy_to(room) as u64 != len {
+                    return None;
+                }
+                Direction::Out
+            }
+        };
+        Some(Transfer {
+            direction,
             memory: self.start(buffer),
             offset: io.offset().saturating_sub(head),
             len: len as u32,
             registered: self.registered,
-        }
+        })
     }
 
     /// Of `n` bytes transferred, those that were `io`'s; a read's data is in its place then.
-    pub(super) fn end(&mut self, io: &Io, buffer: &Buffer, n: u64) -> u64 {
+    pub(super) fn end(&mut self, io: &Io, data: Data<'_>, buffer: &Buffer, n: u64) -> u64 {
         let head = self.head(io);
         let n = n.min(BUFFER_SIZE as u64).saturating_sub(head).min(io.remaining());
-        match io.operation() {
-            Operation::Read(sink) => {
-                sink.copy_from(self.bytes(buffer, head as usize, n as usize)) as u64
-            }
-            _ => n,
+        match data {
+            Data::In(sink) => sink.copy_from(self.bytes(buffer, head as usize, n as usize)) as u64,
+            Data::Out(_) => n,
         }
     }
 

@@ -3,6 +3,7 @@
 mod bounce;
 mod config;
 mod error;
+mod flow;
 mod inline;
 mod ring;
 mod slots;
@@ -16,13 +17,13 @@ use std::sync::Arc;
 use io_uring::types;
 
 use super::sync::SyncEngine;
-use super::{Completion, Engine, Io, Operation};
+use super::{Completion, Engine, Io};
 use crate::image::{Image, Lifetime, RawImage};
 
 use bounce::Bounce;
 use inline::Inline;
 use ring::Ring;
-use slots::{Slots, Stage};
+use slots::Slots;
 use sqe::Target;
 
 #[cfg(all(test, not(miri)))]
@@ -110,158 +111,6 @@ impl UringEngine {
             floor: SyncEngine::new(Arc::clone(&image)),
             image,
         })
-    }
-
-    /// What changes the image must lie within it: the kernel would make the file grow.
-    fn check_change(&self, io: &Io) -> io::Result<()> {
-        match io.operation() {
-            Operation::Read(_) | Operation::Flush => Ok(()),
-            _ => self.image.may_change(io.offset(), io.remaining()),
-        }
-    }
-
-    /// Begins what is committed, as far as there is room: `batch` of it is new.
-    fn hand_over(&mut self, batch: usize) {
-        while self.committed > 0 {
-            let Some(index) = self.waiting.pop_front() else { break };
-            self.committed = self.committed.saturating_sub(1);
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            if std::mem::take(&mut slot.fresh) {
-                let attempt = self.inline.attempt(self.image.as_fd(), &mut slot.io, batch);
-                if let Some(result) = attempt {
-                    self.finish(index, result);
-                    continue;
-                }
-            }
-            if self.ring.is_broken() {
-                self.perform(index);
-                continue;
-            }
-            if !self.ring.has_room() {
-                self.again(index);
-                break;
-            }
-            let entry = match &mut self.bounce {
-                Some(bounce) if slot.refused || bounce.is_needed(&slot.io) => {
-                    if bounce.is_possible(&slot.io) {
-                        let Some(buffer) = bounce.take() else {
-                            self.again(index);
-                            break;
-                        };
-                        let transfer = bounce.begin(&slot.io, &buffer);
-                        slot.buffer = Some(buffer);
-                        Some(sqe::bounced(slot, self.target, transfer))
-                    } else {
-                        None
-                    }
-                }
-                _ => sqe::entry(slot, self.target),
-            };
-            match entry {
-                None => self.perform(index),
-                Some(entry) => {
-                    let entry = entry.user_data(u64::from(index));
-                    // SAFETY: segments and memory are the `Io`'s, whose existence keeps the
-                    // memory mapped. It rests in its slot, where nobody but `complete` changes or
-                    // takes it, until the completion is there; else `drop` leaks it. The same is
-                    // true of its bounce buffer.
-                    unsafe { self.ring.push(&entry) };
-                }
-            }
-        }
-        // Also what the kernel had no memory for before.
-        if self.ring.queued() > 0 && !self.ring.is_broken() {
-            self.ring.enter(0);
-        }
-    }
-
-    /// Puts an operation at the front of those that wait.
-    fn again(&mut self, index: u32) {
-        self.waiting.push_front(index);
-        self.committed = self.committed.saturating_add(1);
-    }
-
-    fn finish(&mut self, index: u32, result: io::Result<()>) {
-        if let Some(io) = self.slots.remove(index) {
-            self.done.push(Completion { io, result });
-        }
-    }
-
-    /// Carries out what the ring can't.
-    fn perform(&mut self, index: u32) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let result = match slot.stage {
-            Stage::Operation => self.floor.perform(&mut slot.io),
-            Stage::Sync => self.image.flush(),
-        };
-        self.finish(index, result);
-    }
-
-    /// Takes a completion from the ring; `None` if there is more to do for its operation.
-    fn complete(&mut self, index: u32, result: i32) -> Option<Completion> {
-        let slot = self.slots.get_mut(index)?;
-        let buffer = slot.buffer.take();
-        let bounced = buffer.is_some();
-        let mut moved = u64::from(result.unsigned_abs());
-        if let (Some(bounce), Some(buffer)) = (&mut self.bounce, buffer) {
-            if result >= 0 {
-                moved = bounce.end(&slot.io, &buffer, moved);
-            }
-            bounce.put(buffer);
-        }
-        let result = match (slot.io.operation(), slot.stage, result) {
-            (.., n) if n < 0 => Err(n.saturating_neg()),
-            (Operation::Read(_) | Operation::Write(_), ..) => {
-                slot.io.advance(moved);
-                if slot.io.remaining() > 0 && moved > 0 { Err(libc::EINTR) } else { Ok(()) }
-            }
-            (Operation::Flush, ..) | (_, Stage::Sync, _) => Ok(()),
-            _ if slot.io.is_durable() => {
-                slot.stage = Stage::Sync;
-                Err(libc::EINTR)
-            }
-            _ => Ok(()),
-        };
-        let again = match result {
-            Err(libc::EINTR | libc::ECANCELED) => true,
-            Err(libc::EAGAIN) if !slot.punt => {
-                slot.punt = true;
-                true
-            }
-            Err(errno @ (libc::EFAULT | libc::EINVAL)) if !bounced => match &mut self.bounce {
-                Some(bounce) => {
-                    if errno == libc::EFAULT {
-                        bounce.unpinnable();
-                    }
-                    !std::mem::replace(&mut slot.refused, true)
-                }
-                None => false,
-            },
-            _ => false,
-        };
-        if again {
-            self.again(index);
-            return None;
-        }
-        let is_range =
-            matches!(slot.io.operation(), Operation::Discard | Operation::WriteZeroes { .. });
-        if is_range && slot.stage == Stage::Operation && matches!(result, Err(libc::EOPNOTSUPP)) {
-            // Not every file system has every mode; the image has other ways.
-            self.perform(index);
-            return None;
-        }
-        let io = self.slots.remove(index)?;
-        let result = match (result, io.operation()) {
-            (Err(errno), _) => Err(io::Error::from_raw_os_error(errno)),
-            (Ok(()), Operation::Read(_)) if io.remaining() > 0 => {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-            (Ok(()), Operation::Write(_)) if io.remaining() > 0 => {
-                Err(io::ErrorKind::WriteZero.into())
-            }
-            _ => Ok(()),
-        };
-        Some(Completion { io, result })
     }
 }
 

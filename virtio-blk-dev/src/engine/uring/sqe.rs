@@ -1,6 +1,6 @@
 use io_uring::{opcode, squeue, types};
 
-use super::bounce::Transfer;
+use super::bounce::{Direction, Transfer};
 use super::slots::{Slot, Stage};
 use crate::engine::Operation;
 
@@ -70,20 +70,20 @@ pub(super) fn entry(slot: &Slot, target: Target) -> Option<squeue::Entry> {
 
 /// The entry that transfers what is next for `slot` through a buffer.
 pub(super) fn bounced(slot: &Slot, target: Target, transfer: Transfer) -> squeue::Entry {
-    let Transfer { memory, offset, len, registered } = transfer;
+    let Transfer { direction, memory, offset, len, registered } = transfer;
     let memory = memory.as_ptr();
-    let entry = match (slot.io.operation(), registered) {
-        (Operation::Read(_), true) => {
+    let entry = match (direction, registered) {
+        (Direction::In, true) => {
             opcode::ReadFixed::new(target.file, memory, len, 0).offset(offset).build()
         }
-        (Operation::Read(_), false) => {
+        (Direction::In, false) => {
             opcode::Read::new(target.file, memory, len).offset(offset).build()
         }
-        (_, true) => opcode::WriteFixed::new(target.file, memory, len, 0)
+        (Direction::Out, true) => opcode::WriteFixed::new(target.file, memory, len, 0)
             .offset(offset)
             .rw_flags(write_flags(slot))
             .build(),
-        (_, false) => opcode::Write::new(target.file, memory, len)
+        (Direction::Out, false) => opcode::Write::new(target.file, memory, len)
             .offset(offset)
             .rw_flags(write_flags(slot))
             .build(),

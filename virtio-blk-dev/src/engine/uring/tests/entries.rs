@@ -1,7 +1,7 @@
 use io_uring::{opcode, squeue};
 
 use super::*;
-use crate::engine::uring::slots::Slot;
+use crate::engine::uring::slots::{Slot, Stage};
 
 const ALL: Target = Target { file: types::Fd(0), discard: true, write_zeroes: true, unmap: true };
 

@@ -2,6 +2,7 @@
 
 mod direct;
 mod entries;
+mod errors;
 mod figures;
 mod limits;
 mod model;

@@ -1,0 +1,175 @@
+use std::io;
+use std::os::fd::AsFd;
+
+use super::slots::Stage;
+use super::{UringEngine, sqe};
+use crate::engine::{Completion, Io, Operation};
+use crate::image::{Image, RangeCall};
+
+/// The way of an operation through the engine.
+impl UringEngine {
+    /// What changes the image must lie within it: the kernel would make the file grow.
+    pub(super) fn check_change(&self, io: &Io) -> io::Result<()> {
+        match io.operation() {
+            Operation::Read(_) | Operation::Flush => Ok(()),
+            _ => self.image.may_change(io.offset(), io.remaining()),
+        }
+    }
+
+    /// Begins what is committed, as far as there is room: `batch` of it is new.
+    pub(super) fn hand_over(&mut self, batch: usize) {
+        while self.committed > 0 {
+            let Some(index) = self.waiting.pop_front() else { break };
+            self.committed = self.committed.saturating_sub(1);
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            if std::mem::take(&mut slot.fresh) {
+                let attempt = self.inline.attempt(self.image.as_fd(), &mut slot.io, batch);
+                if let Some(result) = attempt {
+                    self.finish(index, result);
+                    continue;
+                }
+            }
+            if self.ring.is_broken() {
+                self.perform(index);
+                continue;
+            }
+            if !self.ring.has_room() {
+                self.again(index);
+                break;
+            }
+            let entry = match (&mut self.bounce, slot.io.operation().data()) {
+                (Some(bounce), Some(data)) if slot.refused || bounce.is_needed(&slot.io, data) => {
+                    if bounce.is_possible(&slot.io, data) {
+                        let Some(buffer) = bounce.take() else {
+                            self.again(index);
+                            break;
+                        };
+                        let transfer = bounce.begin(&slot.io, data, &buffer);
+                        let Some(transfer) = transfer else {
+                            bounce.put(buffer);
+                            let fault = io::Error::from_raw_os_error(libc::EFAULT);
+                            self.finish(index, Err(fault));
+                            continue;
+                        };
+                        slot.buffer = Some(buffer);
+                        Some(sqe::bounced(slot, self.target, transfer))
+                    } else {
+                        None
+                    }
+                }
+                _ => sqe::entry(slot, self.target),
+            };
+            match entry {
+                None => self.perform(index),
+                Some(entry) => {
+                    let entry = entry.user_data(u64::from(index));
+                    // SAFETY: segments and memory are the `Io`'s, whose existence keeps the
+                    // memory mapped. It rests in its slot, where nobody but `complete` changes or
+                    // takes it, until the completion is there; else `drop` leaks it. The same is
+                    // true of its bounce buffer.
+                    unsafe { self.ring.push(&entry) };
+                }
+            }
+        }
+        // Also what the kernel had no memory for before.
+        if self.ring.queued() > 0 && !self.ring.is_broken() {
+            self.ring.enter(0);
+        }
+    }
+
+    /// Puts an operation at the front of those that wait.
+    fn again(&mut self, index: u32) {
+        self.waiting.push_front(index);
+        self.committed = self.committed.saturating_add(1);
+    }
+
+    fn finish(&mut self, index: u32, result: io::Result<()>) {
+        if let Some(io) = self.slots.remove(index) {
+            self.done.push(Completion { io, result });
+        }
+    }
+
+    /// Carries out what the ring can't.
+    fn perform(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let result = match slot.stage {
+            Stage::Operation => self.floor.perform(&mut slot.io),
+            Stage::Sync => self.image.flush(),
+        };
+        self.finish(index, result);
+    }
+
+    /// Takes a completion from the ring; `None` if there is more to do for its operation.
+    pub(super) fn complete(&mut self, index: u32, result: i32) -> Option<Completion> {
+        let slot = self.slots.get_mut(index)?;
+        let (data, buffer) = (slot.io.operation().data(), slot.buffer.take());
+        let bounced = buffer.is_some();
+        let mut moved = u64::from(result.unsigned_abs());
+        if let (Some(bounce), Some(buffer)) = (&mut self.bounce, buffer) {
+            if let Some(data) = data.filter(|_| result >= 0) {
+                moved = bounce.end(&slot.io, data, &buffer, moved);
+            }
+            bounce.put(buffer);
+        }
+        let is_transfer = data.is_some();
+        let result = match (slot.io.operation(), slot.stage, result) {
+            (.., n) if n < 0 => Err(n.saturating_neg()),
+            (Operation::Read(_) | Operation::Write(_), ..) => {
+                slot.io.advance(moved);
+                if slot.io.remaining() > 0 && moved > 0 { Err(libc::EINTR) } else { Ok(()) }
+            }
+            (Operation::Flush, ..) | (_, Stage::Sync, _) => Ok(()),
+            _ if slot.io.is_durable() => {
+                slot.stage = Stage::Sync;
+                Err(libc::EINTR)
+            }
+            _ => Ok(()),
+        };
+        let again = match result {
+            Err(libc::EINTR | libc::ECANCELED) => true,
+            Err(libc::EAGAIN) if !slot.punt => {
+                slot.punt = true;
+                true
+            }
+            // Memory that isn't aligned as it should be, or can't be pinned.
+            Err(errno @ (libc::EFAULT | libc::EINVAL)) if is_transfer && !bounced => {
+                match &mut self.bounce {
+                    Some(bounce) => {
+                        if errno == libc::EFAULT {
+                            bounce.unpinnable();
+                        }
+                        !std::mem::replace(&mut slot.refused, true)
+                    }
+                    None => false,
+                }
+            }
+            _ => false,
+        };
+        if again {
+            self.again(index);
+            return None;
+        }
+        let result = result.map_err(io::Error::from_raw_os_error);
+        if slot.stage == Stage::Operation
+            && slot.io.operation().is_range()
+            && result.as_ref().is_err_and(RangeCall::is_unsupported)
+        {
+            // Not every file system has every mode, or takes every range: the image has other ways,
+            // the same as for the synchronous engine.
+            self.perform(index);
+            return None;
+        }
+        let io = self.slots.remove(index)?;
+        let result = match (result, io.operation()) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Operation::Read(_)) if io.remaining() > 0 => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            (Ok(()), Operation::Write(_)) if io.remaining() > 0 => {
+                Err(io::ErrorKind::WriteZero.into())
+            }
+            _ => Ok(()),
+        };
+        Some(Completion { io, result })
+    }
+}
