@@ -1,0 +1,86 @@
+//! Signals, as descriptors to wait at; and those that shall not end the process.
+
+use std::{
+    io::{self, Read},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{Arc, atomic::AtomicBool},
+};
+
+pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+/// Some signals, which are waited for as one descriptor that becomes readable.
+#[derive(Debug)]
+pub struct Signals(UnixStream);
+
+impl Signals {
+    /// From now on, `signals` do nothing else.
+    ///
+    /// # Errors
+    /// No socket can be had, or one of `signals` can't be handled, as SIGKILL.
+    pub fn new(signals: &[i32]) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        for &signal in signals {
+            signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+        }
+        Ok(Self(ours))
+    }
+
+    /// How many have come since the last call. The descriptor is no longer readable then.
+    pub fn take(&self) -> usize {
+        let mut all = 0;
+        // It ends with EAGAIN; the other end is never closed.
+        while let Ok(count @ 1..) = (&self.0).read(&mut [0; 64]) {
+            all += count;
+        }
+        all
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Has a write beyond RLIMIT_FSIZE, or to a pipe without a reader, fail with EFBIG or EPIPE, and
+/// not end the process: it is an error of the disk that was written, and no other's.
+///
+/// # Errors
+/// The system refuses to.
+pub fn survive_failed_writes() -> io::Result<()> {
+    // SIGPIPE is ignored by Rust's runtime before `main`. A handler serves as well as ignoring,
+    // but that programs started from here get the usual action again.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use signal_hook::low_level::raise;
+
+    #[test]
+    fn signals_are_counted_and_taken_once() {
+        let signals = Signals::new(&[SIGUSR1, SIGHUP]).unwrap();
+        let readable = || {
+            let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+            poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+        };
+        assert_eq!((readable(), signals.take()), (false, 0));
+        raise(SIGUSR1).unwrap();
+        raise(SIGHUP).unwrap();
+        assert!(readable());
+        assert_eq!((signals.take(), readable(), signals.take()), (2, false, 0));
+    }
+
+    #[test]
+    fn a_write_beyond_the_file_size_limit_is_an_error_and_not_the_end() {
+        survive_failed_writes().unwrap();
+        raise(SIGXFSZ).unwrap();
+    }
+}
