@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use backend_process::output;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
@@ -171,10 +172,14 @@ fn main() -> Result<()> {
     let model = Arc::new(XenDeviceModel::new(Arc::clone(&foreign)));
     let grants = Arc::new(Gntdev::open(nodes.domid)?);
 
-    println!("serving {}: window {:#x}, interrupt {}", nodes.dir, nodes.base, nodes.irq);
+    // Nobody need read it.
+    let _ = output::line(format_args!(
+        "serving {}: window {:#x}, interrupt {}",
+        nodes.dir, nodes.base, nodes.irq
+    ));
     let bytes = serve(&store, &nodes, (model, foreign, grants, Arc::new(events)))?;
     // All is let go of: the toolstack waits for this word.
     store.change_xenbus_state(&nodes.dir, XenbusState::Closing, XenbusState::Closed)?;
-    println!("the guest got {bytes} bytes");
+    let _ = output::line(format_args!("the guest got {bytes} bytes"));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
+use backend_process::LogLimit;
 use tracing::{info, warn};
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Limits, RateLimiter, RateLimits, RequestKind, Serial,
@@ -13,7 +14,6 @@ use crate::{
     device_id::DeviceId,
     figures::Figures,
     guest_memory::DiskMemory,
-    log_limit::LogLimit,
     nodes::DiskNodes,
     platform::Platform,
     settings::{Cache, DiskSettings},

@@ -18,7 +18,6 @@ pub mod guest;
 pub mod guest_memory;
 mod guests;
 mod listing;
-mod log_limit;
 pub mod metrics;
 pub mod nodes;
 mod patience;

@@ -1,17 +1,12 @@
 //! `xen-virtio-blk`: serves virtio disks to the guests of a Xen host.
 
-use std::{
-    io::{IsTerminal, stderr},
-    os::unix::net::UnixStream,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use backend_process::{Logging, Signals, limits, output, signals};
 use clap::Parser;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 use xen_store::{Store, XenStore};
 use xen_virtio_blk::{
     args::{Cli, Command, RunArgs},
@@ -22,31 +17,26 @@ use xen_virtio_blk::{
     settings::Settings,
 };
 
+const NAME: &str = "xen-virtio-blk";
+
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_target(false)
-        .init();
     match Cli::parse().command {
         Command::Check => check::run(),
-        Command::Run(args) => match run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("xen-virtio-blk: {error:#}");
-                ExitCode::FAILURE
-            }
+        Command::Run(args) => match Logging::start() {
+            Ok(logging) => logging.end(NAME, &run(&args)),
+            Err(error) => output::failure(NAME, error),
         },
     }
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
+    signals::survive_failed_writes().context("handling SIGXFSZ")?;
+    limits::raise_open_files();
     let settings = Settings::load(args)?;
-    let stop = signals(&[signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
-    let report = signals(&[signal_hook::consts::SIGUSR1])?;
-    let resized = signals(&[signal_hook::consts::SIGHUP])?;
+    let signals = |which: &[i32]| Signals::new(which).context("handling signals");
+    let stop = signals(&[signals::SIGTERM, signals::SIGINT])?;
+    let report = signals(&[signals::SIGUSR1])?;
+    let resized = signals(&[signals::SIGHUP])?;
     let store = XenStore::open().context(
         "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
     )?;
@@ -79,14 +69,14 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         let [stopped, reported, is_resized] =
             [0, 1, 2].map(|fd: usize| !fds[fd].revents().is_empty());
         if reported {
-            let _ = rustix::io::read(&report, &mut [0_u8; 64]);
+            report.take();
             backend.report();
         }
         if let Some(metrics) = metrics.as_mut().filter(|it| reported || it.wait().is_zero()) {
             metrics.write(&backend.figures());
         }
         if is_resized {
-            let _ = rustix::io::read(&resized, &mut [0_u8; 64]);
+            resized.take();
             backend.refresh_capacities();
         }
         if stopped {
@@ -95,14 +85,4 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-}
-
-/// A descriptor that becomes readable when one of `signals` comes.
-fn signals(signals: &[i32]) -> anyhow::Result<UnixStream> {
-    let (ours, theirs) = UnixStream::pair().context("making a signal pipe")?;
-    for &signal in signals {
-        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)
-            .with_context(|| format!("handling signal {signal}"))?;
-    }
-    Ok(ours)
 }

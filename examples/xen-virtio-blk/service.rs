@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
+use backend_process::LogLimit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, warn};
 use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
@@ -16,7 +17,6 @@ use crate::{
     figures::Figures,
     guest::{Command, GuestError},
     guest_memory::GuestMemory,
-    log_limit::LogLimit,
     platform::{Handles, Platform},
     storage::Storage,
     wake::Wake,

@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
+use backend_process::LogLimit;
 use tracing::{error, warn};
 use virtio_blk_dev::{Counters, Doorbell, Engine, HostError, Params, Poller, RateLimiter, Worker};
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
-use crate::{cpus, device_id::DeviceId, log_limit::LogLimit, wake::Wake};
+use crate::{cpus, device_id::DeviceId, wake::Wake};
 
 /// Why a queue can't be served.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,6 @@ pub mod args;
 pub mod cpus;
 pub mod device;
 mod events;
-mod log_limit;
 mod memory;
 mod ring;
 pub mod server;

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use backend_process::LogLimit;
 use tracing::{debug, warn};
 use virtio_blk_dev::Stats;
 use virtio_mmio_dev::{QueueConfig, feature};
@@ -14,7 +15,6 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::{
     device::Device,
     events::Events,
-    log_limit::LogLimit,
     memory::Memory,
     worker::{Job, StartError, WorkerThread},
 };

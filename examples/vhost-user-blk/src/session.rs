@@ -8,6 +8,7 @@
 
 use std::{fs::File, io, sync::Arc};
 
+use backend_process::LogLimit;
 use tracing::debug;
 use vhost::{
     VhostUserMemoryRegionBase,
@@ -25,7 +26,6 @@ use virtio_blk_dev::Stats;
 
 use crate::{
     device::Device,
-    log_limit::LogLimit,
     memory::{Memory, MemoryError},
     ring::{Addresses, Common, Ring, RingError},
 };

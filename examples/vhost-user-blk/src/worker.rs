@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use backend_process::LogLimit;
 use tracing::{error, warn};
 use virtio_blk_dev::{Doorbell, Engine, HostError, Poller, Stats, SyncEngine, UringEngine, Worker};
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
@@ -17,7 +18,6 @@ use crate::{
     args::EngineKind,
     device::Device,
     events::Events,
-    log_limit::LogLimit,
     sleep::{Sleep, Stop},
 };
 

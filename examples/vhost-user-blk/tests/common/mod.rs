@@ -28,17 +28,31 @@ pub struct Backend {
 impl Backend {
     /// Serves an image of `sectors` sectors, each of which holds its number's low byte.
     pub fn start(sectors: u64, options: &[&str]) -> Self {
+        Self::limited(sectors, options, &[], None)
+    }
+
+    /// Likewise, with its log written to `log`.
+    pub fn logging_to(log: impl Into<Stdio>) -> Self {
+        Self::limited(64, &[], &[], Some(log.into()))
+    }
+
+    /// Likewise, under limits as options of `prlimit`.
+    pub fn limited(sectors: u64, options: &[&str], limits: &[&str], log: Option<Stdio>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut image = File::create(dir.path().join("image")).expect("an image");
         for sector in 0..sectors {
             image.write_all(&[sector as u8; 512]).expect("its content");
         }
-        let child = Command::new(env!("CARGO_BIN_EXE_vhost-user-blk"))
+        let log =
+            log.unwrap_or_else(|| File::create(dir.path().join("log")).expect("a log").into());
+        let child = Command::new("prlimit")
+            .args(limits)
+            .args(["--", env!("CARGO_BIN_EXE_vhost-user-blk")])
             .args(["--socket", "socket", "--image", "image"])
             .args(options)
             .current_dir(dir.path())
             .stdin(Stdio::null())
-            .stderr(File::create(dir.path().join("log")).expect("a log"))
+            .stderr(log)
             .spawn()
             .expect("the program");
         let child = Arc::new(Mutex::new(child));
@@ -73,7 +87,7 @@ impl Backend {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).expect("the log")
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Waits until the log has `text` so many times.
@@ -90,6 +104,12 @@ impl Backend {
         let image = File::open(self.dir.path().join("image")).expect("the image");
         image.read_exact_at(&mut data, number * 512).expect("its sector");
         data
+    }
+
+    /// Gives the image another length.
+    pub fn truncate(&self, len: u64) {
+        let image = File::options().write(true).open(self.dir.path().join("image"));
+        image.and_then(|image| image.set_len(len)).expect("another length");
     }
 
     /// Sends SIGTERM, and gives whether it ended well.
