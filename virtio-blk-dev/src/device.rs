@@ -5,6 +5,7 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U64;
 
 use crate::config::{BlockConfig, ConfigSpace, SECTOR_SIZE, check_capacity};
+use crate::durability::Durability;
 use crate::error::ConfigError;
 use crate::features::Features;
 use crate::params::{Live, Params};
@@ -71,6 +72,12 @@ impl BlockDevice {
     /// cache off.
     pub fn is_write_back(&self) -> bool {
         self.live.write_back()
+    }
+
+    /// Whether what is written can still be made stable, for whoever tells the operator. It stays as
+    /// it is over resets.
+    pub fn durability(&self) -> Arc<Durability> {
+        Arc::clone(self.live.durability())
     }
 
     /// Virtio 1.2 §5.2.6.2: with `CONFIG_WCE` the field decides; without, a driver that took

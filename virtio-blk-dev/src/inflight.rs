@@ -140,6 +140,8 @@ struct Slot<D: GuestAddressSpace> {
     request: Option<Request<D>>,
     /// Of a request with a list of them: those that are left, in reverse.
     ranges: Vec<Range>,
+    /// A flush comes after the last of them.
+    durable: bool,
 }
 
 const SLOT_BITS: u32 = 16;
@@ -163,7 +165,9 @@ impl<D: GuestAddressSpace> InFlight<D> {
     pub(crate) fn new(queue_size: u16) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            slots: (0..queue_size).map(|_| Slot { request: None, ranges: Vec::new() }).collect(),
+            slots: (0..queue_size)
+                .map(|_| Slot { request: None, ranges: Vec::new(), durable: false })
+                .collect(),
             spares: Vec::with_capacity(usize::from(queue_size)),
             id: NEXT.fetch_add(1, Ordering::Relaxed) << SLOT_BITS,
         }
@@ -227,7 +231,9 @@ impl<D: GuestAddressSpace> InFlight<D> {
         let Some(Range { command, offset, len }) = slot.ranges.pop() else {
             return Err(Some(Refused(request, Status::IoErr)));
         };
-        self.start(batch, request, command, durable, (offset, len))
+        // One flush for all of them.
+        slot.durable = durable;
+        self.start(batch, request, command, false, (offset, len))
     }
 
     /// A flush that no request asked for.
@@ -248,6 +254,9 @@ impl<D: GuestAddressSpace> InFlight<D> {
         {
             if !failed && let Some(Range { command, offset, len }) = slot.ranges.pop() {
                 return Finished::Next(io.again(command, (offset, len)));
+            }
+            if std::mem::take(&mut slot.durable) && !failed {
+                return Finished::Next(io.again(Command::Flush, (0, 0)));
             }
             slot.ranges.clear();
             self.spares.push(io.end());

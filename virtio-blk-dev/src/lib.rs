@@ -120,15 +120,18 @@ mod buffers;
 mod clock;
 mod config;
 mod device;
+mod durability;
 mod engine;
 mod error;
 #[cfg(feature = "test-utils")]
 pub mod fake;
 mod features;
+mod flushes;
 mod histogram;
 mod image;
 mod inflight;
 mod limits;
+mod operations;
 mod params;
 mod poller;
 mod ranges;
@@ -143,6 +146,7 @@ mod worker;
 pub use buffers::{Sink, Source};
 pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
 pub use device::BlockDevice;
+pub use durability::Durability;
 pub use engine::{
     Completion, Engine, Io, Operation, SyncEngine, UringConfig, UringEngine, UringError,
 };

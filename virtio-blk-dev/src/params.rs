@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::config::Serial;
+use crate::durability::Durability;
 use crate::limits::Limits;
 
 /// What a [`Worker`](crate::Worker) needs to know of its device, to be had from
@@ -20,11 +21,21 @@ pub struct Params {
 pub(crate) struct Live {
     capacity: AtomicU64,
     write_back: AtomicBool,
+    durability: Arc<Durability>,
 }
 
 impl Live {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { capacity: AtomicU64::new(capacity), write_back: AtomicBool::new(false) }
+        Self {
+            capacity: AtomicU64::new(capacity),
+            write_back: AtomicBool::new(false),
+            durability: Arc::default(),
+        }
+    }
+
+    /// Whether a flush has failed, on any queue.
+    pub(crate) fn durability(&self) -> &Arc<Durability> {
+        &self.durability
     }
 
     /// The disk's size in bytes. Nothing is read or written beyond.

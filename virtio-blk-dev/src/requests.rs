@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use crate::clock::Clock;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::image::Lifetime;
 use crate::inflight::{Finished, InFlight, Refused, Request};
+use crate::operations::Operations;
 use crate::params::Params;
 use crate::rate_limit::RateLimiter;
 use crate::request::{Action, Header, RequestKind, Status, decide};
@@ -19,18 +19,16 @@ use crate::worker::wait;
 
 /// A worker without its queue.
 pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
-    pub(crate) engine: E,
+    pub(crate) operations: Operations<E>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) last_error: Option<HostError>,
+    /// What made the disk lose its [`Durability`](crate::Durability), if this worker met it.
+    pub(crate) loss: Option<HostError>,
     params: Params,
     in_flight: InFlight<D>,
     /// Held back by the limiter.
     held: Option<Request<D>>,
-    /// Taken, and not handed to the engine yet.
-    taken: Vec<Io>,
-    /// Finished and not looked at yet, in the order they finished.
-    completions: VecDeque<Completion>,
     answers: Answers,
     /// Bytes of data begun since the last publication.
     begun_bytes: u64,
@@ -45,15 +43,14 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     pub(crate) fn new(queue_size: u16, engine: E, params: Params) -> Self {
         let counters = Arc::<Counters>::default();
         Self {
-            engine,
+            operations: Operations::new(queue_size, engine, Arc::clone(&params.live)),
             limiter: None,
             last_error: None,
+            loss: None,
             write_back: params.live.write_back(),
             params,
             in_flight: InFlight::new(queue_size),
             held: None,
-            taken: Vec::with_capacity(queue_size.into()),
-            completions: VecDeque::with_capacity(queue_size.into()),
             answers: Answers::new(queue_size, Arc::clone(&counters)),
             counters,
             begun_bytes: 0,
@@ -74,11 +71,10 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
 
     /// Whether the engine has finished something.
     pub(crate) fn has_completions(&mut self) -> bool {
-        let Self { engine, completions, .. } = self;
-        if engine.in_flight() > 0 {
-            engine.poll_completions(&mut |completion| completions.push_back(completion));
+        if self.operations.engine.in_flight() > 0 {
+            self.operations.poll();
         }
-        !completions.is_empty()
+        self.operations.has_finished()
     }
 
     /// Looks at the clock, and at what may have changed since the last time.
@@ -88,7 +84,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         if self.write_back && !write_back {
             // From here on the driver takes what is answered for stable, and what was answered
             // before the switch it can no longer flush (virtio 1.2 §5.2.6.2).
-            self.completions.extend(self.engine.submit(self.in_flight.own_flush()));
+            self.operations.flush_own(self.in_flight.own_flush());
         }
         self.write_back = write_back;
     }
@@ -170,6 +166,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             Ok(Action::Flush) => (Command::Flush, 0, 0),
             _ => return self.carry_out_rare(batch, request, action, durable),
         };
+        let durable = durable && command == Command::Write;
         request.bytes = len;
         self.begun_bytes = self.begun_bytes.saturating_add(len);
         let io = self.in_flight.start(batch, request, command, durable, (offset, len));
@@ -209,7 +206,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         request: Request<D>,
         outcome: &Outcome,
     ) {
-        if !self.taken.is_empty() {
+        if self.operations.has_taken() {
             self.carry_on(batch);
         }
         self.answers.answer(batch, request, outcome);
@@ -222,7 +219,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         io: Result<Io, Option<Refused<D>>>,
     ) {
         match io {
-            Ok(io) => self.taken.push(io),
+            Ok(io) => self.operations.take(io),
             Err(Some(Refused(request, status))) => {
                 self.answer_at_once(batch, request, &Outcome::failed(status));
             }
@@ -235,21 +232,15 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     /// Only now, when all of a batch is known: so the processor has at hand what taking requests and
     /// answering them needs, and the kernel in between, instead of each for one request by turns.
     fn carry_on<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        let Self { engine, taken, completions, .. } = self;
-        if taken.len() == 1 {
-            completions.extend(taken.pop().and_then(|io| engine.submit_alone(io)));
-        } else {
-            completions.extend(taken.drain(..).filter_map(|io| engine.submit(io)));
-            engine.commit();
-        }
+        self.operations.hand_over();
         // What comes next of a list of ranges must be begun, too: nothing else would tell of it.
         while self.reap(batch) {
-            self.engine.commit();
+            self.operations.engine.commit();
         }
     }
 
     fn lifetime(&mut self, request: &Request<D>) -> Outcome {
-        match self.engine.lifetime() {
+        match self.operations.engine.lifetime() {
             Ok(lifetime) => copy_out(request, &lifetime_bytes(&lifetime)),
             Err(source) => {
                 self.counters.host_errors.add(1);
@@ -265,16 +256,15 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         self.carry_on(batch);
         self.begun_bytes = 0;
         let held = u64::from(self.held.is_some());
-        self.counters.in_flight.set(held.saturating_add(self.engine.in_flight() as u64));
+        self.counters.in_flight.set(held.saturating_add(self.operations.in_flight() as u64));
         self.answers.publish(batch, &self.clock);
     }
 
     /// Answers what the engine has finished; whether more was submitted.
     pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) -> bool {
-        let Self { engine, completions, .. } = self;
-        engine.poll_completions(&mut |completion| completions.push_back(completion));
+        self.operations.poll();
         let mut more = false;
-        while let Some(completion) = self.completions.pop_front() {
+        while let Some(completion) = self.operations.next_finished() {
             more |= self.take_back(batch, completion);
         }
         more
@@ -291,11 +281,14 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     ) -> bool {
         loop {
             let Completion { io, result } = completion;
-            let finished = self.in_flight.finish(io, result.is_err());
+            let is_ok = result.is_ok() && self.operations.is_ok(&io);
+            let tag = io.tag();
+            let finished = self.in_flight.finish(io, !is_ok);
             let status = match result {
-                Ok(()) => Status::Ok,
+                Ok(()) if is_ok => Status::Ok,
+                Ok(()) => Status::IoErr,
                 Err(source) => {
-                    self.failed(&finished, source);
+                    self.failed(tag, &finished, source);
                     Status::IoErr
                 }
             };
@@ -305,7 +298,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
                     self.answers.answer(batch, request, &outcome);
                     return false;
                 }
-                Finished::Next(io) => match self.engine.submit(io) {
+                Finished::Next(io) => match self.operations.submit(io) {
                     Some(next) => completion = next,
                     None => return true,
                 },
@@ -315,13 +308,17 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     }
 
     #[cold]
-    fn failed(&mut self, finished: &Finished<D>, source: io::Error) {
+    fn failed(&mut self, tag: u64, finished: &Finished<D>, source: io::Error) {
         let (kind, sector) = match finished {
             Finished::Request(request) => (request.kind, request.sector),
             Finished::Next(_) | Finished::None => (RequestKind::Flush, 0),
         };
         self.counters.host_errors.add(1);
-        self.last_error = Some(HostError { kind, sector, source });
+        let error = HostError { kind, sector, source };
+        if self.operations.is_loss(tag) {
+            self.loss = Some(error.again());
+        }
+        self.last_error = Some(error);
     }
 }
 
@@ -329,11 +326,11 @@ impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
     /// Unmaps the memory of what is in flight when the engine is done with it; the queue is gone,
     /// so nobody gets an answer.
     fn drop(&mut self) {
-        let Self { engine, in_flight, taken, completions, .. } = self;
+        let Self { operations, in_flight, .. } = self;
         // What a panic left between being taken and being begun, or between being finished and
         // being answered.
-        let left = taken.drain(..).chain(completions.drain(..).map(|completion| completion.io));
-        left.for_each(|io| drop(in_flight.finish(io, true)));
+        operations.take_all().for_each(|io| drop(in_flight.finish(io, true)));
+        let engine = &mut operations.engine;
         engine.commit();
         loop {
             engine.poll_completions(&mut |completion| drop(in_flight.finish(completion.io, true)));

@@ -35,6 +35,13 @@ pub trait Doorbell {
         let _ = error;
     }
 
+    /// A flush failed, or a write that was to be stable: what the guest wrote may be lost, and no
+    /// flush of the disk succeeds until its image is opened anew. Called once for a disk, by the
+    /// queue that met it. For a log, whatever its rate.
+    fn lost(&mut self, error: &HostError) {
+        let _ = error;
+    }
+
     /// The driver broke the ring, and has been told that the device needs a reset: nothing is served
     /// any more. Called once.
     fn broken(&mut self, fault: RingFault) {
@@ -70,6 +77,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             waited = bell.wait(self.as_fd().filter(|_| self.is_busy()), progress.wait);
         }
         self.drain();
+        tell(&mut self.requests, bell);
         waited
     }
 }
@@ -84,9 +92,7 @@ fn stay<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
 ) -> bool {
     for _ in 0..TURNS {
         let progress = turn(batch, requests, false);
-        if let Some(error) = requests.last_error.take() {
-            bell.failed(&error);
-        }
+        tell(requests, bell);
         if progress.processed > 0 {
             poller.busy(Instant::now());
         }
@@ -98,6 +104,16 @@ fn stay<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
         }
     }
     false
+}
+
+/// Tells of what the host failed at.
+fn tell<D: GuestAddressSpace, E: Engine>(requests: &mut Requests<D, E>, bell: &mut impl Doorbell) {
+    if let Some(error) = requests.loss.take() {
+        bell.lost(&error);
+    }
+    if let Some(error) = requests.last_error.take() {
+        bell.failed(&error);
+    }
 }
 
 /// Looks for work as long as `poller` allows; whether there is some.

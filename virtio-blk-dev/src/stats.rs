@@ -177,6 +177,17 @@ pub struct HostError {
     pub source: io::Error,
 }
 
+impl HostError {
+    /// The same error, to be told to another.
+    pub(crate) fn again(&self) -> Self {
+        let Self { kind, sector, source } = self;
+        let source = source
+            .raw_os_error()
+            .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+        Self { kind: *kind, sector: *sector, source }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -72,7 +72,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 
     /// Whether the engine has something in hand.
     pub(crate) fn is_busy(&self) -> bool {
-        self.requests.engine.in_flight() > 0
+        self.requests.operations.engine.in_flight() > 0
     }
 
     fn turn(&mut self, arm: bool) -> Progress {
@@ -88,7 +88,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             requests.begin();
             requests.resume_regardless(batch);
             requests.finish_part(batch);
-            while requests.engine.in_flight() > 0 && wait(&requests.engine) {
+            while requests.operations.in_flight() > 0 && wait(&requests.operations.engine) {
                 requests.finish_part(batch);
             }
         });
@@ -114,7 +114,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// Readable when the engine has finished something; `None` if it never leaves anything
     /// unfinished.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.requests.engine.as_fd()
+        self.requests.operations.engine.as_fd()
     }
 
     /// What the worker has done so far.
@@ -125,6 +125,12 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// The same for other threads, to be read at any time.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.requests.counters)
+    }
+
+    /// The error by which the disk lost its [`Durability`](crate::Durability), once, from the worker
+    /// that met it: the operator must learn of it, whatever else the log leaves out.
+    pub fn take_loss(&mut self) -> Option<HostError> {
+        self.requests.loss.take()
     }
 
     /// The latest error of the host, once: for a log whose rate the caller limits. How many there

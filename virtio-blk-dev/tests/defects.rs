@@ -49,15 +49,16 @@ fn host_errors_complete_the_request() {
         assert_eq!(guest.request(OUT, 3, &[7; 512], 0).status, IOERR);
         let error = guest.worker.take_last_error().unwrap();
         assert_eq!((error.kind, error.sector), (RequestKind::Write, 3));
-
-        image.inject(Fault::Errno(errno));
-        assert_eq!(guest.request(FLUSH, 0, &[], 0).status, IOERR);
-        assert_eq!(guest.worker.take_last_error().unwrap().kind, RequestKind::Flush);
-        assert!(guest.worker.take_last_error().is_none(), "each is told once");
     }
+    image.inject(Fault::Errno(libc::EIO));
+    assert_eq!(guest.request(FLUSH, 0, &[], 0).status, IOERR);
+    assert_eq!(guest.worker.take_last_error().unwrap().kind, RequestKind::Flush);
+    assert!(guest.worker.take_last_error().is_none(), "each is told once");
+    // What it cached may be gone, and the kernel tells that once (tests/durability.rs).
+    assert_eq!(guest.request(FLUSH, 0, &[], 0).status, IOERR);
     assert_eq!(guest.request(IN, 2, &[], 512).status, OK, "and the disk goes on");
     let stats = guest.worker.stats();
-    assert_eq!(stats.host_errors, 15);
+    assert_eq!(stats.host_errors, 11);
     assert_eq!(
         (
             stats[RequestKind::Read].requests,
@@ -74,7 +75,7 @@ fn host_errors_complete_the_request() {
         ),
         (5, 5, 0)
     );
-    assert_eq!((stats[RequestKind::Flush].requests, stats[RequestKind::Flush].errors), (5, 5));
+    assert_eq!((stats[RequestKind::Flush].requests, stats[RequestKind::Flush].errors), (2, 2));
 }
 
 #[test]

@@ -202,6 +202,17 @@ impl Io {
         self.0.durable
     }
 
+    /// As [`operation`](Self::operation), without the memory.
+    pub(crate) fn command(&self) -> Command {
+        self.0.command
+    }
+
+    /// Whether its success tells the driver that something is on stable storage.
+    #[inline]
+    pub(crate) fn is_stable(&self) -> bool {
+        self.0.durable || self.0.command == Command::Flush
+    }
+
     /// The position in the image, in bytes.
     pub fn offset(&self) -> u64 {
         self.0.offset

@@ -1,0 +1,193 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::engine::{Command, Completion, Engine, Io};
+use crate::flushes::{Flushes, Place};
+use crate::params::Live;
+
+/// The operations of a worker's requests, from being taken to being finished.
+pub(crate) struct Operations<E: Engine> {
+    pub(crate) engine: E,
+    live: Arc<Live>,
+    /// Not handed to the engine yet.
+    taken: Vec<Io>,
+    /// Finished and not looked at yet, in the order they finished.
+    finished: VecDeque<Completion>,
+    flushes: Flushes,
+    /// The operation whose failure, not looked at yet, made the disk lose its
+    /// [`Durability`](crate::Durability).
+    loss: Option<u64>,
+}
+
+impl<E: Engine> Operations<E> {
+    pub(crate) fn new(queue_size: u16, engine: E, live: Arc<Live>) -> Self {
+        Self {
+            engine,
+            live,
+            taken: Vec::with_capacity(queue_size.into()),
+            finished: VecDeque::with_capacity(queue_size.into()),
+            flushes: Flushes::with_capacity(queue_size),
+            loss: None,
+        }
+    }
+
+    /// Takes an operation, to be handed over with the others of its batch.
+    #[inline]
+    pub(crate) fn take(&mut self, io: Io) {
+        self.taken.push(io);
+    }
+
+    /// Whether something was taken and not handed over.
+    pub(crate) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    /// Hands what was taken to the engine, and has it begun.
+    #[inline]
+    pub(crate) fn hand_over(&mut self) {
+        match self.taken.len() {
+            0 => self.engine.commit(),
+            1 => {
+                let io = self.taken.pop();
+                let Some(io) = io else { return };
+                if io.is_stable() {
+                    self.hand_over_stable(io);
+                } else if let Some(completion) = self.engine.submit_alone(io) {
+                    self.finished.push_back(completion);
+                }
+            }
+            _ => {
+                self.flushes.hand_over();
+                let mut taken = std::mem::take(&mut self.taken);
+                for io in taken.drain(..) {
+                    let completion =
+                        if io.is_stable() { self.submit(io) } else { self.engine.submit(io) };
+                    self.finished.extend(completion);
+                }
+                self.taken = taken;
+                self.flushes.handed_over();
+                self.engine.commit();
+            }
+        }
+    }
+
+    #[cold]
+    fn hand_over_stable(&mut self, io: Io) {
+        let completion = self.submit(io);
+        self.finished.extend(completion);
+        self.engine.commit();
+    }
+
+    /// Gives the engine one operation, which is handed back if it is finished at once.
+    pub(crate) fn submit(&mut self, io: Io) -> Option<Completion> {
+        if !io.is_stable() {
+            return self.engine.submit(io);
+        }
+        if self.live.durability().is_lost() {
+            // `is_ok` fails it.
+            return Some(Completion { io, result: Ok(()) });
+        }
+        if io.command() != Command::Flush {
+            return self.engine.submit(io).inspect(|completion| self.note(completion));
+        }
+        let place = self.flushes.add(io);
+        self.flush(place)
+    }
+
+    /// A flush that no request asked for. Many of them, while one is under way, are one.
+    pub(crate) fn flush_own(&mut self, io: Io) {
+        let place = self.flushes.add_own(io);
+        let completion = self.flush(place);
+        self.finished.extend(completion);
+        self.engine.commit();
+    }
+
+    fn flush(&mut self, place: Place) -> Option<Completion> {
+        match place {
+            Place::Engine(io) => {
+                let completion = self.engine.submit(io)?;
+                self.note(&completion);
+                Some(completion)
+            }
+            Place::Done(io) => Some(Completion { io, result: Ok(()) }),
+            Place::Kept => None,
+        }
+    }
+
+    /// Looks what the engine has finished.
+    #[inline]
+    pub(crate) fn poll(&mut self) {
+        let Self { engine, finished, .. } = self;
+        let (mut stable, old) = (false, finished.len());
+        engine.poll_completions(&mut |completion| {
+            stable |= completion.io.is_stable();
+            finished.push_back(completion);
+        });
+        if stable {
+            self.note_from(old);
+        }
+    }
+
+    /// Before any of them is answered: what succeeded beside a failed flush isn't known to be stable.
+    #[cold]
+    fn note_from(&mut self, old: usize) {
+        let mut finished = std::mem::take(&mut self.finished);
+        finished.iter().skip(old).for_each(|completion| self.note(completion));
+        finished.append(&mut self.finished);
+        self.finished = finished;
+        while let Some(leader) = self.flushes.next() {
+            let Some(completion) = self.engine.submit(leader) else {
+                self.engine.commit();
+                return;
+            };
+            self.note(&completion);
+            self.finished.push_back(completion);
+        }
+    }
+
+    /// Sees what an operation that was to make something stable has come to.
+    #[cold]
+    fn note(&mut self, completion: &Completion) {
+        let Completion { io, result } = completion;
+        if result.is_err() && io.is_stable() && self.live.durability().lose() {
+            self.loss = Some(io.tag());
+        }
+        let answered = self.flushes.ended(io).map(|io| Completion { io, result: Ok(()) });
+        self.finished.extend(answered);
+    }
+
+    /// Whether an operation that succeeded has done all that it was to do.
+    #[inline]
+    pub(crate) fn is_ok(&self, io: &Io) -> bool {
+        !(io.is_stable() && self.live.durability().is_lost())
+    }
+
+    /// Whether the failure of the operation with this tag is the one that made the disk lose its
+    /// durability. Only once.
+    pub(crate) fn is_loss(&mut self, tag: u64) -> bool {
+        self.loss.take_if(|loss| *loss == tag).is_some()
+    }
+
+    /// Whether something is finished and not looked at.
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// What finished first.
+    #[inline]
+    pub(crate) fn next_finished(&mut self) -> Option<Completion> {
+        self.finished.pop_front()
+    }
+
+    /// Operations in the engine, or waiting for another that is.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.engine.in_flight().saturating_add(self.flushes.kept())
+    }
+
+    /// Everything that the engine doesn't have: of a worker that is dropped.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Io> {
+        let Self { taken, finished, flushes, .. } = self;
+        let finished = finished.drain(..).map(|completion| completion.io);
+        taken.drain(..).chain(finished).chain(flushes.take_kept())
+    }
+}

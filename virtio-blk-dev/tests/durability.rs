@@ -1,0 +1,279 @@
+//! What a flush promises, how many of them there are, and what comes of one that fails.
+#![cfg(feature = "test-utils")]
+
+mod common;
+
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
+use virtio_blk_dev::{
+    BlockConfig, Completion, Engine, Image, Io, Operation, RequestKind, SyncEngine,
+};
+
+/// The driver may switch the cache.
+const F_SWITCH: u64 = F_ALL | F_CONFIG_WCE;
+
+fn disk(features: u64) -> (Guest, Arc<FakeImage>) {
+    guest(16, &BlockConfig::default(), features)
+}
+
+fn flush(guest: &mut Guest) -> u8 {
+    guest.request(FLUSH, 0, &[], 0).status
+}
+
+fn write(guest: &mut Guest) -> u8 {
+    guest.request(OUT, 1, &[7; 512], 0).status
+}
+
+#[test]
+fn after_a_failed_flush_every_later_flush_fails() {
+    let (mut guest, image) = disk(F_ALL);
+    assert_eq!((write(&mut guest), flush(&mut guest)), (OK, OK));
+    image.inject(Fault::Errno(libc::EIO));
+    for _ in 0..3 {
+        assert_eq!(flush(&mut guest), IOERR);
+    }
+    assert_eq!(image.flushes(), 1, "nor is the image asked again");
+    assert_eq!(
+        guest.worker.stats().host_errors,
+        1,
+        "one error of the host, and what follows from it"
+    );
+    assert_eq!((write(&mut guest), guest.request(IN, 0, &[], 512).status), (OK, OK));
+}
+
+#[test]
+fn after_a_failed_flush_every_other_queue_of_the_disk_fails_its_flushes() {
+    let (mut first, image) = disk(F_ALL);
+    let (mut second, _) = disk(F_ALL);
+    let params = first.transport.device().params();
+    second.replace_worker(SyncEngine::new(Arc::clone(&image)), &params);
+    assert_eq!((flush(&mut first), flush(&mut second)), (OK, OK));
+    image.inject(Fault::Errno(libc::EIO));
+    assert_eq!((flush(&mut first), flush(&mut second)), (IOERR, IOERR));
+    assert!(first.transport.device().durability().is_lost());
+    let loss = first.worker.take_loss().unwrap();
+    assert_eq!((loss.kind, loss.source.raw_os_error()), (RequestKind::Flush, Some(libc::EIO)));
+    assert!(first.worker.take_loss().is_none() && second.worker.take_loss().is_none(), "told once");
+}
+
+#[test]
+fn a_reset_does_not_mend_a_failed_flush() {
+    let (mut guest, image) = disk(F_ALL);
+    image.inject(Fault::Errno(libc::EIO));
+    assert_eq!(flush(&mut guest), IOERR);
+    guest.restart(F_ALL);
+    let params = guest.transport.device().params();
+    guest.replace_worker(SyncEngine::new(image), &params);
+    assert_eq!(flush(&mut guest), IOERR);
+}
+
+#[test]
+fn after_a_failed_flush_writes_in_write_through_fail() {
+    let (mut guest, image) = disk(F_SWITCH);
+    image.inject(Fault::Errno(libc::EIO));
+    assert_eq!(flush(&mut guest), IOERR);
+    guest.set_writeback(0);
+    assert_eq!(write(&mut guest), IOERR);
+    assert!(image.bytes() == contents(16), "nor is it begun");
+    guest.set_writeback(1);
+    assert_eq!(write(&mut guest), OK, "a cache promises nothing");
+}
+
+#[test]
+fn a_write_in_write_through_that_failed_counts_as_a_failed_flush() {
+    let (mut guest, image) = disk(F_SWITCH);
+    guest.set_writeback(0);
+    guest.kick();
+    image.inject(Fault::Short(512));
+    image.inject(Fault::Errno(libc::EIO));
+    assert_eq!(write(&mut guest), IOERR);
+    let loss = guest.worker.take_loss().unwrap();
+    assert_eq!((loss.kind, loss.sector), (RequestKind::Write, 1));
+    assert_eq!((write(&mut guest), flush(&mut guest)), (IOERR, IOERR));
+}
+
+#[test]
+fn a_failed_flush_of_the_workers_own_counts() {
+    let (mut guest, image) = disk(F_SWITCH);
+    guest.set_writeback(0);
+    image.inject(Fault::Errno(libc::EIO));
+    guest.kick();
+    assert!(guest.worker.take_loss().is_some());
+    assert_eq!(flush(&mut guest), IOERR);
+}
+
+#[test]
+fn a_failed_write_into_a_cache_is_no_failed_flush() {
+    let (mut guest, image) = disk(F_ALL);
+    image.inject(Fault::Errno(libc::ENOSPC));
+    assert_eq!((write(&mut guest), flush(&mut guest)), (IOERR, OK));
+    assert!(guest.worker.take_loss().is_none());
+}
+
+/// Makes `count` flushes available; their heads.
+fn flushes<E: Engine>(guest: &mut Guest<E>, count: usize) -> Vec<u16> {
+    (0..count)
+        .map(|_| {
+            let bufs = [guest.header(FLUSH, 0), guest.room(1)];
+            guest.add(&bufs)
+        })
+        .collect()
+}
+
+#[test]
+fn one_flush_answers_all_flushes_of_a_batch() {
+    let (mut guest, image) = disk(F_ALL);
+    flushes(&mut guest, 8);
+    let bufs = [guest.header(OUT, 1), guest.out(&[7; 512]), guest.room(1)];
+    guest.add(&bufs);
+    flushes(&mut guest, 8);
+    guest.kick();
+    assert_eq!((guest.used().len(), image.flushes()), (17, 1));
+    assert_eq!(flush(&mut guest), OK);
+    assert_eq!(image.flushes(), 2, "but none of a later batch");
+
+    let image = Arc::new(FakeImage::new(contents(16), false));
+    let engine = FakeEngine::new(Arc::clone(&image) as Arc<dyn Image>, 5).unwrap();
+    let mut guest = Guest::new(16 * 512, &BlockConfig::default(), F_ALL, engine);
+    flushes(&mut guest, 16);
+    guest.finish();
+    assert_eq!((guest.used().len(), image.flushes()), (16, 1));
+}
+
+/// An engine that finishes nothing until it is told to.
+#[derive(Clone)]
+struct Manual {
+    image: Arc<FakeImage>,
+    held: Arc<Mutex<Vec<Io>>>,
+    done: Arc<Mutex<Vec<Completion>>>,
+}
+
+impl Manual {
+    fn new() -> Self {
+        let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
+        Self { image, held: Arc::default(), done: Arc::default() }
+    }
+
+    fn flushes_held(&self) -> usize {
+        let held = self.held.lock().unwrap();
+        held.iter().filter(|io| matches!(io.operation(), Operation::Flush)).count()
+    }
+
+    /// Finishes what it has in hand, in the order it came.
+    fn release(&self) {
+        let mut inner = SyncEngine::new(Arc::clone(&self.image));
+        let done = self.held.lock().unwrap().drain(..).filter_map(|io| inner.submit(io)).collect();
+        *self.done.lock().unwrap() = done;
+    }
+}
+
+impl Engine for Manual {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
+        self.held.lock().unwrap().push(io);
+        None
+    }
+
+    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
+        self.done.lock().unwrap().drain(..).for_each(sink);
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        self.held.lock().unwrap().len() + self.done.lock().unwrap().len()
+    }
+}
+
+fn manual(features: u64) -> (Guest<Manual>, Manual) {
+    let engine = Manual::new();
+    let config = BlockConfig::for_image(&*engine.image);
+    (Guest::new(16 * 512, &config, features, engine.clone()), engine)
+}
+
+#[test]
+fn a_flush_that_comes_while_one_is_under_way_is_answered_by_the_next() {
+    let (mut guest, engine) = manual(F_ALL);
+    let first = flushes(&mut guest, 2);
+    guest.kick();
+    assert_eq!(engine.flushes_held(), 1);
+    // The driver has this write back before it asks for the second flush, so that must cover it.
+    let second = flushes(&mut guest, 3);
+    guest.kick();
+    assert_eq!((engine.flushes_held(), guest.worker.stats().in_flight), (1, 5));
+    engine.release();
+    guest.kick();
+    let heads = |guest: &mut Guest<Manual>| {
+        let mut heads: Vec<u16> = guest.used().into_iter().map(|(head, _)| head).collect();
+        heads.sort_unstable();
+        heads
+    };
+    let sorted = |mut heads: Vec<u16>| {
+        heads.sort_unstable();
+        heads
+    };
+    assert_eq!(heads(&mut guest), sorted(first));
+    assert_eq!((engine.flushes_held(), engine.image.flushes()), (1, 1), "the next is under way");
+    engine.release();
+    guest.kick();
+    assert_eq!(heads(&mut guest), sorted(second));
+    assert_eq!((engine.image.flushes(), guest.worker.stats().in_flight), (2, 0));
+}
+
+#[test]
+fn what_succeeded_beside_a_failed_flush_is_not_known_to_be_stable() {
+    let (mut guest, engine) = manual(F_SWITCH);
+    guest.set_writeback(0);
+    guest.kick();
+    engine.release();
+    guest.kick();
+    // A write first: it succeeds, but its error may have been told to the flush.
+    let bufs = [guest.header(OUT, 1), guest.out(&[7; 512]), guest.room(1)];
+    guest.add(&bufs);
+    flushes(&mut guest, 1);
+    guest.kick();
+    for fault in [Fault::Short(512), Fault::Short(0), Fault::Errno(libc::EIO)] {
+        engine.image.inject(fault);
+    }
+    engine.release();
+    guest.kick();
+    assert_eq!(guest.used().len(), 2);
+    assert_eq!(guest.get(bufs[2].addr, 1), [IOERR]);
+}
+
+#[test]
+fn however_often_the_cache_is_switched_two_flushes_of_the_workers_own_are_enough() {
+    let (mut guest, engine) = manual(F_SWITCH);
+    for _ in 0..if cfg!(miri) { 10 } else { 10_000 } {
+        guest.set_writeback(0);
+        guest.worker.run();
+        guest.set_writeback(1);
+        guest.worker.run();
+    }
+    assert_eq!(engine.in_flight(), 1);
+    assert!(guest.worker.stats().in_flight <= 2);
+    engine.release();
+    guest.worker.run();
+    assert_eq!(engine.in_flight(), 1, "for the switches after the first was begun");
+    engine.release();
+    guest.worker.run();
+    assert_eq!((engine.in_flight(), engine.image.flushes()), (0, 2));
+}
+
+#[test]
+fn a_list_of_ranges_in_write_through_takes_one_flush() {
+    for kind in [DISCARD, WRITE_ZEROES, SECURE_ERASE] {
+        let image = FakeImage::new(contents(128), false).with_commands(COMMANDS);
+        let features = F_ALL & !F_FLUSH | F_DISCARD | F_WRITE_ZEROES | F_SECURE_ERASE;
+        let config = BlockConfig::for_image(&image);
+        let (mut guest, image) = guest_on(image, &config, features);
+        let list: Vec<_> = (0..64).map(|nth| (nth * 2, 1, 0)).collect();
+        assert_eq!(guest.request(kind, 0, &ranges(&list), 0).status, OK, "type {kind}");
+        assert_eq!(image.flushes(), 1, "type {kind}");
+        assert!(image.stable() == image.bytes() && image.bytes() != contents(128));
+    }
+}
