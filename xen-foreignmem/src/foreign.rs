@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::batch::map_frames;
+use crate::batch::{Batch, map_frames};
 use crate::error::{MapError, MapTarget};
 use crate::mapping::{Mapping, Prot};
 use crate::{DomId, PAGE_SIZE, sys};
@@ -96,6 +96,24 @@ impl Privcmd {
         MapError::new(self.domid, target, source)
     }
 
+    /// Maps frames into a region of their own, all of it in one call: parts would overwrite each other.
+    fn map_batch(&self, prot: Prot, gfns: &[u64]) -> io::Result<Batch<MmapRaw>> {
+        let region = self.reserve(prot, gfns.len())?;
+        let mut errors = vec![0; gfns.len()];
+        let mut batch = sys::MmapBatchV2 {
+            // `reserve` bounded it.
+            num: gfns.len() as u32,
+            dom: self.domid,
+            addr: region.as_mut_ptr() as u64,
+            arr: gfns.as_ptr(),
+            err: errors.as_mut_ptr(),
+        };
+        // SAFETY: `arr` and `err` point to `num` elements each, and the `num` pages at `addr` are
+        // `region`, which nobody has got a pointer into yet.
+        let call = unsafe { sys::ioctl(self.as_fd(), sys::PRIVCMD_MMAPBATCH_V2, &mut batch) };
+        Batch::tolerate(region, errors, call)
+    }
+
     /// Address space for `pages` pages, to be filled by an ioctl.
     fn reserve(&self, prot: Prot, pages: usize) -> io::Result<MmapRaw> {
         let mut options = MmapOptions::new();
@@ -130,22 +148,8 @@ impl ForeignMemory for Privcmd {
 
     fn map_sparse(&self, prot: Prot, gfns: &[u64]) -> Result<(Mapping, Holes), MapError> {
         let target = MapTarget::Gfn(gfns.first().copied().unwrap_or_default());
-        let region = self.reserve(prot, gfns.len()).map_err(|e| self.error(target, e))?;
-        let mut errors = vec![0; gfns.len()];
-        map_frames(gfns, &mut errors, |first, gfns, errors| {
-            let mut batch = sys::MmapBatchV2 {
-                // `reserve` bounded it.
-                num: gfns.len() as u32,
-                dom: self.domid,
-                addr: region.as_mut_ptr() as u64 + (first * PAGE_SIZE) as u64,
-                arr: gfns.as_ptr(),
-                err: errors.as_mut_ptr(),
-            };
-            // SAFETY: `arr` and `err` point to `num` elements each, and the `num` pages at `addr`
-            // lie in `region`, which nobody has got a pointer into yet.
-            unsafe { sys::ioctl(self.as_fd(), sys::PRIVCMD_MMAPBATCH_V2, &mut batch) }
-        })
-        .map_err(|e| self.error(target, e))?;
+        let Batch { region, errors } = map_frames(gfns, |gfns| self.map_batch(prot, gfns))
+            .map_err(|e| self.error(target, e))?;
         let holes = errors
             .iter()
             .enumerate()

@@ -5,10 +5,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use memmap2::MmapRaw;
+
 use super::faults::Faults;
 use super::pages::FakePages;
-use super::ram::FakeRam;
-use crate::batch::map_frames;
+use super::ram::{FakeRam, Held};
+use crate::batch::{Batch, map_frames};
 use crate::error::{MapError, MapTarget};
 use crate::foreign::{ForeignMemory, Holes};
 use crate::mapping::{Mapping, Prot, Release, Unmap};
@@ -27,8 +29,9 @@ pub struct FakeForeignMemory {
 }
 
 /// What is mapped now, and was at the most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Live {
+    held: Arc<Held>,
     mappings: AtomicU64,
     pages: AtomicU64,
     peak_pages: AtomicU64,
@@ -36,7 +39,18 @@ struct Live {
 }
 
 impl Live {
+    fn new(held: Arc<Held>) -> Self {
+        Self {
+            held,
+            mappings: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            peak_pages: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+        }
+    }
+
     fn take(self: &Arc<Self>, pages: usize) -> Release {
+        self.held.add();
         self.mappings.fetch_add(1, Ordering::SeqCst);
         let now = self.pages.fetch_add(pages as u64, Ordering::SeqCst) + pages as u64;
         self.peak_pages.fetch_max(now, Ordering::SeqCst);
@@ -48,6 +62,7 @@ impl Unmap for Live {
     fn unmap(&self, _index: u64, count: u32) {
         self.mappings.fetch_sub(1, Ordering::SeqCst);
         self.pages.fetch_sub(count.into(), Ordering::SeqCst);
+        self.held.remove();
     }
 }
 
@@ -61,13 +76,13 @@ impl FakeForeignMemory {
     /// A descriptor for use with any guest: with another than `ram`'s, everything fails with ESRCH.
     pub fn for_domid(ram: Arc<FakeRam>, domid: DomId) -> Self {
         Self {
+            live: Arc::new(Live::new(ram.held().clone())),
             ram,
             domid,
             restricted: AtomicBool::default(),
             resources: Mutex::default(),
             bad_frames: Mutex::default(),
             faults: Faults::default(),
-            live: Arc::default(),
         }
     }
 
@@ -125,6 +140,19 @@ impl FakeForeignMemory {
         self.live.calls.load(Ordering::SeqCst)
     }
 
+    /// Maps frames into a region of their own, which holes are left in.
+    fn map_batch(&self, prot: Prot, gfns: &[u64]) -> io::Result<Batch<MmapRaw>> {
+        let frames: Vec<_> = gfns.iter().map(|&gfn| self.frame(gfn)).collect();
+        let pages: Vec<_> = frames.iter().map(|frame| frame.ok()).collect();
+        let errors: Vec<_> = frames.iter().map(|frame| frame.err().map_or(0, |e| -e)).collect();
+        let region = self.ram.pages().alias(prot, &pages)?;
+        let call = match errors.contains(&-libc::ENOENT) {
+            true => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+            false => Ok(()),
+        };
+        Batch::tolerate(region, errors, call)
+    }
+
     fn frame(&self, gfn: u64) -> Result<usize, i32> {
         match lock(&self.bad_frames).get(&gfn) {
             Some(&errno) => Err(errno),
@@ -150,22 +178,8 @@ impl ForeignMemory for FakeForeignMemory {
             return Err(error(invalid()));
         }
         self.faults.call().map_err(error)?;
-        let mut errors = vec![0; gfns.len()];
-        let mut pages = vec![None; gfns.len()];
-        map_frames(gfns, &mut errors, |first, gfns, errors| {
-            for (i, (&gfn, error)) in gfns.iter().zip(errors.iter_mut()).enumerate() {
-                match self.frame(gfn) {
-                    Ok(page) => pages[first + i] = Some(page),
-                    Err(errno) => *error = -errno,
-                }
-            }
-            match errors.contains(&-libc::ENOENT) {
-                true => Err(io::Error::from_raw_os_error(libc::ENOENT)),
-                false => Ok(()),
-            }
-        })
-        .map_err(error)?;
-        let region = self.ram.pages().alias(prot, &pages).map_err(error)?;
+        let Batch { region, errors } =
+            map_frames(gfns, |gfns| self.map_batch(prot, gfns)).map_err(error)?;
         let holes = errors.iter().enumerate().filter(|&(_, &e)| e != 0).map(|(i, &e)| (i, -e));
         let mapping = Mapping::with_release(region, prot, self.live.take(gfns.len()));
         Ok((mapping, holes.collect()))
@@ -181,7 +195,7 @@ impl ForeignMemory for FakeForeignMemory {
         self.live.calls.fetch_add(1, Ordering::SeqCst);
         let prot = Prot::READ | Prot::WRITE;
         let target = MapTarget::Resource { resource_type, id, frame };
-        let mapped = self.ram.check_alive(self.domid).and_then(|()| {
+        let mapped = self.ram.check_known(self.domid).and_then(|()| {
             self.faults.call()?;
             let resource = lock(&self.resources).get(&(resource_type, id, frame)).cloned();
             let resource = resource.ok_or(io::Error::from_raw_os_error(libc::ENOENT))?;

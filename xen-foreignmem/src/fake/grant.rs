@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use vm_memory::VolatileSlice;
 
 use super::faults::Faults;
-use super::ram::FakeRam;
+use super::ram::{FakeRam, Held};
 use crate::error::{MapError, MapTarget};
 use crate::grant::{CopySegment, GrantTable};
 use crate::mapping::{Mapping, Prot, Release, Unmap};
@@ -38,6 +38,7 @@ pub struct FakeGrantTable {
 
 #[derive(Debug, Default)]
 struct Table {
+    held: Arc<Held>,
     state: Mutex<State>,
     map_faults: Faults,
     unmap_faults: Faults,
@@ -68,7 +69,8 @@ impl FakeGrantTable {
     /// A descriptor for use with `ram`'s guest.
     pub fn new(ram: Arc<FakeRam>) -> Self {
         let domid = ram.domid();
-        Self { ram, domid, table: Arc::default() }
+        let table = Table { held: ram.held().clone(), ..Table::default() };
+        Self { ram, domid, table: Arc::new(table) }
     }
 
     /// The guest's memory.
@@ -181,6 +183,7 @@ impl FakeGrantTable {
         let index = state.mapped_ever * PAGE_SIZE as u64;
         state.mapped_ever += 1;
         state.mappings.insert(index, grefs.to_vec());
+        self.table.held.add();
         let release = Release::new(self.table.clone(), index, grefs.len() as u32);
         Ok(Mapping::with_release(region, prot, release))
     }
@@ -251,6 +254,7 @@ impl Unmap for Table {
             state.unmap_failures += 1;
             return;
         }
+        self.held.remove();
         for gref in state.mappings.remove(&index).unwrap_or_default() {
             if let Some(grant) = state.grants.get_mut(&gref) {
                 grant.mapped -= 1;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::iter::FusedIterator;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryResult, Permissions, VolatileSlice};
@@ -23,6 +24,21 @@ pub struct FakeRam {
     /// The banks' pages one after the other, then as many spare ones.
     pages: FakePages,
     changes: Mutex<Changes>,
+    held: Arc<Held>,
+}
+
+/// How many mappings another domain has of the guest's pages, grants and resources included.
+#[derive(Debug, Default)]
+pub(crate) struct Held(AtomicU64);
+
+impl Held {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn remove(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +81,7 @@ impl FakeRam {
             assert!(banks[i + 1..].iter().all(apart), "overlapping banks");
         }
         let pages = FakePages::new(first_page * 2).expect("memory for the fake guest");
-        Self { domid, banks, pages, changes: Mutex::default() }
+        Self { domid, banks, pages, changes: Mutex::default(), held: Arc::default() }
     }
 
     /// The guest's number.
@@ -119,9 +135,29 @@ impl FakeRam {
         lock(&self.changes).paged_out.insert(gfn, tries);
     }
 
-    /// The guest is gone: from now on nothing of it can be mapped. Mappings keep their pages.
+    /// The guest is destroyed: from now on nothing of it can be mapped. Mappings keep their pages, and as
+    /// long as there are any, the domain is [dying](Self::is_dying).
     pub fn destroy(&self) {
         lock(&self.changes).destroyed = true;
+    }
+
+    /// Whether the guest was destroyed while some of its pages are mapped: Xen then still knows the domain,
+    /// though it has no memory and no devices.
+    pub fn is_dying(&self) -> bool {
+        lock(&self.changes).destroyed && self.is_held()
+    }
+
+    /// Whether the guest was destroyed and nothing holds any page of it: there is no such domain any more.
+    pub fn is_gone(&self) -> bool {
+        lock(&self.changes).destroyed && !self.is_held()
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.0.load(Ordering::SeqCst) > 0
+    }
+
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     pub(crate) fn pages(&self) -> &FakePages {
@@ -131,8 +167,12 @@ impl FakeRam {
     /// What Xen answers when `domid`'s frame is to be mapped: the page, or an errno.
     pub(crate) fn map_frame(&self, domid: DomId, gfn: u64) -> Result<usize, i32> {
         let mut changes = lock(&self.changes);
-        if changes.destroyed || domid != self.domid {
+        if domid != self.domid || changes.destroyed && !self.is_held() {
             return Err(libc::ESRCH);
+        }
+        if changes.destroyed {
+            // Xen finds the domain, but no page in its physmap.
+            return Err(libc::EINVAL);
         }
         if let Some(tries) = changes.paged_out.get_mut(&gfn).filter(|tries| **tries > 0) {
             *tries -= 1;
@@ -141,8 +181,9 @@ impl FakeRam {
         self.page(&changes, gfn).ok_or(libc::EINVAL)
     }
 
-    pub(crate) fn check_alive(&self, domid: DomId) -> io::Result<()> {
-        if lock(&self.changes).destroyed || domid != self.domid {
+    /// Whether Xen knows this domain.
+    pub(crate) fn check_known(&self, domid: DomId) -> io::Result<()> {
+        if self.is_gone() || domid != self.domid {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         Ok(())
