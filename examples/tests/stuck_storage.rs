@@ -103,7 +103,7 @@ fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
         grants: domain.grant_table(),
         events: domain.event_channel(),
     };
-    Guest::start(domid, handles, patience).unwrap()
+    Guest::start(domid, handles, patience).unwrap().0
 }
 
 /// A guest that has asked for a flush, which its storage doesn't finish.

@@ -119,6 +119,7 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
     store.watch("@releaseDomain", "guest")?;
     store.change_xenbus_state(&nodes.dir, XenbusState::Initialising, XenbusState::InitWait)?;
 
+    let liveness = server.liveness();
     loop {
         // One trap a turn: a guest that never stops asking keeps us from nothing else.
         let mut busy = false;
@@ -142,7 +143,7 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
         busy |= device.process(|entropy, _, request| entropy.fill(request));
         while store.next_event()?.is_some() {
             let served = store.xenbus_state(None, &nodes.dir)? == Some(XenbusState::InitWait);
-            if !served || model.nr_vcpus().is_err() {
+            if !served || matches!(liveness.is_alive(), Ok(false)) {
                 return Ok(device.device_mut().bytes);
             }
         }

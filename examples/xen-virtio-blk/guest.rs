@@ -13,7 +13,7 @@ use std::{
 };
 
 use tracing::error;
-use xen_ioreq::DomId;
+use xen_ioreq::{DomId, Liveness};
 
 use crate::{
     device_id::DeviceId,
@@ -97,13 +97,14 @@ pub struct Guest {
 
 impl Guest {
     /// Creates the guest's IOREQ server and starts the thread that answers it. Nothing asked of it
-    /// takes longer than `patience`.
+    /// takes longer than `patience`. The other value tells whether the guest still lives.
     pub fn start<P: Platform>(
         domid: DomId,
         handles: Handles<P>,
         patience: Duration,
-    ) -> Result<Self, GuestError> {
+    ) -> Result<(Self, Liveness<P::Model>), GuestError> {
         let service = Service::new(domid, handles)?;
+        let liveness = service.liveness();
         let no_thread = |error: io::Error| GuestError::Thread { domid, reason: error.to_string() };
         let wake = Arc::new(Wake::new().map_err(no_thread)?);
         let (commands, inbox) = mpsc::channel();
@@ -116,7 +117,7 @@ impl Guest {
                 drop(running);
             })
             .map_err(no_thread)?;
-        Ok(Self { domid, commands, wake, thread: Some(thread), ended, patience })
+        Ok((Self { domid, commands, wake, thread: Some(thread), ended, patience }, liveness))
     }
 
     /// Attaches a disk: when this returns, the guest may touch its window.

@@ -1,12 +1,9 @@
 //! The guests that are served, and which devices of theirs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use tracing::{info, warn};
-use xen_ioreq::{DeviceModel, DomId};
+use xen_ioreq::{DomId, Liveness};
 
 use crate::{
     attach::PATIENCE,
@@ -24,8 +21,8 @@ pub(crate) struct Guests<P: Platform> {
 struct Served<P: Platform> {
     guest: Guest,
     devices: BTreeSet<DeviceId>,
-    /// Asks whether the guest still lives.
-    model: Arc<P::Model>,
+    /// Tells whether the guest still lives.
+    liveness: Liveness<P::Model>,
 }
 
 impl<P: Platform> Guests<P> {
@@ -60,9 +57,8 @@ impl<P: Platform> Guests<P> {
                     .platform
                     .open(id.domid)
                     .map_err(|source| GuestError::Open { domid: id.domid, source })?;
-                let model = Arc::clone(&handles.model);
-                let guest = Guest::start(id.domid, handles, PATIENCE)?;
-                place.insert(Served { guest, devices: BTreeSet::new(), model })
+                let (guest, liveness) = Guest::start(id.domid, handles, PATIENCE)?;
+                place.insert(Served { guest, devices: BTreeSet::new(), liveness })
             }
         };
         let attached = attach(&served.guest);
@@ -94,7 +90,8 @@ impl<P: Platform> Guests<P> {
     /// `@releaseDomain` names no domain, so every guest is asked.
     pub(crate) fn release_dead(&mut self) {
         self.guests.retain(|domid, served| {
-            let alive = served.model.nr_vcpus().is_ok();
+            // What could not be asked says nothing of the guest.
+            let alive = !matches!(served.liveness.is_alive(), Ok(false));
             if !alive {
                 info!(domid, "the guest is gone");
             }

@@ -9,7 +9,7 @@ use std::{
 use backend_process::LogLimit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, warn};
-use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind};
+use xen_ioreq::{DomId, IoreqServer, Liveness, RequestKind};
 
 use crate::{
     device_id::DeviceId,
@@ -61,6 +61,11 @@ impl<P: Platform> Service<P> {
         })
     }
 
+    /// What tells whether the guest still lives.
+    pub(crate) fn liveness(&self) -> Liveness<P::Model> {
+        self.server.liveness()
+    }
+
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
     pub(crate) fn run(mut self, inbox: &Receiver<Command>, wake: &Wake) {
         let mut failures = 0;
@@ -72,7 +77,7 @@ impl<P: Platform> Service<P> {
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == MAX_FAILURES || self.handles.model.nr_vcpus().is_err() {
+                    if failures == MAX_FAILURES || matches!(self.liveness().is_alive(), Ok(false)) {
                         // The guest is gone, or its event channels are: nothing more can be answered.
                         warn!(domid = self.domid, %error, "stopped serving the guest");
                         return;

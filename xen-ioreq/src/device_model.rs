@@ -33,6 +33,9 @@ pub trait DeviceModel: Send + Sync + 'static {
 
     /// How many vCPUs the guest has been created with (`XEN_DMOP_nr_vcpus`).
     ///
+    /// This says nothing of whether the guest lives: a domain that was destroyed is asked with success as
+    /// long as any page of it is mapped. [`Liveness`](crate::Liveness) tells.
+    ///
     /// # Errors
     ///
     /// Those of every operation.
@@ -51,7 +54,7 @@ pub trait DeviceModel: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// ENOENT: no such server.
+    /// ENOENT: no such server, be it that the guest is being destroyed. EPERM: another domain's.
     fn ioreq_server_info(&self, id: ServerId) -> io::Result<ServerInfo>;
 
     /// Forwards the guest's accesses to these guest-physical bytes

@@ -118,6 +118,10 @@ fn hint(error: &io::Error, operation: &Operation) -> &'static str {
         (Some(libc::EPERM | libc::EACCES), _) => {
             " (not privileged over the domain, or the descriptor is restricted to another)"
         }
+        (Some(libc::ENOENT), Operation::UnmapRange(..)) => {
+            " (it was not forwarded, or the domain is being destroyed)"
+        }
+        (Some(libc::ENOENT), _) => " (its IOREQ server is gone: the domain is being destroyed)",
         (Some(libc::ESRCH), _) => " (there is no such domain any more)",
         (Some(libc::ENOSPC), Operation::Create) => {
             " (the domain has all the 8 servers it may have)"
@@ -128,7 +132,6 @@ fn hint(error: &io::Error, operation: &Operation) -> &'static str {
         (Some(libc::ENOMEM), Operation::MapRange(..)) => {
             " (the server has all the 256 ranges it may have, or Xen has no memory)"
         }
-        (Some(libc::ENOENT), Operation::UnmapRange(..)) => " (it was not forwarded)",
         _ => "",
     }
 }

@@ -50,7 +50,7 @@
 //! |---|---|---|
 //! | The guest | access the forwarded ranges at any rate, with any address, width and data | change a request that is being served: Xen writes the page, the guest can't, and each request is copied once, then checked |
 //! | The guest | make one request a vCPU | queue more: memory is bounded by 128 slots, and no vCPU is served twice before the others of its batch |
-//! | The guest | be destroyed at any moment | break the server: its mappings stay valid, and calls fail with ESRCH |
+//! | The guest | be destroyed at any moment | break the server: its mappings stay valid, and calls fail with ENOENT, or ESRCH once nothing of the guest is mapped; [`Liveness`] tells |
 //! | A bug in a device's handler (early return, panic) | give a wrong answer | hang the vCPU: a request that is dropped is answered |
 //! | A compromised backend | answer its guest's accesses wrongly, raise its interrupts | reach other guests, when its descriptors are restricted to one (`ForeignMemory::restrict`, `EventChannel::restrict`) |
 //! | A backend killed while an [ioeventfd](eventfd::IoEventFd) is bound | crash dom0's kernel | with interrupts and kicks in userspace, this can't happen |
@@ -61,6 +61,7 @@ mod error;
 pub mod eventfd;
 #[cfg(feature = "test-utils")]
 pub mod fake;
+mod liveness;
 mod page;
 mod request;
 mod server;
@@ -68,6 +69,7 @@ mod sys;
 
 pub use device_model::{DeviceModel, ServerInfo, XenDeviceModel};
 pub use error::{Error, Operation};
+pub use liveness::Liveness;
 pub use request::{Request, RequestKind};
 pub use server::{IoreqServer, Stats};
 pub use xen_evtchn;

@@ -17,7 +17,7 @@ use crate::eventfd::{EventFds, IoEventFd};
 use crate::page::{IoreqPage, SLOTS};
 use crate::request::{Request, RequestKind};
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
-use crate::{DeviceModel, DomId, ServerId};
+use crate::{DeviceModel, DomId, Liveness, ServerId};
 
 /// How long a server that ends waits for its vCPUs to take their last answers.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -292,6 +292,11 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     /// The guest.
     pub fn domid(&self) -> DomId {
         self.registration.model.domid()
+    }
+
+    /// What tells whether the guest still lives, for whichever thread asks.
+    pub fn liveness(&self) -> Liveness<M> {
+        Liveness::new(Arc::clone(&self.registration.model), self.registration.id)
     }
 
     /// What it has done so far.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use common::{BASE, guest, hasty_guest, new_server, server};
 use xen_evtchn::EventChannel;
 use xen_foreignmem::vm_memory::VolatileMemory;
-use xen_foreignmem::{ForeignMemory, RESOURCE_IOREQ_SERVER};
+use xen_foreignmem::{ForeignMemory, GrantTable, Prot, RESOURCE_IOREQ_SERVER};
 use xen_ioreq::DeviceModel;
 use xen_ioreq::fake::{Call, FakeDomain, Fault};
 
@@ -191,4 +191,30 @@ fn the_backend_sees_the_guests_memory() {
     assert_eq!(&seen, b"from the guest");
     let gref = domain.grants().grant(0x4_0000, true);
     assert!(domain.grant_table().end_access(gref).is_ok());
+}
+
+#[test]
+fn a_dying_domain_has_neither_memory_nor_servers_until_its_last_page_is_unmapped() {
+    let domain = guest(1);
+    let model = domain.device_model();
+    let id = model.create_ioreq_server().unwrap();
+    let gref = domain.grants().grant(0x4_0000, false);
+    let held = domain.grant_table().map(&[gref], Prot::READ).unwrap();
+    domain.destroy();
+    assert_eq!(model.nr_vcpus().unwrap(), 1);
+    assert_eq!(errno(model.ioreq_server_info(id)), libc::ENOENT);
+    assert_eq!(errno(model.map_mmio_range(id, 0..=1)), libc::ENOENT);
+    assert_eq!(errno(model.set_ioreq_server_state(id, false)), libc::ENOENT);
+    assert_eq!(errno(model.create_ioreq_server()), libc::EINVAL);
+    model.set_irq_level(33, true).unwrap();
+    assert_eq!(domain.irq_count(33), 0);
+    let foreign = domain.foreign_memory();
+    assert_eq!(foreign.map(Prot::READ, &[0x4_0000]).unwrap_err().errno(), Some(libc::EINVAL));
+    let page = foreign.map_resource(RESOURCE_IOREQ_SERVER, id.into(), 1, 1);
+    assert_eq!(page.unwrap_err().errno(), Some(libc::ENOENT));
+    assert!(domain.grant_table().map(&[gref], Prot::READ).is_err());
+    drop(held);
+    assert_eq!(errno(model.nr_vcpus()), libc::ESRCH);
+    assert_eq!(errno(model.ioreq_server_info(id)), libc::ESRCH);
+    assert_eq!(foreign.map(Prot::READ, &[0x4_0000]).unwrap_err().errno(), Some(libc::ESRCH));
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{BASE, guest, new_server, serve, server};
 use xen_evtchn::fake::Call as EvtchnCall;
+use xen_foreignmem::ForeignMemory;
 use xen_ioreq::fake::{Call, FakeDomain, Fault};
 use xen_ioreq::{DeviceModel, Error, IoreqServer};
 
@@ -101,11 +102,38 @@ fn a_guest_that_is_gone_is_no_trouble() {
     request.complete_read(1);
     assert!(server.next_request().unwrap().is_none());
     let error = server.map_range(0..=1).unwrap_err().to_string();
-    assert!(error.contains("no such domain"), "{error}");
+    assert!(error.contains("being destroyed"), "{error}");
     let started = Instant::now();
     drop(server);
     assert!(started.elapsed() < Duration::from_millis(80), "nobody is waited for");
     assert_nothing_left(&domain);
     let gone = domain.device_model().nr_vcpus().unwrap_err();
     assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+}
+
+#[test]
+fn a_guest_that_is_being_destroyed_is_told_from_a_living_one_while_its_pages_are_held() {
+    let domain = guest(2);
+    let server = server(&domain);
+    let (liveness, model) = (server.liveness(), domain.device_model());
+    assert!(liveness.is_alive().unwrap());
+    let page = domain.foreign_memory().map(xen_foreignmem::Prot::READ, &[0x4_0000]).unwrap();
+    domain.destroy();
+    assert_eq!(model.nr_vcpus().unwrap(), 2, "Xen still knows the domain");
+    assert!(!liveness.clone().is_alive().unwrap());
+    drop(server);
+    assert_eq!(model.nr_vcpus().unwrap(), 2, "a page of its RAM is mapped");
+    drop(page);
+    assert_eq!(model.nr_vcpus().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    assert!(!liveness.is_alive().unwrap());
+}
+
+#[test]
+fn a_question_that_could_not_be_asked_says_nothing_of_the_guest() {
+    let domain = guest(1);
+    let server = server(&domain);
+    domain.fail_next(Call::Info, 1, libc::ENOMEM);
+    let error = server.liveness().is_alive().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+    assert!(server.liveness().is_alive().unwrap());
 }

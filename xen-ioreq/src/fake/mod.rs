@@ -305,7 +305,9 @@ impl FakeDomain {
         }
     }
 
-    /// Destroys the guest: from now on everything fails with ESRCH or EINVAL. Mappings keep their pages.
+    /// Destroys the guest. Its servers go at once, and operations on them fail with ENOENT. Mappings keep
+    /// their pages, and as long as there is one, be it of a server's page, Xen knows the domain:
+    /// [`nr_vcpus`](crate::DeviceModel::nr_vcpus) goes on answering. Then everything fails with ESRCH.
     pub fn destroy(&self) {
         let mut state = self.machine.state();
         state.destroyed = true;

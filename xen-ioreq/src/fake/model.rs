@@ -33,7 +33,7 @@ impl FakeDeviceModel {
             let restricted = self.machine.foreign.is_restricted();
             return Err(errno(if restricted { libc::EPERM } else { libc::ESRCH }));
         }
-        if state.destroyed {
+        if self.machine.ram.is_gone() {
             return Err(errno(libc::ESRCH));
         }
         let result = op(&mut state);
@@ -54,6 +54,10 @@ impl DeviceModel for FakeDeviceModel {
 
     fn create_ioreq_server(&self) -> io::Result<ServerId> {
         self.dm_op(Call::Create, |state| {
+            if state.destroyed {
+                // A dying domain gets no event channels for the vCPUs.
+                return Err(errno(libc::EINVAL));
+            }
             let free = state.servers.iter().position(Option::is_none);
             let id = free.ok_or_else(|| errno(libc::ENOSPC))?;
             let pages = Arc::new(FakePages::new(1)?);
@@ -119,7 +123,10 @@ impl DeviceModel for FakeDeviceModel {
     }
 
     fn set_irq_level(&self, irq: u32, level: bool) -> io::Result<()> {
-        self.dm_op(Call::SetIrqLevel, |state| state.interrupts.set_level(irq, level))
+        self.dm_op(Call::SetIrqLevel, |state| match state.destroyed {
+            true => Ok(()),
+            false => state.interrupts.set_level(irq, level),
+        })
     }
 }
 

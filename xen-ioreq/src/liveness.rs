@@ -1,0 +1,48 @@
+//! Whether a guest still lives.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::{DeviceModel, ServerId};
+
+/// Asks whether the guest of a server still lives, from any thread, as long as the server is not dropped.
+///
+/// `XEN_DMOP_nr_vcpus` can't tell: a domain that is being destroyed stays in Xen until the last of its
+/// pages is unmapped, and a backend holds some. Until then that operation succeeds; but Xen destroys the
+/// domain's IOREQ servers first of all (`ioreq_server_destroy_all`).
+#[derive(Debug)]
+pub struct Liveness<M: DeviceModel> {
+    model: Arc<M>,
+    id: ServerId,
+}
+
+impl<M: DeviceModel> Liveness<M> {
+    pub(crate) fn new(model: Arc<M>, id: ServerId) -> Self {
+        Self { model, id }
+    }
+
+    /// Whether the server is still there: `false` says that the guest is gone or being destroyed, that
+    /// nothing of it can be served any more, and that its memory should be unmapped so that Xen gets it
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// Xen or the kernel could not answer (no memory, or the descriptor is restricted to another domain).
+    /// That says nothing of the guest.
+    pub fn is_alive(&self) -> io::Result<bool> {
+        match self.model.ioreq_server_info(self.id) {
+            Ok(_) => Ok(true),
+            // No such server: destroyed with the domain. No such domain: all of it is gone.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<M: DeviceModel> Clone for Liveness<M> {
+    fn clone(&self) -> Self {
+        Self { model: Arc::clone(&self.model), id: self.id }
+    }
+}
