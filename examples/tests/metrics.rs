@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt, symlink},
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -113,6 +114,22 @@ fn the_text_is_prometheus() {
     assert!(buckets.len() > 10);
     assert!(buckets.is_sorted(), "cumulative, and up to infinity: {buckets:?}");
     assert_eq!(*buckets.last().unwrap(), (f64::INFINITY, 1.0));
+}
+
+#[test]
+fn the_metrics_file_never_follows_a_link_that_another_user_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    let path = dir.path().join("disks.prom");
+    fs::write(&victim, "precious").unwrap();
+    for name in ["disks.prom.new", "disks.prom.tmp", "disks.prom"] {
+        symlink(&victim, dir.path().join(name)).unwrap();
+    }
+    MetricsFile::new(path.clone(), Duration::from_secs(60)).write(&[]);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    let written = fs::symlink_metadata(&path).unwrap();
+    assert!(written.is_file(), "{written:?}");
+    assert_eq!(written.permissions().mode() & 0o777, 0o644, "node_exporter is another user");
 }
 
 #[test]

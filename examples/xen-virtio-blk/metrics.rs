@@ -4,8 +4,10 @@
 
 use std::{
     fmt::{self, Write as _},
-    fs,
-    path::PathBuf,
+    fs::Permissions,
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -98,6 +100,22 @@ fn labels(disk: &Figures) -> String {
     format!("domid=\"{}\",devid=\"{}\"", id.domid, id.devid)
 }
 
+/// Has `text` be the content of the file at `path`. Others may be able to write to its directory, and this runs as root:
+/// the new file has a name that nobody can foresee and is created by this (`O_EXCL`), and a link at `path` is replaced,
+/// not followed.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // node_exporter reads *.prom only, as another user.
+    let mut new = tempfile::Builder::new()
+        .prefix(".xen-virtio-blk-")
+        .suffix(".new")
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(dir)?;
+    new.write_all(text)?;
+    new.persist(path)?;
+    Ok(())
+}
+
 /// The file, written anew at intervals. A reader finds the old text or the new one, never a part.
 #[derive(Debug)]
 pub struct MetricsFile {
@@ -121,10 +139,7 @@ impl MetricsFile {
     /// Writes it now. That this fails is said once, and when it no longer does.
     pub fn write(&mut self, disks: &[Arc<Figures>]) {
         self.due = Instant::now() + self.interval;
-        let mut new = self.path.clone().into_os_string();
-        // node_exporter reads *.prom only.
-        new.push(".new");
-        let written = fs::write(&new, render(disks)).and_then(|()| fs::rename(&new, &self.path));
+        let written = replace(&self.path, render(disks).as_bytes());
         let path = self.path.display();
         match written {
             Ok(()) if self.failing => info!(%path, "the metrics are written again"),
