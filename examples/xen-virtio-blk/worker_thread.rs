@@ -13,7 +13,10 @@ use std::{
 
 use backend_process::LogLimit;
 use tracing::{error, warn};
-use virtio_blk_dev::{Counters, Doorbell, Engine, HostError, Params, Poller, RateLimiter, Worker};
+use virtio_blk_dev::{
+    Counters, Doorbell, Engine, EngineFault, HostError, Params, Poller, RateLimiter, ServeError,
+    Worker,
+};
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
@@ -80,8 +83,13 @@ impl WorkerThread {
             {
                 warn!(%id, cpu, %error, dropped, "a queue's thread can't be pinned: it runs anywhere");
             }
-            if let Err(error) = worker.serve(&mut Poller::new(poll), &mut bell) {
-                error!(%id, %error, "a queue can't wait for its guest: it is served no more");
+            match worker.serve(&mut Poller::new(poll), &mut bell) {
+                Ok(()) => {}
+                // The worker leaks the guards of what is in use, which keep it mapped.
+                Err(ServeError::StillInUse(error)) => {
+                    error!(%id, %error, "the guest's memory stays mapped, and may still be written to: destroy the guest, and restart this daemon");
+                }
+                Err(error) => error!(%id, %error, "a queue is served no more"),
             }
         })?;
         Ok(Self { shared, counters, thread })
@@ -131,5 +139,8 @@ impl Doorbell for Bell {
         if let Some(dropped) = self.log.allow() {
             warn!(id = %self.id, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
         }
+    }
+    fn engine_failed(&mut self, fault: &EngineFault) {
+        warn!(id = %self.id, %fault, "a queue's engine broke");
     }
 }

@@ -130,7 +130,7 @@ impl Serving {
 
     /// Waits for what is in flight.
     pub fn drain(&mut self) {
-        self.0.drain();
+        self.0.drain().expect("nothing stays in flight");
     }
 
     /// Popped and not answered.

@@ -148,7 +148,8 @@ pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
 pub use device::BlockDevice;
 pub use durability::Durability;
 pub use engine::{
-    Completion, Engine, Io, Operation, SyncEngine, UringConfig, UringEngine, UringError,
+    Completion, Engine, EngineFault, Io, Operation, StillInUse, SyncEngine, UringConfig,
+    UringEngine, UringError,
 };
 pub use error::{ConfigError, OpenError, UnknownFormat};
 pub use features::Features;
@@ -163,7 +164,7 @@ pub use params::Params;
 pub use poller::Poller;
 pub use rate_limit::{Rate, RateLimiter, RateLimits};
 pub use request::RequestKind;
-pub use serve::Doorbell;
+pub use serve::{Doorbell, ServeError};
 pub use stats::{Counters, HostError, OpStats, Stats};
 pub use worker::{Progress, Worker};
 

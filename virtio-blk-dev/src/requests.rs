@@ -15,7 +15,6 @@ use crate::params::Params;
 use crate::rate_limit::RateLimiter;
 use crate::request::{Action, Header, RequestKind, Status, decide};
 use crate::stats::{Counters, HostError};
-use crate::worker::wait;
 
 /// A worker without its queue.
 pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
@@ -330,14 +329,9 @@ impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
         // What a panic left between being taken and being begun, or between being finished and
         // being answered.
         operations.take_all().for_each(|io| drop(in_flight.finish(io, true)));
-        let engine = &mut operations.engine;
-        engine.commit();
-        loop {
-            engine.poll_completions(&mut |completion| drop(in_flight.finish(completion.io, true)));
-            if engine.in_flight() == 0 || !wait(engine) {
-                break;
-            }
-        }
+        // What doesn't come back is leaked by `in_flight`.
+        let _ =
+            operations.engine.drain(&mut |completion| drop(in_flight.finish(completion.io, true)));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use virtio_mmio_dev::{Batch, RingFault};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineFault, StillInUse};
 use crate::poller::Poller;
 use crate::requests::Requests;
 use crate::stats::HostError;
@@ -47,6 +47,24 @@ pub trait Doorbell {
     fn broken(&mut self, fault: RingFault) {
         let _ = fault;
     }
+
+    /// The engine doesn't work as it was made to. What is asked of it is answered all the same.
+    /// Called once.
+    fn engine_failed(&mut self, fault: &EngineFault) {
+        let _ = fault;
+    }
+}
+
+/// Why [`Worker::serve`] ended before its time, or not well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The driver can't be waited for. The worker has drained.
+    #[error("the queue's thread can't wait for its driver: {0}")]
+    Wait(io::Error),
+    /// The worker couldn't [drain](Worker::drain): guest memory is still in use.
+    #[error(transparent)]
+    StillInUse(#[from] StillInUse),
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
@@ -54,8 +72,12 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// [drains](Self::drain).
     ///
     /// # Errors
-    /// What waiting gave. The worker has drained.
-    pub fn serve(&mut self, poller: &mut Poller, bell: &mut impl Doorbell) -> io::Result<()> {
+    /// What waiting gave, or draining.
+    pub fn serve(
+        &mut self,
+        poller: &mut Poller,
+        bell: &mut impl Doorbell,
+    ) -> Result<(), ServeError> {
         let (mut waited, mut told) = (Ok(()), false);
         while waited.is_ok() && !bell.is_stopped() {
             let Self { queue, requests } = self;
@@ -63,6 +85,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             if let Some(fault) = self.queue.fault().filter(|_| !told) {
                 told = true;
                 bell.broken(fault);
+            }
+            if let Some(fault) = self.take_engine_fault() {
+                bell.engine_failed(&fault);
             }
             if !idle {
                 continue;
@@ -76,9 +101,13 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             poller.sleeps(Instant::now());
             waited = bell.wait(self.as_fd().filter(|_| self.is_busy()), progress.wait);
         }
-        self.drain();
+        let drained = self.drain();
         tell(&mut self.requests, bell);
-        waited
+        if let Some(fault) = self.take_engine_fault() {
+            bell.engine_failed(&fault);
+        }
+        drained?;
+        waited.map_err(ServeError::Wait)
     }
 }
 

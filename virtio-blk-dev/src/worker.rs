@@ -5,12 +5,11 @@ use std::time::Duration;
 use virtio_mmio_dev::{Batch, LiveQueue};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineFault, StillInUse};
 use crate::params::Params;
 use crate::rate_limit::RateLimiter;
 use crate::requests::Requests;
 use crate::stats::{Counters, HostError, Stats};
-use crate::wait::wait_readable;
 
 /// Requests taken by one [`Worker::run`], so that a guest that never stops asking can't keep its
 /// caller from anything else, and the first answers don't wait for many more requests.
@@ -82,22 +81,32 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 
     /// Waits until nothing is in flight and answers it: after this no guest memory is in use.
     /// Takes no new requests; what a rate limit holds back is carried out.
-    pub fn drain(&mut self) {
+    ///
+    /// # Errors
+    /// The engine can't tell when it will be done with what is left: guest memory is still in use,
+    /// and mustn't be unmapped or taken for free. A worker that is dropped then leaks the guards on
+    /// that memory; memory that no guard keeps mapped is the caller's to leak.
+    pub fn drain(&mut self) -> Result<(), StillInUse> {
         let Self { queue, requests } = self;
         queue.batch(|batch| {
             requests.begin();
             requests.resume_regardless(batch);
             requests.finish_part(batch);
-            while requests.operations.in_flight() > 0 && wait(&requests.operations.engine) {
+            while requests.operations.engine.in_flight() > 0 {
+                requests.operations.engine.wait()?;
                 requests.finish_part(batch);
             }
-        });
+            Ok(())
+        })
     }
 
     /// [Drains](Self::drain), and gives the queue back.
-    pub fn into_queue(mut self) -> LiveQueue<R, D> {
-        self.drain();
-        self.queue
+    ///
+    /// # Errors
+    /// As of [`drain`](Self::drain). The queue is gone then, with the worker.
+    pub fn into_queue(mut self) -> Result<LiveQueue<R, D>, StillInUse> {
+        self.drain()?;
+        Ok(self.queue)
     }
 
     /// The queue.
@@ -138,11 +147,11 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     pub fn take_last_error(&mut self) -> Option<HostError> {
         self.requests.last_error.take()
     }
-}
 
-/// Waits for `engine` to finish something; `false` if it has no way to tell.
-pub(crate) fn wait<E: Engine>(engine: &E) -> bool {
-    engine.as_fd().is_some_and(|fd| wait_readable(fd).is_ok())
+    /// Why the engine doesn't work as it was made to, once.
+    pub fn take_engine_fault(&mut self) -> Option<EngineFault> {
+        self.requests.operations.engine.take_fault()
+    }
 }
 
 /// One turn of a worker: what [`Worker::run`] does with `arm`, and [`Worker::poll`] without.

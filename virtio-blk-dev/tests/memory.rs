@@ -191,7 +191,7 @@ fn drain_answers_everything_and_leaves_nothing_mapped() {
             guest.add(&bufs);
         }
         guest.worker.run();
-        guest.worker.drain();
+        guest.worker.drain().unwrap();
         assert_eq!(guest.worker.queue().in_flight(), 0);
         assert_eq!(live.load(Ordering::Relaxed), 0);
         assert_eq!(guest.used().len(), 16);
@@ -221,7 +221,7 @@ fn into_queue_gives_back_a_queue_at_rest() {
     let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
     guest.add(&bufs);
     guest.worker.run();
-    let queue = guest.worker.into_queue();
+    let queue = guest.worker.into_queue().unwrap();
     assert_eq!(queue.in_flight(), 0);
     assert_eq!((queue.state().next_avail, queue.state().next_used), (1, 1));
     assert_eq!(live.load(Ordering::Relaxed), 0);

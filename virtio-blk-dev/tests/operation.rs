@@ -74,7 +74,7 @@ fn a_drain_answers_what_a_limit_holds_back_and_takes_no_more() {
     assert_eq!(guest.worker.run().processed, 1);
     assert_eq!(guest.worker.queue().in_flight(), 1);
     assert_eq!(guest.worker.stats().in_flight, 1, "taken and not answered");
-    guest.worker.drain();
+    guest.worker.drain().unwrap();
     assert_eq!(guest.worker.queue().in_flight(), 0);
     assert_eq!(guest.worker.stats().in_flight, 0);
     let used: Vec<u16> = guest.used().into_iter().map(|(head, _)| head).collect();
@@ -135,7 +135,7 @@ fn a_held_request_and_those_in_flight_are_drained_together() {
     guest.worker.run();
     let stats = guest.worker.stats();
     assert_eq!(stats.in_flight, u64::from(guest.worker.queue().in_flight()));
-    guest.worker.drain();
+    guest.worker.drain().unwrap();
     assert_eq!(guest.used().len(), 7);
     assert_eq!(guest.worker.stats().in_flight, 0);
     assert_eq!(image.bytes()[7 * 512..], contents(16)[7 * 512..]);

@@ -82,7 +82,7 @@ fn drain_leaves_nothing_in_flight() {
             guest.add(&reads);
         }
         guest.kick();
-        guest.worker.drain();
+        guest.worker.drain().unwrap();
         assert_eq!(guest.worker.queue().in_flight(), 0);
         assert_eq!(guest.used().len(), 32);
     }

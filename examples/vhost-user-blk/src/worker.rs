@@ -10,7 +10,10 @@ use std::{
 
 use backend_process::LogLimit;
 use tracing::{error, warn};
-use virtio_blk_dev::{Doorbell, Engine, HostError, Poller, Stats, SyncEngine, UringEngine, Worker};
+use virtio_blk_dev::{
+    Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, SyncEngine, UringEngine,
+    Worker,
+};
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
 use vm_memory::GuestMemoryMmap;
 
@@ -132,8 +135,13 @@ impl Job {
         };
         let _ = ready.send(Ok(()));
         let mut bell = Bell { sleep, stop, index, limit: &self.limit };
-        if let Err(error) = worker.serve(&mut Poller::new(self.device.poll), &mut bell) {
-            error!(queue = index, %error, "a queue can't wait for its driver");
+        match worker.serve(&mut Poller::new(self.device.poll), &mut bell) {
+            Ok(()) => {}
+            Err(ServeError::StillInUse(error)) => {
+                error!(queue = index, %error, "the guest's memory stays mapped, and may still be written to: end the guest, and restart this program");
+                std::mem::forget(Arc::clone(&self.memory));
+            }
+            Err(error) => error!(queue = index, %error, "a queue is served no more"),
         }
         Report { positions: worker.queue().state(), stats: worker.stats() }
     }
@@ -171,5 +179,8 @@ impl Doorbell for Bell<'_> {
         if let Some(dropped) = self.limit.allow() {
             warn!(queue = self.index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
         }
+    }
+    fn engine_failed(&mut self, fault: &EngineFault) {
+        warn!(queue = self.index, %fault, "a queue's engine broke");
     }
 }

@@ -55,7 +55,7 @@ impl<E: Engine> Guest<E> {
     pub fn restart(&mut self, features: u64) {
         let status = Register::Status.offset();
         assert_eq!(self.transport.write(status, &[0; 4]), Effect::Reset);
-        self.worker.drain();
+        self.worker.drain().unwrap();
         self.transport.reset_done();
         self.forget_rings();
         assert_eq!(initialise(&mut self.transport, self.size, features), Effect::Activate);
@@ -69,7 +69,7 @@ impl<E: Engine> Guest<E> {
         assert_eq!(write(Register::QueueSel, 0), Effect::None);
         assert_eq!(write(Register::QueueReset, 1), Effect::QueueStop(0));
         assert_eq!(self.register(Register::QueueReset), 1, "not done yet");
-        self.worker.drain();
+        self.worker.drain().unwrap();
         self.transport.queue_stopped(0);
         assert_eq!(self.register(Register::QueueReset), 0);
         assert_eq!(self.register(Register::QueueReady), 0);

@@ -18,6 +18,35 @@ impl UringEngine {
 
     /// Begins what is committed, as far as there is room: `batch` of it is new.
     pub(super) fn hand_over(&mut self, batch: usize) {
+        self.push(batch);
+        // Also what the kernel had no memory for before.
+        if self.ring.queued() > 0 {
+            self.ring.enter();
+        }
+        if self.ring.is_broken() {
+            self.take_back();
+            self.push(0);
+        }
+    }
+
+    /// Carries out what the ring broke with before the kernel had it.
+    fn take_back(&mut self) {
+        if std::mem::replace(&mut self.taken_back, true) {
+            return;
+        }
+        for index in self.slots.indices() {
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            if slot.position.is_some_and(|position| self.ring.was_left(position)) {
+                slot.position = None;
+                if let (Some(bounce), Some(buffer)) = (&mut self.bounce, slot.buffer.take()) {
+                    bounce.put(buffer);
+                }
+                self.perform(index);
+            }
+        }
+    }
+
+    fn push(&mut self, batch: usize) {
         while self.committed > 0 {
             let Some(index) = self.waiting.pop_front() else { break };
             self.committed = self.committed.saturating_sub(1);
@@ -65,15 +94,12 @@ impl UringEngine {
                     let entry = entry.user_data(u64::from(index));
                     // SAFETY: segments and memory are the `Io`'s, whose existence keeps the
                     // memory mapped. It rests in its slot, where nobody but `complete` changes or
-                    // takes it, until the completion is there; else `drop` leaks it. The same is
+                    // takes it, until the completion is there, or the kernel is known never to
+                    // have had the entry; else `drop` leaks it. The same is
                     // true of its bounce buffer.
-                    unsafe { self.ring.push(&entry) };
+                    slot.position = Some(unsafe { self.ring.push(&entry) });
                 }
             }
-        }
-        // Also what the kernel had no memory for before.
-        if self.ring.queued() > 0 && !self.ring.is_broken() {
-            self.ring.enter(0);
         }
     }
 
@@ -102,6 +128,7 @@ impl UringEngine {
     /// Takes a completion from the ring; `None` if there is more to do for its operation.
     pub(super) fn complete(&mut self, index: u32, result: i32) -> Option<Completion> {
         let slot = self.slots.get_mut(index)?;
+        slot.position = None;
         let (data, buffer) = (slot.io.operation().data(), slot.buffer.take());
         let bounced = buffer.is_some();
         let mut moved = u64::from(result.unsigned_abs());

@@ -13,12 +13,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use io_uring::types;
 
 use super::sync::SyncEngine;
-use super::{Completion, Engine, Io};
+use super::{Completion, Engine, EngineFault, Io, StillInUse};
 use crate::image::{Image, Lifetime, RawImage};
+use crate::wait::wait_readable;
 
 use bounce::Bounce;
 use inline::Inline;
@@ -50,12 +52,25 @@ pub struct UringEngine {
     committed: usize,
     /// What was finished without the ring.
     done: Vec<Completion>,
+    /// What a broken ring left was carried out.
+    taken_back: bool,
+    patience: Patience,
     inline: Inline,
     /// Of an image that is open for direct I/O.
     bounce: Option<Bounce>,
     target: Target,
     floor: SyncEngine<RawImage>,
     image: Arc<RawImage>,
+}
+
+/// How long a broken ring's operations are waited for: longer than a storage takes that works.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is left of [`PATIENCE`].
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    For(Duration),
+    Until(Instant),
 }
 
 impl UringEngine {
@@ -105,6 +120,8 @@ impl UringEngine {
             waiting: VecDeque::with_capacity(capacity),
             committed: 0,
             done: Vec::with_capacity(capacity),
+            taken_back: false,
+            patience: Patience::For(PATIENCE),
             inline: Inline::new(image.as_fd(), config.inline && bounce.is_none()),
             bounce,
             target,
@@ -125,6 +142,12 @@ impl Engine for UringEngine {
     }
 
     fn submit_alone(&mut self, mut io: Io) -> Option<Completion> {
+        if self.committed < self.waiting.len() {
+            // It isn't alone: what lies here is begun with it.
+            let completion = self.submit(io);
+            self.commit();
+            return completion;
+        }
         if let Err(error) = self.check_change(&io) {
             return Some(Completion { io, result: Err(error) });
         }
@@ -165,9 +188,24 @@ impl Engine for UringEngine {
     }
 
     fn in_flight(&self) -> usize {
-        // What a broken ring holds may never come back; its memory stays mapped.
-        let held = if self.ring.is_broken() { self.waiting.len() } else { self.slots.len() };
-        held.saturating_add(self.done.len())
+        self.slots.len().saturating_add(self.done.len())
+    }
+
+    fn wait(&mut self) -> Result<(), StillInUse> {
+        self.commit();
+        // What the kernel had no memory for, and has given nothing back since that would tell.
+        if self.in_flight() > 0 && self.done.is_empty() && self.ring.in_kernel() == 0 {
+            self.hand_over(0);
+        }
+        if self.done.is_empty() && self.ring.in_kernel() > 0 {
+            return self.wait_for_kernel();
+        }
+        Ok(())
+    }
+
+    fn take_fault(&mut self) -> Option<EngineFault> {
+        let source = self.ring.take_fault()?;
+        Some(EngineFault::new(self.ring.held() as usize, source))
     }
 
     fn lifetime(&self) -> io::Result<Lifetime> {
@@ -175,17 +213,42 @@ impl Engine for UringEngine {
     }
 }
 
+impl UringEngine {
+    /// Waits until the kernel has finished something of what it has in hand.
+    fn wait_for_kernel(&mut self) -> Result<(), StillInUse> {
+        let mut timeout = None;
+        if self.ring.is_broken() {
+            let now = Instant::now();
+            let end = match self.patience {
+                Patience::For(time) => now.checked_add(time).unwrap_or(now),
+                Patience::Until(end) => end,
+            };
+            self.patience = Patience::Until(end);
+            timeout = Some(end.saturating_duration_since(now));
+        }
+        let source = match wait_readable(self.ring.as_fd(), timeout) {
+            Ok(true) => return Ok(()),
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        Err(StillInUse::new(self.ring.in_kernel() as usize, source))
+    }
+}
+
 impl Drop for UringEngine {
     /// Waits for what the kernel has in hand. Nothing is cancelled: the kernel doesn't cancel I/O
     /// on files that a device has, and the rest doesn't take longer than that.
     fn drop(&mut self) {
-        while self.ring.held() > 0 && !self.ring.is_broken() {
-            self.ring.enter(1);
+        loop {
             while let Some((index, _)) = self.ring.next() {
                 drop(self.slots.remove(index as u32));
             }
+            // What the kernel has not taken by now it never will.
+            if self.ring.in_kernel() == 0 || self.wait_for_kernel().is_err() {
+                break;
+            }
         }
-        if self.ring.held() > 0 {
+        if self.ring.in_kernel() > 0 {
             // The kernel may still touch their memory, and nothing will tell when that is over.
             std::mem::forget(std::mem::take(&mut self.slots));
         } else if let Some(bounce) = self.bounce.take() {

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
-use io_uring::{EnterFlags, IoUring, Probe, opcode, squeue};
+use io_uring::{IoUring, Probe, opcode, squeue};
 
 use super::error::UringError;
 
@@ -21,25 +21,47 @@ pub(super) struct Ring {
     ring: IoUring,
     /// Entries pushed whose completion hasn't been taken.
     held: u32,
-    broken: bool,
+    /// The position of the next entry.
+    next: u32,
+    broken: Option<Broken>,
 }
+
+/// A ring that the kernel doesn't take entries from any more.
+struct Broken {
+    /// The position of the first entry that it never took.
+    end: u32,
+    /// Why, until that was told.
+    source: Option<io::Error>,
+}
+
+/// How often the kernel is asked again, at intervals of a millisecond, that has no memory for a
+/// request while nothing is in its hands that could end.
+const ATTEMPTS: u32 = 1000;
 
 impl Ring {
     /// A ring for `entries` operations at once.
     pub(super) fn new(entries: u32) -> Result<Self, UringError> {
-        let ring = build(entries)?;
-        probe(&ring)?;
-        Ok(Self { ring, held: 0, broken: false })
+        let mut ring = build(entries)?;
+        probe(&mut ring)?;
+        Ok(Self { ring, held: 0, next: 0, broken: None })
     }
 
     /// Whether [`new`](Self::new) can be expected to work.
     pub(super) fn check() -> Result<(), UringError> {
-        probe(&build(1)?)
+        probe(&mut build(1)?)
+    }
+
+    /// Operations in the ring: those in the kernel's hands, and those that it is yet to take.
+    pub(super) fn held(&self) -> u32 {
+        self.held
     }
 
     /// Operations in the kernel's hands.
-    pub(super) fn held(&self) -> u32 {
-        self.held
+    pub(super) fn in_kernel(&mut self) -> u32 {
+        match self.broken {
+            Some(_) => self.held,
+            None => self.held.saturating_sub(self.queued()),
+        }
     }
 
     /// There is a place for another operation. Not more than the submission queue has entries are
@@ -48,9 +70,22 @@ impl Ring {
         self.held < self.ring.params().sq_entries()
     }
 
-    /// The kernel refuses to work on: what it has in hand may never come back.
+    /// The kernel takes no more entries. What it took before still completes, as that needs no
+    /// call, unless it doesn't.
     pub(super) fn is_broken(&self) -> bool {
-        self.broken
+        self.broken.is_some()
+    }
+
+    /// Why the ring broke, once.
+    pub(super) fn take_fault(&mut self) -> Option<io::Error> {
+        self.broken.as_mut()?.source.take()
+    }
+
+    /// The ring broke before the kernel took the entry at this position, and never will.
+    pub(super) fn was_left(&self, position: u32) -> bool {
+        // Positions wrap around, and differ by no more than the ring's length.
+        let left = |end: u32| position.wrapping_sub(end) < self.ring.params().sq_entries();
+        self.broken.as_ref().is_some_and(|broken| left(broken.end))
     }
 
     /// Makes memory the registered buffer 0; `false` if the kernel has no room for it.
@@ -64,33 +99,29 @@ impl Ring {
         unsafe { self.ring.submitter().register_buffers(&[buffer]) }.is_ok()
     }
 
-    /// Queues an entry. There [is room](Self::has_room) for it.
+    /// Queues an entry, and gives its position. There [is room](Self::has_room) for it.
     ///
     /// # Safety
     /// The memory that `entry` names stays valid until [`next`](Self::next) has returned its
-    /// `user_data`, even if that never happens.
-    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
+    /// `user_data`, or the entry [was left](Self::was_left), even if neither ever happens.
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> u32 {
+        let position = self.next;
         // SAFETY: the caller's promise.
         if unsafe { self.ring.submission().push(entry) }.is_ok() {
             self.held = self.held.saturating_add(1);
+            self.next = self.next.wrapping_add(1);
         }
+        position
     }
 
-    /// Hands the queued entries to the kernel, and waits until at least `min_complete` have
-    /// completed.
-    pub(super) fn enter(&mut self, min_complete: u32) {
-        loop {
+    /// Hands the queued entries to the kernel.
+    pub(super) fn enter(&mut self) {
+        let mut attempts = 0u32;
+        while !self.is_broken() {
             let queued = self.queued();
-            let flags = if min_complete > 0 { EnterFlags::GETEVENTS } else { EnterFlags::empty() };
             // SAFETY: what the entries name is valid by `push`, and there is no argument.
-            let result = unsafe {
-                self.ring.submitter().enter::<libc::sigset_t>(
-                    queued,
-                    min_complete,
-                    flags.bits(),
-                    None,
-                )
-            };
+            let result =
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, 0, None) };
             let error = match result {
                 Ok(_) if self.queued() == 0 => return,
                 // Before IORING_SETUP_SUBMIT_ALL an entry that fails ends the call.
@@ -100,27 +131,32 @@ impl Ring {
             };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // No memory for a request. What is in flight will wake us; if nothing is, nothing
-                // but waiting is left, as a blocking system call would.
-                Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) | None => {
-                    if self.held > self.queued() {
-                        return;
-                    }
-                    thread::sleep(Duration::from_millis(1));
-                }
-                Some(_) => {
-                    self.broken = true;
+                // No memory for a request. What is in flight will wake us.
+                Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) | None if self.in_kernel() > 0 => {
                     return;
                 }
+                // If nothing is, only waiting is left, as a blocking system call would.
+                Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) | None if attempts < ATTEMPTS => {
+                    attempts = attempts.saturating_add(1);
+                    thread::sleep(Duration::from_millis(1));
+                }
+                _ => self.give_up(error),
             }
         }
+    }
+
+    /// No entry will be taken any more: those that weren't are nobody's but the caller's.
+    fn give_up(&mut self, source: io::Error) {
+        let left = self.queued();
+        self.held = self.held.saturating_sub(left);
+        self.broken = Some(Broken { end: self.next.wrapping_sub(left), source: Some(source) });
     }
 
     /// Has the kernel finish what it put off until this thread's next system call; none if there is
     /// nothing.
     pub(super) fn run_task_work(&mut self) {
-        if self.ring.submission().taskrun() && !self.broken {
-            self.enter(0);
+        if self.ring.submission().taskrun() {
+            self.enter();
         }
     }
 
@@ -144,15 +180,29 @@ impl AsFd for Ring {
     }
 }
 
-/// The kernel has the operations that there is no engine without.
-fn probe(ring: &IoUring) -> Result<(), UringError> {
+/// The kernel has the operations that there is no engine without, and lets the ring be entered: a
+/// filter may forbid that alone.
+fn probe(ring: &mut IoUring) -> Result<(), UringError> {
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
         .map_err(|source| UringError::new("IORING_REGISTER_PROBE", source))?;
-    match OPERATIONS.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
-        Some((_, name)) => Err(UringError::Operation(name)),
-        None => Ok(()),
+    if let Some((_, name)) = OPERATIONS.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
+        return Err(UringError::Operation(name));
+    }
+    let entered = |source| UringError::new("io_uring_enter", source);
+    // SAFETY: the entry names no memory.
+    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    pushed.map_err(|_| entered(io::ErrorKind::StorageFull.into()))?;
+    while let Err(error) = ring.submit_and_wait(1) {
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(entered(error));
+        }
+    }
+    match ring.completion().next().map(|entry| entry.result()) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(entered(io::Error::from_raw_os_error(errno.saturating_neg()))),
+        None => Err(entered(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) refused: bool,
     /// Where its data is in the meantime.
     pub(super) buffer: Option<Buffer>,
+    /// Its place in the ring while it is there.
+    pub(super) position: Option<u32>,
 }
 
 /// Operations by the number that the kernel hands back with their completion.
@@ -52,6 +54,7 @@ impl Slots {
             punt: false,
             refused: false,
             buffer: None,
+            position: None,
         });
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(index as usize) {
@@ -63,6 +66,11 @@ impl Slots {
 
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Every number that an operation may have.
+    pub(super) fn indices(&self) -> std::ops::Range<u32> {
+        0..self.slots.len() as u32
     }
 
     pub(super) fn remove(&mut self, index: u32) -> Option<Io> {

@@ -64,6 +64,27 @@ fn a_lone_operation_needs_no_commit() {
 }
 
 #[test]
+fn what_was_submitted_before_is_begun_with_a_lone_operation() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(8);
+    for config in configs(4) {
+        let Some(mut engine) = engine(&image, &config) else { return };
+        engine.submit(ram.command(1, Command::Flush, false, (0, 0)));
+        let lone = ram.io(2, Command::Read, false, SECTOR, &[(0, 512)]);
+        let mut done: Vec<_> = engine.submit_alone(lone).into_iter().collect();
+        done.append(&mut finish_committed(&mut engine));
+        done.sort_by_key(|completion| completion.io.tag());
+        assert_eq!(results(&done), [(1, None), (2, None)]);
+
+        // Nor does one that is refused at once keep it waiting.
+        engine.submit(ram.command(1, Command::Flush, false, (0, 0)));
+        let lone = ram.io(2, Command::Write, false, 8 * SECTOR, &[(0, 512)]);
+        assert!(engine.submit_alone(lone).unwrap().result.is_err(), "beyond the end");
+        assert_eq!(results(&finish_committed(&mut engine)), [(1, None)]);
+    }
+}
+
+#[test]
 fn what_is_in_memory_is_read_at_once_if_it_comes_alone() {
     let ram = Ram::new(4096);
     // SAFETY: the name is a C string.

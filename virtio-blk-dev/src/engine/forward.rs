@@ -1,0 +1,55 @@
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::{Completion, Engine, EngineFault, Io, StillInUse};
+use crate::image::Lifetime;
+
+/// An engine is still one behind a pointer: lent to a worker, or of a kind that isn't known.
+macro_rules! forward {
+    ($pointer:ty) => {
+        impl<E: Engine + ?Sized> Engine for $pointer {
+            fn submit(&mut self, io: Io) -> Option<Completion> {
+                (**self).submit(io)
+            }
+
+            fn commit(&mut self) {
+                (**self).commit();
+            }
+
+            fn submit_alone(&mut self, io: Io) -> Option<Completion> {
+                (**self).submit_alone(io)
+            }
+
+            fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
+                (**self).poll_completions(sink);
+            }
+
+            fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+                (**self).as_fd()
+            }
+
+            fn in_flight(&self) -> usize {
+                (**self).in_flight()
+            }
+
+            fn wait(&mut self) -> Result<(), StillInUse> {
+                (**self).wait()
+            }
+
+            fn drain(&mut self, sink: &mut dyn FnMut(Completion)) -> Result<(), StillInUse> {
+                (**self).drain(sink)
+            }
+
+            fn take_fault(&mut self) -> Option<EngineFault> {
+                (**self).take_fault()
+            }
+
+            fn lifetime(&self) -> io::Result<Lifetime> {
+                (**self).lifetime()
+            }
+        }
+    };
+}
+
+forward!(Box<E>);
+forward!(&mut E);
