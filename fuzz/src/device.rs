@@ -11,7 +11,7 @@ use virtio_mmio_dev::{Interrupt, LiveQueue, MmioTransport, Positions, QueueConfi
 use crate::memory::Memory;
 
 /// Bytes of the disk.
-pub const DISK: usize = 16 * 512;
+pub const DISK: usize = 8 * 512;
 /// What `VIRTIO_BLK_T_GET_ID` answers, without its padding.
 pub const SERIAL: &str = "fuzzed";
 /// Features whose requests [`crate::request`] can predict.
@@ -60,22 +60,22 @@ impl Disk {
             secure_erase: Some(512),
             lifetime: false,
         };
-        let image = FakeImage::new(Self::contents(), setup.read_only)
+        let image = FakeImage::new(Self::contents().to_vec(), setup.read_only)
             .with_commands(commands)
             .with_lifetime(Lifetime::default());
         Self { image: Arc::new(image), setup }
     }
 
     /// What is on it at first: no two bytes next to each other are alike, nor two sectors.
-    pub fn contents() -> Vec<u8> {
+    pub fn contents() -> &'static [u8] {
         static CONTENTS: LazyLock<Vec<u8>> =
             LazyLock::new(|| (0..DISK).map(|at| (at ^ (at >> 9).wrapping_mul(37)) as u8).collect());
-        CONTENTS.clone()
+        &CONTENTS
     }
 
-    /// What is on it now.
-    pub fn bytes(&self) -> Vec<u8> {
-        self.image.bytes()
+    /// Looks at what is on it now.
+    pub fn with_bytes<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        self.image.with_bytes(look)
     }
 
     /// The control plane of the disk.

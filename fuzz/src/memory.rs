@@ -10,7 +10,7 @@ use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, Permissions};
 
 /// Bytes of guest memory, from address 0 on.
-pub const SIZE: usize = 0x8000;
+pub const SIZE: usize = 0x2000;
 
 /// A change of one byte, made by another CPU of the guest.
 #[derive(Clone, Copy, Debug)]

@@ -24,7 +24,7 @@ pub const DESC: u64 = 0;
 /// The available ring.
 pub const AVAIL: u64 = 0x200;
 /// The used ring.
-pub const USED: u64 = 0x7000;
+pub const USED: u64 = 0x1e00;
 /// What memory beyond the input's holds.
 pub const FILL: u8 = 0xa5;
 
@@ -142,7 +142,7 @@ pub fn run(data: &[u8]) -> Report {
     }
     let before = memory.snapshot();
     let prediction = patches.is_empty().then(|| {
-        Prediction::make(&before, &Disk::contents(), &case.queue(), case.has(1), SERIAL.as_bytes())
+        Prediction::make(&before, Disk::contents(), &case.queue(), case.has(1), SERIAL.as_bytes())
     });
     let Some(mut serving) = disk.serve(&transport, &case.queue(), &memory) else {
         panic!("rings that are in memory can't be served");
@@ -156,19 +156,19 @@ pub fn run(data: &[u8]) -> Report {
     assert_eq!(positions.next_avail, positions.next_used, "popped, but not answered");
     let needs_reset = transport.status().contains(Status::DEVICE_NEEDS_RESET);
     assert_eq!(serving.is_broken(), needs_reset);
-    let bytes = disk.bytes();
-    assert_eq!(bytes.len(), DISK, "the disk has another size");
-    assert!(!case.has(1) || bytes == Disk::contents(), "a read-only disk was written to");
-
     let (ok, errors) = serving.answers();
-    let predicted = prediction.is_some_and(|prediction| {
-        let outcome = Outcome {
-            memory: memory.snapshot(),
-            disk: bytes,
-            used: used(&memory, &case.queue(), positions.next_used),
-            broken: serving.is_broken(),
-        };
-        outcome.check(&prediction, &before, case.has(16), faulty)
+    let predicted = disk.with_bytes(|bytes| {
+        assert_eq!(bytes.len(), DISK, "the disk has another size");
+        assert!(!case.has(1) || bytes == Disk::contents(), "a read-only disk was written to");
+        prediction.is_some_and(|prediction| {
+            let outcome = Outcome {
+                memory: memory.snapshot(),
+                disk: bytes,
+                used: used(&memory, &case.queue(), positions.next_used),
+                broken: serving.is_broken(),
+            };
+            outcome.check(&prediction, &before, case.has(16), faulty)
+        })
     });
     Report { ok, errors, broken: serving.is_broken(), predicted }
 }
@@ -220,14 +220,14 @@ fn used(memory: &Memory, queue: &QueueConfig, next_used: u16) -> BTreeMap<u32, (
 }
 
 /// What the worker left behind.
-struct Outcome {
+struct Outcome<'a> {
     memory: Vec<u8>,
-    disk: Vec<u8>,
+    disk: &'a [u8],
     used: BTreeMap<u32, (u32, u32)>,
     broken: bool,
 }
 
-impl Outcome {
+impl Outcome<'_> {
     /// Compares with what the reference says, as far as it can say it; gives whether that was all.
     fn check(&self, plan: &Prediction, before: &[u8], reordered: bool, faulty: bool) -> bool {
         if !plan.apart {
@@ -244,7 +244,7 @@ impl Outcome {
             assert!(len <= answer.len, "{answer:?} claims {len} bytes");
             assert!(faulty || len == answer.len, "{answer:?} claims {len} bytes");
         }
-        if let Some(at) = differs(&self.disk, &Disk::contents(), |at| plan.may_write(at)) {
+        if let Some(at) = differs(self.disk, Disk::contents(), |at| plan.may_write(at)) {
             panic!("the disk changed at {at:#x}");
         }
         if let Some(at) = differs(&self.memory, before, |at| in_ring(at) || plan.may_fill(at)) {

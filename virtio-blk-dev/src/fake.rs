@@ -89,7 +89,12 @@ impl FakeImage {
 
     /// The contents.
     pub fn bytes(&self) -> Vec<u8> {
-        lock(&self.bytes).clone()
+        self.with_bytes(<[u8]>::to_vec)
+    }
+
+    /// Looks at the contents, without a copy of them.
+    pub fn with_bytes<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&lock(&self.bytes))
     }
 
     /// The contents as a loss of power would leave them: those of the last flush.

@@ -1,5 +1,7 @@
 //! What a block device does with a ring that holds still, as plainly as it can be said.
 
+use std::ops::Range;
+
 use virtio_mmio_dev::QueueConfig;
 
 use super::walk::{Buf, Chain, View, walk};
@@ -32,8 +34,8 @@ pub(super) struct Prediction {
     pub(super) ordered: bool,
     /// Positions on the disk that requests write to.
     written: Vec<(usize, usize)>,
-    /// By address: a request's buffer, for the device to write.
-    fillable: Vec<bool>,
+    /// Addresses that the device may write to, in order.
+    fillable: Vec<Range<usize>>,
 }
 
 impl Prediction {
@@ -75,7 +77,8 @@ impl Prediction {
 
     /// Whether the device may write to the address `at`.
     pub(super) fn may_fill(&self, at: usize) -> bool {
-        self.fillable[at]
+        let next = self.fillable.partition_point(|range| range.start <= at);
+        next.checked_sub(1).is_some_and(|last| self.fillable[last].contains(&at))
     }
 
     fn serve(
@@ -147,22 +150,29 @@ impl Prediction {
             8 => {
                 let mut id = [0; 20];
                 id[..serial.len()].copy_from_slice(serial);
-                let len = data_in.min(20);
-                if !self.scatter(&window(&chain.writable, 0, len), &id[..len as usize]) {
-                    // How much of it was written before isn't said.
-                    self.exact = false;
-                    return (IOERR, 0);
-                }
-                (OK, len)
+                self.tell(chain, data_in, &id)
             }
+            // The image's lifetime is all zeroes: "undefined" (virtio 1.2 §5.2.6).
+            10 => self.tell(chain, data_in, &[0; 6]),
             // Kinds that a device may serve or not.
-            10 | 11 | 13 | 14 => {
+            11 | 13 | 14 => {
                 self.exact = false;
                 accesses.push(Access { start: 0, end: self.disk.len(), write: true });
                 (UNSUPP, 0)
             }
             _ => (UNSUPP, 0),
         }
+    }
+
+    /// Answers with as much of `data` as there is room for: the status, and the bytes written.
+    fn tell(&mut self, chain: &Chain, data_in: u64, data: &[u8]) -> (u8, u64) {
+        let len = data_in.min(data.len() as u64);
+        if self.scatter(&window(&chain.writable, 0, len), &data[..len as usize]) {
+            return (OK, len);
+        }
+        // How much of it was written before isn't said.
+        self.exact = false;
+        (IOERR, 0)
     }
 
     /// Writes `data` if all of `pieces` is in memory.
@@ -218,38 +228,33 @@ fn gather(memory: View<'_>, buffers: &[Buf], skip: u64, len: u64) -> Option<Vec<
     Some(data)
 }
 
-/// Where in memory the device may write, `None` if something that it reads, or that another
-/// request has it write, lies there too.
-fn places(len: usize, queue: &QueueConfig, chains: &[Chain]) -> Option<Vec<bool>> {
+/// Where in memory the device may write, in order; `None` if something that it reads, or that
+/// another request has it write, lies there too.
+fn places(len: usize, queue: &QueueConfig, chains: &[Chain]) -> Option<Vec<Range<usize>>> {
     let size = u64::from(queue.size);
-    let rings = [(queue.desc_table, 16 * size), (queue.avail_ring, 6 + 2 * size)];
-    let used = (queue.used_ring, 6 + 8 * size);
-    let mut read = vec![false; len];
     let clipped = |addr: u64, count: u64| {
         let range = View::range(addr, count).unwrap_or(len..len);
         range.start.min(len)..range.end.min(len)
     };
-    let bufs = chains.iter().flat_map(|chain| chain.readable.iter().chain(&chain.table));
-    let bufs = bufs.map(|buf| (buf.addr, buf.len));
-    for (addr, count) in rings.into_iter().chain([used]).chain(bufs) {
-        read[clipped(addr, count)].fill(true);
+    let table = clipped(queue.desc_table, 16 * size);
+    let avail = clipped(queue.avail_ring, 6 + 2 * size);
+    // The device writes its ring, but entry by entry, which is compared elsewhere.
+    let used = clipped(queue.used_ring, 6 + 8 * size);
+    let mut uses = vec![(table, false), (avail, false), (used, true)];
+    for chain in chains {
+        let read = chain.readable.iter().chain(&chain.table).map(|buf| (buf, false));
+        let written = chain.writable.iter().map(|buf| (buf, true));
+        uses.extend(read.chain(written).map(|(buf, write)| (clipped(buf.addr, buf.len), write)));
     }
-    // What the device writes into its ring must not be what a request's data or table is.
-    let in_ring = clipped(used.0, used.1);
-    let shared = chains.iter().flat_map(|chain| chain.readable.iter().chain(&chain.table));
-    for buf in shared {
-        let range = clipped(buf.addr, buf.len);
-        if range.start < in_ring.end && in_ring.start < range.end {
+    uses.retain(|(range, _)| !range.is_empty());
+    uses.sort_by_key(|(range, _)| range.start);
+    let (mut read_to, mut written_to) = (0, 0);
+    for (range, write) in &uses {
+        if range.start < written_to || (*write && range.start < read_to) {
             return None;
         }
+        let end = if *write { &mut written_to } else { &mut read_to };
+        *end = range.end.max(*end);
     }
-    let mut written = vec![false; len];
-    for buf in chains.iter().flat_map(|chain| &chain.writable) {
-        let at = clipped(buf.addr, buf.len);
-        if read[at.clone()].contains(&true) || written[at.clone()].contains(&true) {
-            return None;
-        }
-        written[at].fill(true);
-    }
-    Some(written)
+    Some(uses.into_iter().filter(|(_, write)| *write).map(|(range, _)| range).collect())
 }

@@ -223,7 +223,7 @@ fn seeds() -> Vec<Seed> {
             &[
                 up(),
                 set(Register::QueueReady, 0),
-                Op::Rings(0x60, 0x62, 0x64),
+                Op::Rings(0x18, 0x1a, 0x1c),
                 set(Register::QueueReady, 1),
                 Op::Request(IN, 0, 1),
                 set(Register::QueueReady, 0),
@@ -244,7 +244,7 @@ fn seeds() -> Vec<Seed> {
                 ),
                 Op::Store(
                     0x1110,
-                    [&[0, 0x20, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 2, 0, 0, 0][..]].concat(),
+                    [&[0, 0x18, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 2, 0, 0, 0][..]].concat(),
                 ),
                 Op::Descriptor(5, 0x1100, 32, 4, 0),
                 Op::Offer(5),

@@ -17,7 +17,7 @@ const ALL: u8 = EVENT_IDX | F_INDIRECT | FLUSH;
 /// Where requests are.
 const HEADER: u16 = 0x250;
 /// Where their data goes, beyond what the seed holds.
-const DATA: u16 = 0x1000;
+const DATA: u16 = 0x800;
 
 /// A guest's memory, as long as what was put there.
 #[derive(Default)]
@@ -120,8 +120,8 @@ fn in_pieces() -> Vec<u8> {
                 (HEADER + 3, 0, NEXT, 2),
                 (HEADER + 3, 13, NEXT, 3),
                 (DATA, 100, NEXT | WRITE, 4),
-                (0x3fff, 2, NEXT | WRITE, 5),
-                (0x4100, 411, WRITE, 0),
+                (0xfff, 2, NEXT | WRITE, 5),
+                (0x1100, 411, WRITE, 0),
             ],
         )
         .header(HEADER, 0, 7)
@@ -161,7 +161,7 @@ fn seeds() -> Vec<Seed> {
         seed("read", case, simple(0, 3, 512, WRITE), ok(1)),
         seed("read-without-features", bare, simple(0, 3, 512, WRITE), ok(1)),
         seed("read-across-mappings", wide, in_pieces(), ok(1)),
-        seed("read-beyond-the-end", case, simple(0, 16, 512, WRITE), error()),
+        seed("read-beyond-the-end", case, simple(0, 8, 512, WRITE), error()),
         seed("read-part-of-a-sector", case, simple(0, 0, 511, WRITE), error()),
         seed("write", case, simple(1, 5, 1024, 0), ok(1)),
         seed("write-through", bare, simple(1, 5, 1024, 0), ok(1)),
@@ -169,6 +169,8 @@ fn seeds() -> Vec<Seed> {
         seed("flush", case, simple(4, 0, 0, WRITE), ok(1)),
         seed("identify", case, simple(8, 0, 20, WRITE), ok(1)),
         seed("identify-in-little-room", case, simple(8, 0, 5, WRITE), ok(1)),
+        seed("lifetime", case, simple(10, 0, 6, WRITE), ok(1)),
+        seed("lifetime-in-little-room", case, simple(10, 0, 3, WRITE), ok(1)),
         seed("unknown-type", case, simple(99, 0, 512, WRITE), error()),
         seed("discard", case, simple(11, 0, 16, 0), unpredicted(error())),
         seed("indirect", case, indirect(0), ok(1)),
