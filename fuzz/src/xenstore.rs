@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,44 +101,71 @@ fn hasty(input: &mut Input<'_>) -> Report {
 /// A daemon that answers one request after the other, and hangs up when it knows no more.
 fn polite(input: &mut Input<'_>) -> Report {
     let (first, count) = (input.u8(), input.u8());
-    let mut answers = *input;
-    let most = input.rest().len();
-    let (mut daemon, client) = UnixStream::pair().expect("a pair of sockets");
+    let answers = input.rest();
+    let (daemon, client) = UnixStream::pair().expect("a pair of sockets");
     // Neither end may write to one that is gone: a fuzzer's process doesn't ignore SIGPIPE.
     let kept = client.try_clone().expect("another descriptor");
-    thread::scope(|scope| {
-        let answering = scope.spawn(move || {
-            let mut header = [0; 16];
-            let mut asked = false;
-            while !answers.is_empty() {
-                if !asked && !receive(&mut daemon, &mut header) {
-                    return;
-                }
-                let (kind, len) = (answers.u8(), answers.u8());
-                let payload = answers.bytes(len.into());
-                let mut answer = header;
-                if kind != 0 {
-                    answer[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
-                }
-                answer[12..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-                let answer = if kind == u8::MAX { &[][..] } else { &answer };
-                daemon.write_all(&[answer, payload].concat()).expect("a client that is there");
-                // The client waits on after an event, and after what may be part of a message.
-                asked = kind == EVENT;
-                if kind == u8::MAX {
+    DAEMON.with(|thread| {
+        thread.connections.send((daemon, answers.to_vec())).expect("a daemon that doesn't panic");
+        let report = call(client, first, count, answers.len());
+        kept.shutdown(Shutdown::Write).expect("the client's end");
+        thread.ended.recv().expect("a daemon that doesn't panic");
+        report
+    })
+}
+
+/// A thread that is a daemon for one connection after the other: to start one for each input would
+/// take longer than most inputs do.
+struct Daemon {
+    connections: Sender<(UnixStream, Vec<u8>)>,
+    ended: Receiver<()>,
+}
+
+thread_local! {
+    static DAEMON: Daemon = Daemon::start();
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let (connections, accepted) = mpsc::channel::<(UnixStream, Vec<u8>)>();
+        let (end, ended) = mpsc::channel();
+        thread::spawn(move || {
+            for (connection, answers) in accepted {
+                serve(connection, Input::new(&answers));
+                if end.send(()).is_err() {
                     break;
                 }
             }
-            let _ = daemon.shutdown(Shutdown::Write);
-            let _ = io::copy(&mut daemon, &mut io::sink());
         });
-        let report = call(client, first, count, most);
-        kept.shutdown(Shutdown::Write).expect("the client's end");
-        // A scope waits for the closure alone: what a thread has on its way out, a check for leaks
-        // that comes then takes for lost.
-        answering.join().expect("a daemon that doesn't panic");
-        report
-    })
+        Self { connections, ended }
+    }
+}
+
+/// Gives one answer to each request, until there are no more or the client has hung up.
+fn serve(mut daemon: UnixStream, mut answers: Input<'_>) {
+    let mut header = [0; 16];
+    let mut asked = false;
+    while !answers.is_empty() {
+        if !asked && !receive(&mut daemon, &mut header) {
+            return;
+        }
+        let (kind, len) = (answers.u8(), answers.u8());
+        let payload = answers.bytes(len.into());
+        let mut answer = header;
+        if kind != 0 {
+            answer[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
+        }
+        answer[12..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        let answer = if kind == u8::MAX { &[][..] } else { &answer };
+        daemon.write_all(&[answer, payload].concat()).expect("a client that is there");
+        // The client waits on after an event, and after what may be part of a message.
+        asked = kind == EVENT;
+        if kind == u8::MAX {
+            break;
+        }
+    }
+    let _ = daemon.shutdown(Shutdown::Write);
+    let _ = io::copy(&mut daemon, &mut io::sink());
 }
 
 /// Takes a request; whether one came.
