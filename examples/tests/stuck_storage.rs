@@ -127,8 +127,10 @@ fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
     let _watchdog = watchdog();
     let (guest, _domain, image) = stuck(Duration::from_millis(50));
     let begin = Instant::now();
-    let error = guest.detach(disk(1).id).unwrap_err();
-    assert!(matches!(error, GuestError::Stuck { domid: 1, .. }), "{error}");
+    let detaching = guest.detach(disk(1).id);
+    assert!(!detaching.is_done(Duration::from_millis(50)));
+    let other = guest.reserve(BASE + 0x200..=BASE + 0x3ff).unwrap_err();
+    assert!(matches!(other, GuestError::Stuck { domid: 1, .. }), "{other}");
     drop(guest);
     assert!(begin.elapsed() < Duration::from_secs(5), "it was waited for");
     image.release();
@@ -143,7 +145,9 @@ fn storage_that_answers_late_is_closed_then() {
         std::thread::sleep(Duration::from_millis(50));
         late.release();
     });
-    guest.detach(disk(1).id).unwrap();
+    let detaching = guest.detach(disk(1).id);
+    assert!(!detaching.is_done(Duration::ZERO), "its storage has not answered yet");
+    assert!(detaching.is_done(Duration::from_secs(60)));
     drop(guest);
     answering.join().unwrap();
     assert_eq!(Arc::strong_count(&image), 1, "nobody holds the image");

@@ -73,7 +73,8 @@ pub enum GuestError {
 /// What the guest's thread is asked to do.
 pub(crate) enum Command {
     Attach(Box<(DiskSpec, Storage)>, Sender<Result<Arc<Figures>, GuestError>>),
-    Reserve(DeviceId, RangeInclusive<u64>, Sender<Result<(), GuestError>>),
+    Reserve(RangeInclusive<u64>, Sender<Result<(), GuestError>>),
+    Release(RangeInclusive<u64>, Sender<()>),
     Detach(DeviceId, Sender<()>),
     Report,
     RefreshCapacities,
@@ -127,17 +128,22 @@ impl Guest {
 
     /// Answers a window without a device behind it: reads give all ones, which no driver takes for a
     /// virtio device. Unanswered, they would be an external abort in the guest.
-    pub fn reserve(&self, id: DeviceId, window: RangeInclusive<u64>) -> Result<(), GuestError> {
-        self.ask(|reply| Command::Reserve(id, window, reply))?
+    pub fn reserve(&self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
+        self.ask(|reply| Command::Reserve(window, reply))?
     }
 
-    /// Lets go of a disk: when this succeeds, its image is closed.
-    pub fn detach(&self, id: DeviceId) -> Result<(), GuestError> {
-        match self.ask(|reply| Command::Detach(id, reply)) {
-            // A thread that has ended has let go of everything.
-            Ok(()) | Err(GuestError::Thread { .. }) => Ok(()),
-            stuck => stuck,
-        }
+    /// Leaves a window that was reserved, or whose disk was detached, to another IOREQ server.
+    pub fn release(&self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
+        self.ask(|reply| Command::Release(window, reply))
+    }
+
+    /// Lets go of a disk, and answers its window as [`Guest::reserve`] does from then on. The image is closed when
+    /// [`Detaching::is_done`] says so.
+    pub fn detach(&self, id: DeviceId) -> Detaching {
+        let (reply, answer) = mpsc::channel();
+        // A thread that has ended has let go of everything; the receiver will say so.
+        let _ = self.send(Command::Detach(id, reply));
+        Detaching(answer)
     }
 
     /// Logs what each disk has done so far.
@@ -171,6 +177,16 @@ impl Guest {
 
     fn stuck(&self) -> GuestError {
         GuestError::Stuck { domid: self.domid, seconds: self.patience.as_secs_f32() }
+    }
+}
+
+/// A disk that is being let go of.
+pub struct Detaching(Receiver<()>);
+
+impl Detaching {
+    /// Whether its image is closed; waits for that no longer than `patience`.
+    pub fn is_done(&self, patience: Duration) -> bool {
+        self.0.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
     }
 }
 

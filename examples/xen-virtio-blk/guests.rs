@@ -1,6 +1,10 @@
 //! The guests that are served, and which devices of theirs.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use tracing::{info, warn};
 use xen_ioreq::{DomId, Liveness};
@@ -8,11 +12,13 @@ use xen_ioreq::{DomId, Liveness};
 use crate::{
     attach::PATIENCE,
     device_id::DeviceId,
-    guest::{Guest, GuestError},
+    guest::{Detaching, Guest, GuestError},
     platform::Platform,
 };
 
-/// Every guest that has a device here. A guest is taken on for its first device.
+/// Every guest that has, or had, a device here. A guest is taken on for its first device and stays until its domain
+/// ends, even when its devices are closed before: an access to their windows that nobody answers would be an
+/// external abort in the guest.
 pub(crate) struct Guests<P: Platform> {
     platform: P,
     guests: BTreeMap<DomId, Served<P>>,
@@ -21,8 +27,17 @@ pub(crate) struct Guests<P: Platform> {
 struct Served<P: Platform> {
     guest: Guest,
     devices: BTreeSet<DeviceId>,
+    /// Disks whose storage has kept them from being closed so far.
+    closing: BTreeMap<DeviceId, Detaching>,
     /// Tells whether the guest still lives.
     liveness: Liveness<P::Model>,
+}
+
+impl<P: Platform> Served<P> {
+    fn is_alive(&self) -> bool {
+        // What could not be asked says nothing of the guest.
+        !matches!(self.liveness.is_alive(), Ok(false))
+    }
 }
 
 impl<P: Platform> Guests<P> {
@@ -35,9 +50,13 @@ impl<P: Platform> Guests<P> {
         self.guests.values().map(|served| &served.guest)
     }
 
-    /// Every device that is served.
+    /// Every device that is served, or not closed yet.
     pub(crate) fn devices(&self) -> Vec<DeviceId> {
-        self.guests.values().flat_map(|served| served.devices.iter().copied()).collect()
+        let all = |served: &Served<P>| {
+            let closing = served.closing.keys().copied();
+            served.devices.iter().copied().chain(closing).collect::<Vec<_>>()
+        };
+        self.guests.values().flat_map(all).collect()
     }
 
     pub(crate) fn contains(&self, id: DeviceId) -> bool {
@@ -50,48 +69,63 @@ impl<P: Platform> Guests<P> {
         id: DeviceId,
         attach: impl FnOnce(&Guest) -> Result<T, GuestError>,
     ) -> Result<T, GuestError> {
-        let served = match self.guests.entry(id.domid) {
-            Entry::Occupied(served) => served.into_mut(),
+        let (served, new) = match self.guests.entry(id.domid) {
+            Entry::Occupied(served) => (served.into_mut(), false),
             Entry::Vacant(place) => {
                 let handles = self
                     .platform
                     .open(id.domid)
                     .map_err(|source| GuestError::Open { domid: id.domid, source })?;
                 let (guest, liveness) = Guest::start(id.domid, handles, PATIENCE)?;
-                place.insert(Served { guest, devices: BTreeSet::new(), liveness })
+                let (devices, closing) = Default::default();
+                (place.insert(Served { guest, devices, closing, liveness }), true)
             }
         };
         let attached = attach(&served.guest);
         if attached.is_ok() {
             served.devices.insert(id);
-        } else if served.devices.is_empty() {
+        } else if new {
             self.guests.remove(&id.domid);
         }
         attached
     }
 
-    /// False if the disk's storage keeps it from being closed.
+    /// False if the disk's storage keeps it from being closed: to be called again. Its window is answered as that
+    /// of no device.
     pub(crate) fn detach(&mut self, id: DeviceId, reason: &str) -> bool {
         let Some(served) = self.guests.get_mut(&id.domid) else { return true };
-        let mut closed = true;
         if served.devices.remove(&id) {
             info!(%id, reason, "letting go");
-            if let Err(error) = served.guest.detach(id) {
-                warn!(%id, %error, "not closed yet");
-                closed = false;
+            let detaching = served.guest.detach(id);
+            if !detaching.is_done(PATIENCE) {
+                warn!(%id, "not closed yet: the storage of one of the guest's disks doesn't answer");
+                served.closing.insert(id, detaching);
             }
+        } else if let Some(detaching) = served.closing.remove(&id)
+            && !detaching.is_done(Duration::ZERO)
+        {
+            served.closing.insert(id, detaching);
         }
-        if served.devices.is_empty() {
+        let closed = !served.closing.contains_key(&id);
+        if served.devices.is_empty() && served.closing.is_empty() && !served.is_alive() {
             self.guests.remove(&id.domid);
         }
         closed
     }
 
+    /// Leaves a window of the guest's that has no device here to another backend.
+    pub(crate) fn release(&self, domid: DomId, window: RangeInclusive<u64>) {
+        if let Some(served) = self.guests.get(&domid)
+            && let Err(error) = served.guest.release(window)
+        {
+            warn!(domid, %error, "a window is not left to the backend of its device");
+        }
+    }
+
     /// `@releaseDomain` names no domain, so every guest is asked.
     pub(crate) fn release_dead(&mut self) {
         self.guests.retain(|domid, served| {
-            // What could not be asked says nothing of the guest.
-            let alive = !matches!(served.liveness.is_alive(), Ok(false));
+            let alive = served.is_alive();
             if !alive {
                 info!(domid, "the guest is gone");
             }

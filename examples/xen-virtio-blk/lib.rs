@@ -23,6 +23,7 @@ pub mod nodes;
 mod patience;
 pub mod platform;
 pub mod rate;
+mod retry;
 mod service;
 pub mod settings;
 pub mod storage;

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::PathBuf};
 use tracing::warn;
 use xen_store::{Store, StoreExt};
 
-use crate::device_id::{DeviceId, Kind};
+use crate::{
+    device_id::{DeviceId, Kind},
+    nodes::read_image,
+};
 
 /// Every device below `backend`, the directory that holds the kinds.
 pub(crate) fn devices(store: &dyn Store, backend: &str) -> Result<Vec<DeviceId>, xen_store::Error> {
@@ -33,8 +36,7 @@ pub(crate) fn images(
 ) -> Result<BTreeSet<PathBuf>, xen_store::Error> {
     let mut images = BTreeSet::new();
     for id in devices {
-        let params = read_node(store, &format!("{}/params", id.path(backend)))?;
-        images.extend(params.map(PathBuf::from));
+        images.extend(read_image(store, &id.path(backend))?);
     }
     Ok(images)
 }

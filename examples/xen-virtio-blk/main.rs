@@ -55,7 +55,8 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         if connected {
             fds.push(PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN));
         }
-        let wait = metrics.as_ref().map(MetricsFile::wait);
+        let retry = backend.wait().filter(|_| connected);
+        let wait = metrics.as_ref().map(MetricsFile::wait).into_iter().chain(retry).min();
         let timeout = wait.map(|wait| Timespec {
             // No more than a day, see the command line.
             tv_sec: wait.as_secs() as i64,

@@ -1,9 +1,9 @@
 //! A disk as libxl describes it in xenstore, read and checked.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{ffi::OsStr, ops::RangeInclusive, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use xen_ioreq::DomId;
-use xen_store::Store;
+use xen_store::{Store, TxId};
 
 use crate::device_id::DeviceId;
 
@@ -52,9 +52,14 @@ pub enum NodeError {
 }
 
 impl DiskNodes {
-    /// Reads and checks the nodes of `id`, whose directory is `path`.
-    pub fn read(store: &dyn Store, id: DeviceId, path: &str) -> Result<Self, NodeError> {
-        let nodes = Nodes { store, path };
+    /// Reads and checks the nodes of `id`, whose directory is `path`, in the transaction `tx` if there is one.
+    pub fn read(
+        store: &dyn Store,
+        tx: Option<TxId>,
+        id: DeviceId,
+        path: &str,
+    ) -> Result<Self, NodeError> {
+        let nodes = Nodes { store, tx, path };
         nodes.expect("specification", "virtio", "\"virtio\"")?;
         nodes.expect("transport", "mmio", "\"mmio\", the one transport that Xen has on Arm")?;
         let frontend: DomId = nodes.parse("frontend-id", "a domain id", |t| t.parse().ok())?;
@@ -66,9 +71,7 @@ impl DiskNodes {
             ));
         }
         Ok(Self {
-            image: nodes.parse("params", "the absolute path of an image", |t| {
-                t.starts_with('/').then(|| PathBuf::from(t))
-            })?,
+            image: nodes.parse_bytes("params", "the absolute path of an image", image_path)?,
             read_only: nodes.parse("mode", "\"r\" or \"w\"", |t| match t {
                 "r" => Some(true),
                 "w" => Some(false),
@@ -93,7 +96,25 @@ impl DiskNodes {
 
 /// The window of the device whose directory is `path`, whatever else its nodes say.
 pub fn read_window(store: &dyn Store, path: &str) -> Result<RangeInclusive<u64>, NodeError> {
-    Ok(window_at(Nodes { store, path }.base()?))
+    Ok(window_at(Nodes { store, tx: None, path }.base()?))
+}
+
+/// The image that the device whose directory is `path` names, if it names one.
+pub(crate) fn read_image(
+    store: &dyn Store,
+    path: &str,
+) -> Result<Option<PathBuf>, xen_store::Error> {
+    let nodes = Nodes { store, tx: None, path };
+    match nodes.parse_bytes("params", "the absolute path of an image", image_path) {
+        Ok(image) => Ok(Some(image)),
+        Err(NodeError::Store(error)) => Err(error),
+        Err(NodeError::Absurd { .. } | NodeError::Missing { .. }) => Ok(None),
+    }
+}
+
+/// A file's name is bytes, which need not be UTF-8.
+fn image_path(value: &[u8]) -> Option<PathBuf> {
+    value.starts_with(b"/").then(|| PathBuf::from(OsStr::from_bytes(value)))
 }
 
 fn window_at(base: u64) -> RangeInclusive<u64> {
@@ -117,6 +138,7 @@ fn optional<T>(value: Result<T, NodeError>) -> Result<Option<T>, NodeError> {
 
 struct Nodes<'a> {
     store: &'a dyn Store,
+    tx: Option<TxId>,
     path: &'a str,
 }
 
@@ -127,14 +149,22 @@ impl Nodes<'_> {
         expected: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, NodeError> {
+        self.parse_bytes(node, expected, |value| parse(&String::from_utf8_lossy(value)))
+    }
+
+    fn parse_bytes<T>(
+        &self,
+        node: &str,
+        expected: &'static str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, NodeError> {
         let path = format!("{}/{node}", self.path);
-        let value = match self.store.read(None, &path) {
+        let value = match self.store.read(self.tx, &path) {
             Ok(value) => value,
             Err(error) if error.is_not_found() => return Err(NodeError::Missing { path }),
             Err(error) => return Err(error.into()),
         };
-        let text = String::from_utf8_lossy(&value);
-        parse(&text).ok_or_else(|| self.absurd(node, &text, expected))
+        parse(&value).ok_or_else(|| self.absurd(node, &String::from_utf8_lossy(&value), expected))
     }
 
     fn base(&self) -> Result<u64, NodeError> {
@@ -200,7 +230,7 @@ mod tests {
             store.write(None, &format!("{path}/{node}"), text.as_bytes()).unwrap();
         }
         let id = DeviceId { kind: Kind::VirtioDisk, domid: 7, devid: 51712 };
-        DiskNodes::read(&store, id, &path)
+        DiskNodes::read(&store, None, id, &path)
     }
 
     fn grants(backend: u16, grant_usage: Option<&str>) -> Result<bool, NodeError> {

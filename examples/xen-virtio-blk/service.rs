@@ -1,7 +1,7 @@
 //! What a guest's thread does: it answers traps, and attaches and detaches disks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     sync::{Arc, mpsc::Receiver},
 };
@@ -35,8 +35,9 @@ pub(crate) struct Service<P: Platform> {
     // Before the server: a disk's workers end before its server does.
     disks: BTreeMap<DeviceId, Disk<P>>,
     server: IoreqServer<P::Model, P::Memory, P::Events>,
-    /// Windows without a device behind them.
-    reserved: BTreeMap<DeviceId, RangeInclusive<u64>>,
+    /// Where windows without a device behind them begin: reads give all ones, which no driver takes for a
+    /// virtio device. Unanswered, an access would be an external abort in the guest.
+    empty: BTreeSet<u64>,
     memory: GuestMemory<P>,
     handles: Handles<P>,
     limit: LogLimit,
@@ -56,7 +57,7 @@ impl<P: Platform> Service<P> {
             memory: GuestMemory::new(&handles),
             handles,
             disks: BTreeMap::new(),
-            reserved: BTreeMap::new(),
+            empty: BTreeSet::new(),
             limit: LogLimit::new(),
         })
     }
@@ -107,12 +108,17 @@ impl<P: Platform> Service<P> {
                         let (spec, storage) = *disk;
                         let _ = reply.send(self.attach(spec, storage));
                     }
-                    Command::Reserve(id, window, reply) => {
-                        let claimed = self.claim(window.clone());
+                    Command::Reserve(window, reply) => {
+                        let base = *window.start();
+                        let claimed = self.claim(window);
                         if claimed.is_ok() {
-                            self.reserved.insert(id, window);
+                            self.empty.insert(base);
                         }
                         let _ = reply.send(claimed);
+                    }
+                    Command::Release(window, reply) => {
+                        self.release(window);
+                        let _ = reply.send(());
                     }
                     Command::Detach(id, reply) => {
                         self.detach(id);
@@ -134,24 +140,37 @@ impl<P: Platform> Service<P> {
         let disk = Disk::new(spec, storage, memory, Arc::clone(&self.handles.model))
             .map_err(|message| GuestError::Disk { id, message })?;
         self.claim(disk.window())?;
+        self.empty.remove(disk.window().start());
         let figures = disk.figures();
         self.disks.insert(id, disk);
         Ok(figures)
     }
 
-    /// Has the guest's accesses to a window sent here.
+    /// Has the guest's accesses to a window sent here, unless they are already and nobody has use for them.
     fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
-        self.server.map_range(window)?;
+        if !self.empty.contains(window.start()) {
+            self.server.map_range(window)?;
+        }
         Ok(self.server.enable()?)
     }
 
+    /// The window stays claimed: the guest may live on, and its driver may look there.
     fn detach(&mut self, id: DeviceId) {
-        let disk = self.disks.remove(&id);
-        let window = disk.as_ref().map(Disk::window).or_else(|| self.reserved.remove(&id));
-        if let Some(window) = window
+        let Some(disk) = self.disks.remove(&id) else { return };
+        self.empty.insert(*disk.window().start());
+        drop(disk);
+        if self.disks.is_empty() {
+            // Nobody needs the guest's memory any more.
+            self.memory.invalidate();
+        }
+    }
+
+    /// Leaves a window that has no device here to another server.
+    fn release(&mut self, window: RangeInclusive<u64>) {
+        if self.empty.remove(window.start())
             && let Err(error) = self.server.unmap_range(window)
         {
-            debug!(%id, %error, "the window could not be taken back: the guest may be gone");
+            debug!(domid = self.domid, %error, "the window could not be released: the guest may be gone");
         }
     }
 

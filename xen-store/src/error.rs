@@ -81,6 +81,12 @@ impl Error {
         self.is_refused("EACCES") || self.is_refused("EPERM")
     }
 
+    /// Whether the daemon lacked something that it may have later, or the request lost against another one
+    /// (EAGAIN, EBUSY, ENOMEM, ENOSPC or EQUOTA): the same request may succeed after a pause.
+    pub fn is_temporary(&self) -> bool {
+        ["EAGAIN", "EBUSY", "ENOMEM", "ENOSPC", "EQUOTA"].iter().any(|name| self.is_refused(name))
+    }
+
     /// Whether the connection is of no more use, not only this call.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Io { .. } | Self::Protocol { .. })

@@ -7,6 +7,8 @@ use std::{
     os::{fd::BorrowedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -56,17 +58,20 @@ impl Platform for FakePlatform {
 }
 
 type OnWrite = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
+type OnTransaction = Box<dyn FnOnce() + Send>;
 
 /// The backend's connection to xenstore, with a look at what it is about to write.
 pub struct WatchedStore {
     inner: FakeStore,
     on_write: Arc<Mutex<Option<OnWrite>>>,
+    on_transaction: Arc<Mutex<Option<OnTransaction>>>,
 }
 
 impl WatchedStore {
     /// `inner`, and `look` at everything that is about to be written to it.
     pub fn new(inner: FakeStore, look: impl Fn(&str, &[u8]) + Send + Sync + 'static) -> Self {
-        Self { inner, on_write: Arc::new(Mutex::new(Some(Box::new(look)))) }
+        let on_write = Arc::new(Mutex::new(Some(Box::new(look) as OnWrite)));
+        Self { inner, on_write, on_transaction: Arc::default() }
     }
 }
 
@@ -102,6 +107,9 @@ impl Store for WatchedStore {
         self.inner.unwatch(path, token)
     }
     fn transaction_start(&self) -> Result<TxId, Error> {
+        if let Some(meanwhile) = self.on_transaction.lock().unwrap().take() {
+            meanwhile();
+        }
         self.inner.transaction_start()
     }
     fn transaction_end(&self, tx: TxId, commit: bool) -> Result<(), Error> {
@@ -203,6 +211,7 @@ pub struct Host {
     pub store: FakeStore,
     backend: Option<Backend<WatchedStore, FakePlatform>>,
     on_write: Arc<Mutex<Option<OnWrite>>>,
+    on_transaction: Arc<Mutex<Option<OnTransaction>>>,
     platform: FakePlatform,
     settings: Settings,
     images: TempDir,
@@ -226,6 +235,7 @@ impl Host {
             store,
             backend: None,
             on_write: Arc::default(),
+            on_transaction: Arc::default(),
             platform: FakePlatform::default(),
             settings,
             images: TempDir::new().unwrap(),
@@ -236,8 +246,11 @@ impl Host {
 
     /// A backend process starts.
     pub fn start_backend(&mut self) {
-        let store =
-            WatchedStore { inner: self.store.connect(0), on_write: Arc::clone(&self.on_write) };
+        let store = WatchedStore {
+            inner: self.store.connect(0),
+            on_write: Arc::clone(&self.on_write),
+            on_transaction: Arc::clone(&self.on_transaction),
+        };
         let backend = Backend::new(store, self.platform.clone(), self.settings.clone());
         self.backend = Some(backend.unwrap());
     }
@@ -260,6 +273,16 @@ impl Host {
     /// Does `look` at everything that the backend is about to write.
     pub fn on_write(&self, look: impl Fn(&str, &[u8]) + Send + Sync + 'static) {
         *self.on_write.lock().unwrap() = Some(Box::new(look));
+    }
+
+    /// Does this before the next transaction of the backend's begins.
+    pub fn on_transaction(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        *self.on_transaction.lock().unwrap() = Some(Box::new(meanwhile));
+    }
+
+    /// The domains there are.
+    pub fn platform(&self) -> FakePlatform {
+        self.platform.clone()
     }
 
     /// A guest is made: small, with two banks of RAM.
@@ -323,6 +346,18 @@ impl Host {
             }
         }
         panic!("the backend finds something to do for ever");
+    }
+
+    /// Lets the backend do what there is to do, now and later, until `done`.
+    pub fn settle_for(&mut self, patience: Duration, done: impl Fn(&Self) -> bool) {
+        let begin = Instant::now();
+        while !done(self) {
+            assert!(begin.elapsed() < patience, "it isn't done after {patience:?}");
+            self.settle();
+            let backend = self.backend.as_ref().expect("a running backend");
+            let pause = backend.wait().unwrap_or(Duration::from_millis(10));
+            thread::sleep(pause.min(Duration::from_millis(100)));
+        }
     }
 
     /// The backend notices that xenstore is gone.

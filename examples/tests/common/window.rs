@@ -86,6 +86,11 @@ impl Window {
         self.vcpu.read(self.base, 4).is_ok()
     }
 
+    /// Whether a virtio device answers at the window, rather than nobody, or nothing but all ones.
+    pub fn has_device(&self) -> bool {
+        self.vcpu.read(self.base, 4) == Ok(MAGIC.into())
+    }
+
     pub fn device_features(&self) -> u64 {
         let page = |sel| {
             self.write(reg::DEVICE_FEATURES_SEL, sel);
