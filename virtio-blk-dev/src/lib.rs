@@ -148,8 +148,8 @@ pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
 pub use device::BlockDevice;
 pub use durability::Durability;
 pub use engine::{
-    Completion, Engine, EngineFault, Io, Operation, StillInUse, SyncEngine, UringConfig,
-    UringEngine, UringError,
+    BouncePool, Completion, Engine, EngineFault, Io, Operation, StillInUse, SyncEngine,
+    UringConfig, UringEngine, UringError,
 };
 pub use error::{ConfigError, OpenError, UnknownFormat};
 pub use features::Features;

@@ -99,6 +99,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
                 continue;
             }
             poller.sleeps(Instant::now());
+            if !self.is_busy() {
+                self.requests.operations.engine.rest();
+            }
             waited = bell.wait(self.as_fd().filter(|_| self.is_busy()), progress.wait);
         }
         let drained = self.drain();

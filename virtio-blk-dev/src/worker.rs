@@ -96,6 +96,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
                 requests.operations.engine.wait()?;
                 requests.finish_part(batch);
             }
+            requests.operations.engine.rest();
             Ok(())
         })
     }

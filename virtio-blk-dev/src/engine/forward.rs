@@ -44,6 +44,10 @@ macro_rules! forward {
                 (**self).take_fault()
             }
 
+            fn rest(&mut self) {
+                (**self).rest();
+            }
+
             fn lifetime(&self) -> io::Result<Lifetime> {
                 (**self).lifetime()
             }

@@ -16,7 +16,7 @@ pub use fault::{EngineFault, StillInUse};
 pub(crate) use io::{Command, Data, Spare};
 pub use io::{Io, Operation};
 pub use sync::SyncEngine;
-pub use uring::{UringConfig, UringEngine, UringError};
+pub use uring::{BouncePool, UringConfig, UringEngine, UringError};
 
 /// Carries out the I/O of one queue. Completions may come in any order.
 ///
@@ -89,6 +89,10 @@ pub trait Engine: Send {
     fn take_fault(&mut self) -> Option<EngineFault> {
         None
     }
+
+    /// Nothing will be submitted for some time: the engine gives back what it needs only while it
+    /// works, and others may want.
+    fn rest(&mut self) {}
 
     /// As [`Image::lifetime`](crate::Image::lifetime). It may take as long as a file in sysfs does.
     ///

@@ -1,22 +1,8 @@
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use super::ring::Ring;
+use super::pool::{BUFFER_SIZE, BouncePool, Buffer};
 use crate::engine::{Data, Io};
-
-/// Bytes of one buffer, and so of one transfer through it: a longer operation takes several.
-pub(super) const BUFFER_SIZE: usize = 128 << 10;
-
-/// 512 MiB of them.
-const COUNT_MAX: usize = 4096;
-
-/// What direct I/O demands of memory at most: a page.
-const PAGE: usize = 4096;
-
-/// A bounce buffer, by its number.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Buffer(u16);
+use crate::image::Alignment;
 
 /// Which way the data of a [`Transfer`] goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,51 +21,31 @@ pub(super) struct Transfer {
     pub(super) memory: NonNull<u8>,
     pub(super) offset: u64,
     pub(super) len: u32,
-    /// The memory is the ring's registered buffer 0.
-    pub(super) registered: bool,
 }
 
-/// Buffers that direct I/O takes, for guest memory that it doesn't: not aligned, or, as other
+/// There is no memory for a buffer.
+#[derive(Debug)]
+pub(super) struct NoMemory;
+
+/// Copies data on its way for guest memory that direct I/O doesn't take: not aligned, or, as other
 /// domains' pages are, nothing that the kernel can pin.
-///
-/// All of them are allocated at once, and are all there ever are.
 #[derive(Debug)]
 pub(super) struct Bounce {
-    memory: NonNull<u8>,
-    layout: Layout,
-    free: Vec<u16>,
-    /// Offsets and lengths in the image are multiples of it.
-    block: u64,
+    /// Of memory, offsets and lengths, as the kernel demands it.
+    alignment: Alignment,
     /// Guest memory can't be pinned.
     always: bool,
-    registered: bool,
+    pool: BouncePool,
+    /// Taken from the pool, and in no operation's use.
+    free: Vec<Buffer>,
+    /// In an operation's use.
+    used: usize,
 }
 
-// SAFETY: the memory is owned by this value, and no thread's.
-unsafe impl Send for Bounce {}
-
 impl Bounce {
-    /// Buffers of `size` bytes altogether, at least one and at most 512 MiB; `into_guest` unless guest memory is known
-    /// not to be pinned.
-    pub(super) fn new(size: usize, block: u64, into_guest: bool, ring: &mut Ring) -> Self {
-        let count = (size / BUFFER_SIZE).clamp(1, COUNT_MAX) as u16;
-        let size = usize::from(count).wrapping_mul(BUFFER_SIZE);
-        // SAFETY: a power of two, and at most COUNT_MAX buffers, which is less than isize::MAX.
-        let layout = unsafe { Layout::from_size_align_unchecked(size, PAGE) };
-        // SAFETY: the layout has a size.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        // SAFETY: the memory is freed by `free`, which the engine calls when its ring has nothing
-        // in hand.
-        let registered = unsafe { ring.register_buffer(memory, size) };
-        Self {
-            memory,
-            layout,
-            free: (0..count).rev().collect(),
-            block: block.max(1),
-            always: !into_guest,
-            registered,
-        }
+    /// With `into_guest` unless guest memory is known not to be pinned.
+    pub(super) fn new(pool: BouncePool, alignment: Alignment, into_guest: bool) -> Self {
+        Self { alignment, always: !into_guest, pool, free: Vec::new(), used: 0 }
     }
 
     /// The kernel refused guest memory: it isn't asked again.
@@ -89,98 +55,81 @@ impl Bounce {
 
     /// `data`, the rest of `io`'s, can't be transferred without a buffer.
     pub(super) fn is_needed(&self, io: &Io, data: Data<'_>) -> bool {
-        self.always
-            || !io.offset().is_multiple_of(self.block)
-            || data.iovecs().iter().any(|iovec| {
-                let at = iovec.iov_base.addr() as u64;
-                !(at | iovec.iov_len as u64).is_multiple_of(self.block)
-            })
+        self.always || !self.alignment.is_met(data.iovecs(), io.offset())
     }
 
     /// Only whole blocks can be written: what is beside a part of one may be another queue's.
     pub(super) fn is_possible(&self, io: &Io, data: Data<'_>) -> bool {
         match data {
-            Data::Out(_) => (io.offset() | io.remaining()).is_multiple_of(self.block),
+            Data::Out(_) => self.alignment.is_met_by(io.offset() | io.remaining()),
             Data::In(_) => true,
         }
     }
 
-    /// A buffer; `None` if all are in use.
-    pub(super) fn take(&mut self) -> Option<Buffer> {
-        self.free.pop().map(Buffer)
+    /// A buffer; `None` if the pool is exhausted. Then this engine has some in use, whose completion
+    /// has it look again.
+    pub(super) fn take(&mut self) -> Result<Option<Buffer>, NoMemory> {
+        let buffer = match self.free.pop().or_else(|| self.pool.take()) {
+            None if self.used > 0 => return Ok(None),
+            None => self.pool.take_beyond().ok_or(NoMemory)?,
+            Some(buffer) => buffer,
+        };
+        self.used = self.used.saturating_add(1);
+        Ok(Some(buffer))
     }
 
+    /// Takes back a buffer that an operation needs no longer. It is kept here, where the next one is
+    /// taken from without a look at what other queues do, unless one of them may be waiting for it.
     pub(super) fn put(&mut self, buffer: Buffer) {
-        self.free.push(buffer.0);
+        self.used = self.used.saturating_sub(1);
+        if self.pool.is_exhausted() {
+            self.pool.give_back(buffer);
+        } else {
+            self.free.push(buffer);
+        }
+    }
+
+    /// Gives back to the pool what isn't in use, but for one.
+    pub(super) fn rest(&mut self) {
+        self.free.drain(1.min(self.free.len())..).for_each(|buffer| self.pool.give_back(buffer));
     }
 
     /// The transfer that is next for `io`: a write's data is in the buffer then. `None` if not all of
     /// that data could be copied, so that what the buffer held before is never stored.
-    pub(super) fn begin(&mut self, io: &Io, data: Data<'_>, buffer: &Buffer) -> Option<Transfer> {
+    pub(super) fn begin(&self, io: &Io, data: Data<'_>, buffer: &mut Buffer) -> Option<Transfer> {
         let head = self.head(io);
         let end = io.remaining().saturating_add(head).min(BUFFER_SIZE as u64);
-        let len = end.next_multiple_of(self.block).min(BUFFER_SIZE as u64);
+        let block = u64::from(self.alignment.offset.max(1));
+        let len = end.next_multiple_of(block).min(BUFFER_SIZE as u64);
         let direction = match data {
             Data::In(_) => Direction::In,
             Data::Out(source) => {
-                let room = self.bytes(buffer, 0, len as usize);
+                let room = buffer.bytes().get_mut(..len as usize)?;
                 if source.copy_to(room) as u64 != len {
                     return None;
                 }
                 Direction::Out
             }
         };
-        Some(Transfer {
-            direction,
-            memory: self.start(buffer),
-            offset: io.offset().saturating_sub(head),
-            len: len as u32,
-            registered: self.registered,
-        })
+        let offset = io.offset().saturating_sub(head);
+        Some(Transfer { direction, memory: buffer.start(), offset, len: len as u32 })
     }
 
     /// Of `n` bytes transferred, those that were `io`'s; a read's data is in its place then.
-    pub(super) fn end(&mut self, io: &Io, data: Data<'_>, buffer: &Buffer, n: u64) -> u64 {
+    pub(super) fn end(&self, io: &Io, data: Data<'_>, buffer: &mut Buffer, n: u64) -> u64 {
         let head = self.head(io);
-        let n = n.min(BUFFER_SIZE as u64).saturating_sub(head).min(io.remaining());
+        let end = n.min(BUFFER_SIZE as u64).min(io.remaining().saturating_add(head));
         match data {
-            Data::In(sink) => sink.copy_from(self.bytes(buffer, head as usize, n as usize)) as u64,
-            Data::Out(_) => n,
+            Data::In(sink) => {
+                let read = buffer.bytes().get(head as usize..end as usize);
+                sink.copy_from(read.unwrap_or_default()) as u64
+            }
+            Data::Out(_) => end.saturating_sub(head),
         }
     }
 
     /// Bytes of the first block that come before what is left of `io`.
     fn head(&self, io: &Io) -> u64 {
-        io.offset().checked_rem(self.block).unwrap_or(0)
+        io.offset() & u64::from(self.alignment.offset.saturating_sub(1))
     }
-
-    fn start(&self, buffer: &Buffer) -> NonNull<u8> {
-        // SAFETY: there are as many buffers as have room in the memory.
-        unsafe { self.memory.add(usize::from(buffer.0).wrapping_mul(BUFFER_SIZE)) }
-    }
-
-    /// `len` bytes of a buffer that the kernel hasn't in hand.
-    fn bytes(&mut self, buffer: &Buffer, at: usize, len: usize) -> &mut [u8] {
-        let start = self.start(buffer).as_ptr();
-        // SAFETY: a buffer, initialised and within the memory, of which there is but one value of
-        // `Buffer`; it was taken and not yet given to the kernel, or given back by it.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start, BUFFER_SIZE) };
-        bytes.get_mut(at..at.saturating_add(len)).unwrap_or_default()
-    }
-
-    /// Frees the memory.
-    ///
-    /// # Safety
-    /// The kernel has none of the buffers in hand.
-    pub(super) unsafe fn free(self) {
-        // SAFETY: it was allocated so, and nobody uses it any more, by the caller's promise.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
-    }
-}
-
-/// The file goes around the page cache.
-pub(super) fn is_direct(file: BorrowedFd<'_>) -> bool {
-    // SAFETY: the descriptor is open; the command takes no argument.
-    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-    flags != -1 && flags & libc::O_DIRECT != 0
 }

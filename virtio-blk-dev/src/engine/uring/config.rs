@@ -1,5 +1,7 @@
+use super::pool::BouncePool;
+
 /// How a [`UringEngine`](super::UringEngine) works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct UringConfig {
     /// Operations that the kernel has in hand at once, from 1 to 4096: more wait in the engine.
     /// Rounded up to a power of two.
@@ -10,15 +12,15 @@ pub struct UringConfig {
     /// copied on its way. It can't where the memory is another domain's; that is found out, too,
     /// but only when an operation meets with it.
     pub direct_into_guest: bool,
-    /// For images open with `O_DIRECT`: bytes of the buffers for what direct I/O refuses. An
-    /// operation that finds none free waits in the engine.
-    pub bounce_size: usize,
+    /// For images open with `O_DIRECT`: the buffers for what direct I/O refuses. The engines of a disk
+    /// should have one pool together. An operation that finds none free waits in the engine.
+    pub bounce: BouncePool,
 }
 
 impl Default for UringConfig {
-    /// 128 operations at once, the ring only where it pays, and 8 MiB for
-    /// bouncing.
+    /// 128 operations at once, the ring only where it pays, and a pool of its own for bouncing.
     fn default() -> Self {
-        Self { depth: 128, inline: true, direct_into_guest: true, bounce_size: 8 << 20 }
+        let bounce = BouncePool::new(BouncePool::DISK);
+        Self { depth: 128, inline: true, direct_into_guest: true, bounce }
     }
 }

@@ -1,6 +1,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use super::bounce::NoMemory;
 use super::slots::Stage;
 use super::{UringEngine, sqe};
 use crate::engine::{Completion, Io, Operation};
@@ -69,15 +70,20 @@ impl UringEngine {
             let entry = match (&mut self.bounce, slot.io.operation().data()) {
                 (Some(bounce), Some(data)) if slot.refused || bounce.is_needed(&slot.io, data) => {
                     if bounce.is_possible(&slot.io, data) {
-                        let Some(buffer) = bounce.take() else {
-                            self.again(index);
-                            break;
+                        let mut buffer = match bounce.take() {
+                            Ok(Some(buffer)) => buffer,
+                            Ok(None) => {
+                                self.again(index);
+                                break;
+                            }
+                            Err(NoMemory) => {
+                                self.fail(index, libc::ENOMEM);
+                                continue;
+                            }
                         };
-                        let transfer = bounce.begin(&slot.io, data, &buffer);
-                        let Some(transfer) = transfer else {
+                        let Some(transfer) = bounce.begin(&slot.io, data, &mut buffer) else {
                             bounce.put(buffer);
-                            let fault = io::Error::from_raw_os_error(libc::EFAULT);
-                            self.finish(index, Err(fault));
+                            self.fail(index, libc::EFAULT);
                             continue;
                         };
                         slot.buffer = Some(buffer);
@@ -115,6 +121,10 @@ impl UringEngine {
         }
     }
 
+    fn fail(&mut self, index: u32, errno: i32) {
+        self.finish(index, Err(io::Error::from_raw_os_error(errno)));
+    }
+
     /// Carries out what the ring can't.
     fn perform(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -132,9 +142,9 @@ impl UringEngine {
         let (data, buffer) = (slot.io.operation().data(), slot.buffer.take());
         let bounced = buffer.is_some();
         let mut moved = u64::from(result.unsigned_abs());
-        if let (Some(bounce), Some(buffer)) = (&mut self.bounce, buffer) {
+        if let (Some(bounce), Some(mut buffer)) = (&mut self.bounce, buffer) {
             if let Some(data) = data.filter(|_| result >= 0) {
-                moved = bounce.end(&slot.io, data, &buffer, moved);
+                moved = bounce.end(&slot.io, data, &mut buffer, moved);
             }
             bounce.put(buffer);
         }

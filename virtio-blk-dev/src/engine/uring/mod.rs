@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod flow;
 mod inline;
+mod pool;
 mod ring;
 mod slots;
 mod sqe;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use config::UringConfig;
 pub use error::UringError;
+pub use pool::BouncePool;
 
 /// Carries out operations through io_uring: many at once, each batch begun by one system call, and
 /// completed in whatever order the storage has. [`SyncEngine`](crate::SyncEngine) is for where the
@@ -97,14 +99,12 @@ impl UringEngine {
     /// See [`UringError`].
     pub fn with_config(image: Arc<RawImage>, config: &UringConfig) -> Result<Self, UringError> {
         let depth = config.depth.clamp(1, 4096);
-        let mut ring = Ring::new(u32::from(depth))?;
+        let ring = Ring::new(u32::from(depth))?;
         let capacity = usize::from(depth);
         // Memory has no device to go to directly, and takes any buffer.
-        let bounce =
-            (bounce::is_direct(image.as_fd()) && !inline::is_memory(image.as_fd())).then(|| {
-                let block = u64::from(image.topology().logical_block_size);
-                Bounce::new(config.bounce_size, block, config.direct_into_guest, &mut ring)
-            });
+        let bounce = (image.is_direct() && !inline::is_memory(image.as_fd())).then(|| {
+            Bounce::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
+        });
         let commands = image.commands();
         // A device discards by other calls, which the image knows.
         let file = !image.is_block_device();
@@ -208,6 +208,12 @@ impl Engine for UringEngine {
         Some(EngineFault::new(self.ring.held() as usize, source))
     }
 
+    fn rest(&mut self) {
+        if let Some(bounce) = &mut self.bounce {
+            bounce.rest();
+        }
+    }
+
     fn lifetime(&self) -> io::Result<Lifetime> {
         self.image.lifetime()
     }
@@ -249,11 +255,8 @@ impl Drop for UringEngine {
             }
         }
         if self.ring.in_kernel() > 0 {
-            // The kernel may still touch their memory, and nothing will tell when that is over.
+            // The kernel may still touch their memory and buffers, and nothing will tell when that is over.
             std::mem::forget(std::mem::take(&mut self.slots));
-        } else if let Some(bounce) = self.bounce.take() {
-            // SAFETY: it has none of the buffers in hand.
-            unsafe { bounce.free() };
         }
     }
 }

@@ -1,6 +1,5 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
@@ -86,17 +85,6 @@ impl Ring {
         // Positions wrap around, and differ by no more than the ring's length.
         let left = |end: u32| position.wrapping_sub(end) < self.ring.params().sq_entries();
         self.broken.as_ref().is_some_and(|broken| left(broken.end))
-    }
-
-    /// Makes memory the registered buffer 0; `false` if the kernel has no room for it.
-    ///
-    /// # Safety
-    /// The memory is valid as long as the ring has operations on it in hand.
-    pub(super) unsafe fn register_buffer(&mut self, memory: NonNull<u8>, len: usize) -> bool {
-        let buffer = libc::iovec { iov_base: memory.as_ptr().cast(), iov_len: len };
-        // SAFETY: the kernel pins the pages, and touches them for operations alone, for which the
-        // caller promises.
-        unsafe { self.ring.submitter().register_buffers(&[buffer]) }.is_ok()
     }
 
     /// Queues an entry, and gives its position. There [is room](Self::has_room) for it.

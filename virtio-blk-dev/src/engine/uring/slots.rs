@@ -1,4 +1,4 @@
-use super::bounce::Buffer;
+use super::pool::Buffer;
 use crate::engine::Io;
 
 /// What is to be done for a slot's operation next.

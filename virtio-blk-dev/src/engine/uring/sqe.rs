@@ -70,20 +70,11 @@ pub(super) fn entry(slot: &Slot, target: Target) -> Option<squeue::Entry> {
 
 /// The entry that transfers what is next for `slot` through a buffer.
 pub(super) fn bounced(slot: &Slot, target: Target, transfer: Transfer) -> squeue::Entry {
-    let Transfer { direction, memory, offset, len, registered } = transfer;
+    let Transfer { direction, memory, offset, len } = transfer;
     let memory = memory.as_ptr();
-    let entry = match (direction, registered) {
-        (Direction::In, true) => {
-            opcode::ReadFixed::new(target.file, memory, len, 0).offset(offset).build()
-        }
-        (Direction::In, false) => {
-            opcode::Read::new(target.file, memory, len).offset(offset).build()
-        }
-        (Direction::Out, true) => opcode::WriteFixed::new(target.file, memory, len, 0)
-            .offset(offset)
-            .rw_flags(write_flags(slot))
-            .build(),
-        (Direction::Out, false) => opcode::Write::new(target.file, memory, len)
+    let entry = match direction {
+        Direction::In => opcode::Read::new(target.file, memory, len).offset(offset).build(),
+        Direction::Out => opcode::Write::new(target.file, memory, len)
             .offset(offset)
             .rw_flags(write_flags(slot))
             .build(),

@@ -1,22 +1,29 @@
 use super::*;
+use crate::engine::uring::pool::BUFFER_SIZE;
+use crate::image::RawOptions;
 
 /// A disk whose image goes around the page cache; `None` where the file system can't.
 pub(super) fn direct(sectors: u64) -> Option<(NamedTempFile, Arc<RawImage>)> {
+    direct_with(sectors, RawOptions::new())
+}
+
+fn direct_with(sectors: u64, options: RawOptions) -> Option<(NamedTempFile, Arc<RawImage>)> {
     let (file, image) = disk(sectors);
+    drop(image);
     file.as_file().sync_all().unwrap();
-    let fd = image.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open, and flags are an int.
-    if unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_DIRECT) } == -1 {
-        eprintln!("skipped: no direct I/O: {}", io::Error::last_os_error());
-        return None;
+    match options.direct(true).open(file.path()) {
+        Ok(image) => Some((file, Arc::new(image))),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
     }
-    Some((file, image))
 }
 
 pub(super) fn bouncing(direct_into_guest: bool) -> UringConfig {
     // Two buffers: others have to wait.
-    let bounce_size = 2 * bounce::BUFFER_SIZE;
-    UringConfig { depth: 16, direct_into_guest, bounce_size, ..UringConfig::default() }
+    let bounce = BouncePool::new(2 * BUFFER_SIZE);
+    UringConfig { depth: 16, direct_into_guest, bounce, ..UringConfig::default() }
 }
 
 #[test]
@@ -47,7 +54,7 @@ fn what_is_longer_than_a_buffer_takes_several_transfers() {
     let ram = Ram::new(2 << 20);
     let Some((file, image)) = direct(2048) else { return };
     let Some(mut engine) = engine(&image, &bouncing(false)) else { return };
-    let len = 3 * bounce::BUFFER_SIZE + 4096;
+    let len = 3 * BUFFER_SIZE + 4096;
     engine.submit(ram.io(1, Command::Read, false, 8 * SECTOR, &[(3, len)]));
     assert_eq!(results(&finish(&mut engine)), [(1, None)]);
     let contents = std::fs::read(file.path()).unwrap();
@@ -111,4 +118,75 @@ fn a_part_of_a_block_at_the_end_is_read_and_what_is_missing_fails() {
     engine.submit(ram.io(3, Command::Read, false, 9 * SECTOR, &[(0x2000, 512)]));
     assert_eq!(results(&finish(&mut engine)), [(1, None), (2, Some(-1)), (3, Some(-1))]);
     assert_eq!(ram.get(0, 512), [7; 512]);
+}
+
+#[test]
+fn what_meets_the_images_alignment_is_not_copied_whatever_its_blocks_are() {
+    let ram = Ram::new(1 << 16);
+    let Some((_file, image)) = direct_with(64, RawOptions::new().logical_block_size(4096)) else {
+        return;
+    };
+    let alignment = image.alignment();
+    let (memory, offset) = (u64::from(alignment.memory), u64::from(alignment.offset));
+    if memory >= 4096 || offset >= 4096 {
+        return eprintln!("skipped: the storage takes nothing smaller than a page");
+    }
+    let Some(mut engine) = engine(&image, &bouncing(true)) else { return };
+    let read = || ram.io(1, Command::Read, false, offset, &[(memory, offset as usize)]);
+    assert!(!is_bounced(&engine, &read()));
+    engine.submit(read());
+    assert_eq!(results(&finish(&mut engine)), [(1, None)]);
+    let contents = contents(64);
+    assert!(ram.get(memory, offset as usize) == contents[offset as usize..][..offset as usize]);
+    assert!(is_bounced(&engine, &ram.io(1, Command::Read, false, offset, &[(memory, 1)])));
+    assert!(is_bounced(&engine, &ram.io(1, Command::Read, false, 1, &[(0, offset as usize)])));
+}
+
+#[test]
+fn an_engine_takes_memory_when_it_copies_and_gives_it_back_when_it_rests() {
+    let ram = Ram::new(1 << 20);
+    let Some((_file, image)) = direct(2048) else { return };
+    let bounce = BouncePool::new(BouncePool::DISK);
+    let config = UringConfig { direct_into_guest: false, bounce, ..UringConfig::default() };
+    let Some(mut engine) = engine(&image, &config) else { return };
+    assert_eq!(config.bounce.in_use(), 0);
+    for n in 0..16 {
+        let at = n * 64 * SECTOR;
+        engine.submit(ram.io(n, Command::Read, false, at, &[(at, 64 * 512)]));
+    }
+    finish(&mut engine);
+    assert_eq!(config.bounce.in_use(), 16 * BUFFER_SIZE, "kept for the next ones");
+    engine.rest();
+    assert_eq!(config.bounce.in_use(), BUFFER_SIZE);
+    drop(engine);
+    assert_eq!(config.bounce.in_use(), 0);
+}
+
+#[test]
+fn engines_with_one_pool_all_go_on_when_it_is_exhausted() {
+    let ram = Ram::new(1 << 20);
+    let Some((_file, image)) = direct(2048) else { return };
+    let bounce = BouncePool::new(2 * BUFFER_SIZE);
+    let config = UringConfig { direct_into_guest: false, bounce, ..UringConfig::default() };
+    let mut engines = Vec::new();
+    for _ in 0..4 {
+        let Some(engine) = engine(&image, &config) else { return };
+        engines.push(engine);
+    }
+    for round in 0..8 {
+        for (nth, engine) in engines.iter_mut().enumerate() {
+            for n in 0..8 {
+                let at = (nth as u64 * 8 + n) * 8 * SECTOR;
+                engine.submit(ram.io(n, Command::Read, false, at, &[(at, 4096)]));
+            }
+            engine.commit();
+        }
+        assert!(config.bounce.in_use() <= (2 + 4) * BUFFER_SIZE);
+        for engine in &mut engines {
+            let done = finish_committed(engine);
+            assert_eq!(results(&done), (0..8).map(|n| (n, None)).collect::<Vec<_>>(), "{round}");
+        }
+    }
+    let expected: Vec<u8> = contents(2048);
+    assert!(ram.get(0, 32 * 4096) == expected[..32 * 4096]);
 }

@@ -1,0 +1,237 @@
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of one buffer, and so of one transfer through it: a longer operation takes several.
+pub(super) const BUFFER_SIZE: usize = 128 << 10;
+
+/// What direct I/O demands of memory at most: a page.
+const PAGE: usize = 4096;
+
+/// Buffers that [`UringEngine`](super::UringEngine)s copy data through where direct I/O doesn't take
+/// guest memory.
+///
+/// A buffer is allocated when it is first needed, and kept for the next that needs one. An engine that
+/// has none may always take one beyond the limit, so that each goes on however many there are: a pool
+/// never has more than its limit and a buffer of 128 KiB for each engine.
+///
+/// A clone is the same pool. [`share`](Self::share) makes one that takes its buffers from another: of a
+/// disk in a process that bounds what all of its disks take.
+#[derive(Clone, Debug)]
+pub struct BouncePool(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    /// Buffers that may be taken.
+    limit: usize,
+    taken: AtomicUsize,
+    /// Not taken. Only of a pool that has none above it.
+    idle: Mutex<Vec<Memory>>,
+    above: Option<BouncePool>,
+}
+
+impl BouncePool {
+    /// Enough for 64 requests of 128 KiB in flight.
+    pub const DISK: usize = 8 << 20;
+
+    /// A pool of at most `bytes`, none of which is allocated yet.
+    pub fn new(bytes: usize) -> Self {
+        Self::with(bytes, None)
+    }
+
+    /// A pool of at most `bytes` that come out of this one.
+    #[must_use]
+    pub fn share(&self, bytes: usize) -> Self {
+        Self::with(bytes, Some(self.clone()))
+    }
+
+    fn with(bytes: usize, above: Option<Self>) -> Self {
+        let (taken, idle) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Pool { limit: bytes / BUFFER_SIZE, taken, idle, above }))
+    }
+
+    /// Bytes that engines have at present.
+    pub fn in_use(&self) -> usize {
+        self.0.taken.load(Ordering::Relaxed).saturating_mul(BUFFER_SIZE)
+    }
+
+    /// A buffer, if the limits allow for one and there is memory.
+    pub(super) fn take(&self) -> Option<Buffer> {
+        self.buffer(self.reserve()?)
+    }
+
+    /// A buffer for an engine that has none, unless there is no memory.
+    pub(super) fn take_beyond(&self) -> Option<Buffer> {
+        for pool in self.upward() {
+            pool.0.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        self.buffer(Reservation(self.clone()))
+    }
+
+    /// Takes a buffer back, for the next to take it.
+    pub(super) fn give_back(&self, buffer: Buffer) {
+        let Buffer { memory, reservation } = buffer;
+        self.root().idle().push(memory);
+        drop(reservation);
+    }
+
+    /// All is taken: another engine may be waiting.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.upward().any(|Self(pool)| pool.taken.load(Ordering::Relaxed) >= pool.limit)
+    }
+
+    fn buffer(&self, reservation: Reservation) -> Option<Buffer> {
+        let idle = self.root().idle().pop();
+        let memory = idle.or_else(Memory::new)?;
+        Some(Buffer { memory, reservation })
+    }
+
+    fn reserve(&self) -> Option<Reservation> {
+        for (done, Self(pool)) in self.upward().enumerate() {
+            let more = |taken: usize| (taken < pool.limit).then(|| taken.saturating_add(1));
+            if pool.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+                for Self(pool) in self.upward().take(done) {
+                    pool.taken.fetch_sub(1, Ordering::Relaxed);
+                }
+                return None;
+            }
+        }
+        Some(Reservation(self.clone()))
+    }
+
+    /// This pool, and those above it.
+    fn upward(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |pool| pool.0.above.as_ref())
+    }
+
+    fn root(&self) -> &Pool {
+        let Self(pool) = self.upward().last().unwrap_or(self);
+        pool
+    }
+}
+
+impl Pool {
+    fn idle(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    /// A disk that goes takes along what nobody uses: others allocate what they need.
+    fn drop(&mut self) {
+        if let Some(above) = &self.above {
+            above.root().idle().clear();
+        }
+    }
+}
+
+/// A buffer that isn't the pool's any more.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    memory: Memory,
+    reservation: Reservation,
+}
+
+impl Buffer {
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.memory.0
+    }
+
+    /// Its memory. While the kernel has it in hand, the buffer rests in a slot, and nobody asks.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the memory is of this size, initialised, and this value's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.0.as_ptr(), BUFFER_SIZE) }
+    }
+}
+
+/// A buffer's place within the limits, in this pool and those above it.
+#[derive(Debug)]
+struct Reservation(BouncePool);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        for BouncePool(pool) in self.0.upward() {
+            pool.taken.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// [`BUFFER_SIZE`] bytes that begin at a page.
+#[derive(Debug)]
+struct Memory(NonNull<u8>);
+
+// SAFETY: the memory is owned by this value, and no thread's.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    const LAYOUT: Layout = match Layout::from_size_align(BUFFER_SIZE, PAGE) {
+        Ok(layout) => layout,
+        Err(_) => Layout::new::<[u8; BUFFER_SIZE]>(),
+    };
+
+    /// `None` if there is none.
+    fn new() -> Option<Self> {
+        // SAFETY: the layout has a size.
+        NonNull::new(unsafe { alloc_zeroed(Self::LAYOUT) }).map(Self)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated so, and nobody uses it any more: who gives it to the kernel leaks
+        // it rather than drop it before the kernel is done.
+        unsafe { dealloc(self.0.as_ptr(), Self::LAYOUT) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_allocated_before_it_is_needed_and_then_used_again() {
+        let pool = BouncePool::new(BouncePool::DISK);
+        assert_eq!((pool.in_use(), pool.0.idle().len()), (0, 0));
+        let mut buffer = pool.take().unwrap();
+        assert!(buffer.start().addr().get().is_multiple_of(PAGE));
+        assert_eq!((pool.in_use(), buffer.bytes().len()), (BUFFER_SIZE, BUFFER_SIZE));
+        let start = buffer.start();
+        pool.give_back(buffer);
+        assert_eq!((pool.in_use(), pool.0.idle().len()), (0, 1));
+        assert_eq!(pool.take().unwrap().start(), start);
+        // One that was dropped is gone, and its place is free.
+        assert_eq!((pool.in_use(), pool.0.idle().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_disk_has_its_own_limit_and_all_of_them_have_one_together() {
+        let all = BouncePool::new(5 * BUFFER_SIZE);
+        let disks = [all.share(3 * BUFFER_SIZE), all.share(3 * BUFFER_SIZE)];
+        let mut buffers: Vec<_> = std::iter::from_fn(|| disks[0].take()).collect();
+        assert_eq!(buffers.len(), 3);
+        assert!(disks[0].is_exhausted() && !disks[1].is_exhausted());
+        buffers.extend(std::iter::from_fn(|| disks[1].take()));
+        assert_eq!((buffers.len(), all.in_use()), (5, 5 * BUFFER_SIZE));
+        assert_eq!(disks.each_ref().map(BouncePool::in_use), [3 * BUFFER_SIZE, 2 * BUFFER_SIZE]);
+        assert!(disks[1].is_exhausted(), "there is room in its own, and none above");
+        let beyond = disks[1].take_beyond().unwrap();
+        assert_eq!(all.in_use(), 6 * BUFFER_SIZE);
+        drop(beyond);
+        disks[0].give_back(buffers.remove(0));
+        assert!(disks[1].take().is_some(), "the place of another disk's");
+        drop(buffers);
+        assert_eq!(all.in_use(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_goes_leaves_no_idle_memory() {
+        let all = BouncePool::new(4 * BUFFER_SIZE);
+        let disk = all.share(4 * BUFFER_SIZE);
+        let buffer = disk.take().unwrap();
+        disk.give_back(buffer);
+        assert_eq!(all.0.idle().len(), 1);
+        drop(disk);
+        assert_eq!(all.0.idle().len(), 0);
+    }
+}
