@@ -6,13 +6,21 @@ use std::{
 };
 
 use anyhow::Context;
-use virtio_blk_dev::{BlockConfig, BlockDevice, Image, Params, RawImage, RawOptions, Serial};
+use backend_process::LogLimit;
+use tracing::{info, warn};
+use virtio_blk_dev::{
+    BlockConfig, BlockDevice, Features, Image, Params, RawImage, RawOptions, Serial,
+};
 use virtio_mmio_dev::VirtioDevice;
 
 use crate::{
     args::{Args, EngineKind},
     cpus::CpuList,
+    write_cache::WriteCache,
 };
+
+/// Where `writeback` is in the configuration space (virtio 1.2 §5.2.4).
+const WRITEBACK: usize = 32;
 
 /// Descriptors in a queue of QEMU's and of cloud-hypervisor's, unless told otherwise.
 const USUAL_QUEUE: u16 = 128;
@@ -23,9 +31,16 @@ pub struct Device {
     pub(crate) engine: EngineKind,
     pub(crate) poll: Duration,
     pub(crate) cpus: Option<CpuList>,
-    block: Mutex<BlockDevice>,
+    state: Mutex<State>,
+    limit: LogLimit,
     queues: u16,
     queue_size: u16,
+}
+
+/// What the frontend can change.
+struct State {
+    block: BlockDevice,
+    cache: WriteCache,
 }
 
 impl Device {
@@ -49,7 +64,8 @@ impl Device {
             engine: args.engine,
             poll: Duration::from_micros(args.poll_us.into()),
             cpus: args.cpus.clone(),
-            block: Mutex::new(block),
+            state: Mutex::new(State { block, cache: WriteCache::new(config.write_back) }),
+            limit: LogLimit::new(),
             queues: args.queues,
             queue_size: args.queue_size,
         })
@@ -65,42 +81,94 @@ impl Device {
 
     /// The virtio features offered.
     pub(crate) fn features(&self) -> u64 {
-        self.block().features()
+        self.state().block.features()
     }
 
     /// What requests are checked against.
     pub(crate) fn params(&self) -> Params {
-        self.block().params()
+        self.state().block.params()
+    }
+
+    /// A frontend is connected: what the driver of the one before had chosen is gone, but for the
+    /// write cache, which [`WriteCache`] follows.
+    pub(crate) fn connected(&self) {
+        let mut state = self.state();
+        state.block.reset();
+        state.cache.connected();
     }
 
     /// The driver's features are final.
     pub(crate) fn accept_features(&self, features: u64) {
-        self.block().accept_features(features);
+        let mut state = self.state();
+        state.block.accept_features(features);
+        self.switch_cache(&mut state, features);
+        if let Some(dropped) = self.limit.allow() {
+            let cached = state.block.is_write_back();
+            info!(
+                features = format_args!("{features:#x}"),
+                dropped,
+                write_cache = cached,
+                "the driver's features"
+            );
+        }
     }
 
-    /// The driver is gone: what it had chosen is, too.
+    /// The driver has reset the device.
     pub(crate) fn reset(&self) {
-        self.block().reset();
+        self.state().block.reset();
     }
 
-    /// The driver wrote to the configuration space.
-    pub(crate) fn write_config(&self, offset: usize, data: &[u8]) {
-        self.block().write_config(offset, data);
-    }
-
-    fn block(&self) -> MutexGuard<'_, BlockDevice> {
-        self.block.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The driver, whose features are those if they are known, wrote to the configuration space.
+    pub(crate) fn write_config(&self, offset: usize, data: &[u8], features: Option<u64>) {
+        // Nothing else in it can be written (virtio 1.2 §5.2.5.1).
+        let value = WRITEBACK.checked_sub(offset).and_then(|at| data.get(at));
+        let Some(&value) = value else { return };
+        let mut state = self.state();
+        state.cache.set(value != 0);
+        if let Some(features) = features {
+            self.switch_cache(&mut state, features);
+        }
     }
 
     /// `len` bytes of the configuration space; what lies behind its fields reads as zeroes.
-    pub(crate) fn config(&self, offset: usize, len: usize) -> Vec<u8> {
-        self.block()
-            .config()
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(0))
-            .skip(offset)
-            .take(len)
-            .collect()
+    pub(crate) fn config(&self, offset: usize, len: usize, features: Option<u64>) -> Vec<u8> {
+        let mut state = self.state();
+        let fields = state.block.config().iter().copied();
+        let mut bytes: Vec<_> = fields.chain(std::iter::repeat(0)).skip(offset).take(len).collect();
+        let field = WRITEBACK.checked_sub(offset).and_then(|at| bytes.get_mut(at));
+        if let Some(field) = field {
+            *field = state.cache.read().into();
+            if let Some(features) = features {
+                self.switch_cache(&mut state, features);
+            }
+        }
+        bytes
+    }
+
+    /// Has the device cache writes, or not, as the guest was told.
+    fn switch_cache(&self, state: &mut State, features: u64) {
+        let before = state.block.is_write_back();
+        let features = Features::from_bits_truncate(features);
+        if features.contains(Features::CONFIG_WCE) {
+            let on = state.cache.is_on(features.contains(Features::FLUSH));
+            if !state.cache.is_known()
+                && let Some(dropped) = self.limit.allow()
+            {
+                warn!(
+                    dropped,
+                    "the frontend goes on without having asked for the configuration, so its guest may have been told by an earlier run of this program that nothing is cached: writes go through until the guest switches the cache or its VMM starts anew"
+                );
+            }
+            state.block.write_config(WRITEBACK, &[on.into()]);
+            if on != before
+                && let Some(dropped) = self.limit.allow()
+            {
+                info!(dropped, write_cache = on, "the write cache is switched");
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,3 +15,4 @@ pub mod server;
 mod session;
 mod sleep;
 mod worker;
+mod write_cache;

@@ -73,6 +73,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(device: Arc<Device>) -> Self {
+        device.connected();
         Self {
             rings: (0..device.queues())
                 .map(|index| Ring::new(index, device.queue_size()))
@@ -325,12 +326,14 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        Ok(self.common.device.config(offset as usize, size as usize))
+        let Common { device, features, .. } = &self.common;
+        Ok(device.config(offset as usize, size as usize, *features))
     }
 
     /// The write cache, and nothing else: rings that run must see the change, and flush.
     fn set_config(&mut self, offset: u32, data: &[u8], _: VhostUserConfigFlags) -> Result<()> {
-        self.common.device.write_config(offset as usize, data);
+        let Common { device, features, .. } = &self.common;
+        device.write_config(offset as usize, data, *features);
         self.rings.iter().for_each(Ring::wake);
         Ok(())
     }

@@ -81,18 +81,25 @@ impl Vmm {
     }
 
     pub fn with_memory(backend: &Backend, features: u64, memory: GuestMemoryMmap) -> Self {
+        let mut vmm = Self::unnegotiated(backend);
+        vmm.memory = memory;
+        let offered = vmm.frontend.get_features().expect("get_features");
+        assert_eq!(features & !offered, 0, "{offered:#x} offered");
+        vmm.frontend.set_features(features).expect("set_features");
+        vmm.share().expect("set_mem_table");
+        vmm
+    }
+
+    /// Connects, and negotiates what is the frontend's own, but not yet what is the guest's.
+    pub fn unnegotiated(backend: &Backend) -> Self {
         let mut frontend = Frontend::from_stream(backend.connect(), 64);
         frontend.set_owner().expect("set_owner");
-        let offered = frontend.get_features().expect("get_features");
-        assert_eq!(features & !offered, 0, "{offered:#x} offered");
+        frontend.get_features().expect("get_features");
         let protocol = frontend.get_protocol_features().expect("get_protocol_features");
         frontend.set_protocol_features(protocol).expect("set_protocol_features");
         // From here on every message is acknowledged, or its failure told.
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        frontend.set_features(features).expect("set_features");
-        let vmm = Self { frontend, memory };
-        vmm.share().expect("set_mem_table");
-        vmm
+        Self { frontend, memory: memory() }
     }
 
     pub fn regions(&self) -> Vec<VhostUserMemoryRegionInfo> {
@@ -102,6 +109,11 @@ impl Vmm {
 
     pub fn share(&self) -> vhost::Result<()> {
         self.frontend.set_mem_table(&self.regions()).map(drop)
+    }
+
+    /// All zeroes, as before a guest boots.
+    pub fn clear(&self) {
+        self.memory.write_slice(&[0; LEN], GuestAddress(BASE)).expect("the memory");
     }
 
     pub fn user(&self, guest: u64) -> u64 {

@@ -8,7 +8,7 @@ use std::{
     io::Write,
     os::unix::{fs::FileExt, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -38,6 +38,24 @@ impl Backend {
 
     /// Likewise, under limits as options of `prlimit`.
     pub fn limited(sectors: u64, options: &[&str], limits: &[&str], log: Option<Stdio>) -> Self {
+        let backend = Self::spawn(sectors, options, limits, log);
+        backend.connect();
+        backend
+    }
+
+    /// Likewise; `None` if it can't start under these limits.
+    pub fn try_limited(sectors: u64, options: &[&str], limits: &[&str]) -> Option<Self> {
+        let backend = Self::spawn(sectors, options, limits, None);
+        while UnixStream::connect(backend.socket()).is_err() {
+            if !backend.lives() {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Some(backend)
+    }
+
+    fn spawn(sectors: u64, options: &[&str], limits: &[&str], log: Option<Stdio>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut image = File::create(dir.path().join("image")).expect("an image");
         for sector in 0..sectors {
@@ -63,9 +81,11 @@ impl Backend {
                 let _ = child.lock().expect("no panic").kill();
             }
         });
-        let backend = Self { dir, child };
-        backend.connect();
-        backend
+        Self { dir, child }
+    }
+
+    pub fn lives(&self) -> bool {
+        self.child.lock().expect("no panic").try_wait().expect("its status").is_none()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -114,17 +134,27 @@ impl Backend {
 
     /// Sends SIGTERM, and gives whether it ended well.
     pub fn terminate(&self) -> bool {
-        let child = || self.child.lock().expect("no panic");
-        let pid = child().id().to_string();
+        self.signal();
+        self.ends().is_some_and(|status| status.success())
+    }
+
+    /// Sends SIGTERM.
+    pub fn signal(&self) {
+        let pid = self.child.lock().expect("no panic").id().to_string();
         assert!(Command::new("kill").arg(&pid).status().expect("kill").success());
+    }
+
+    /// Waits for its end, for as long as anything here takes.
+    pub fn ends(&self) -> Option<ExitStatus> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            if let Some(status) = child().try_wait().expect("its status") {
-                return status.success();
+            let status = self.child.lock().expect("no panic").try_wait().expect("its status");
+            if status.is_some() {
+                return status;
             }
             thread::sleep(Duration::from_millis(2));
         }
-        false
+        None
     }
 
     pub fn has_left(&self) -> bool {
