@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
@@ -8,6 +8,9 @@ use crate::cpus::CpuList;
 
 /// Serves a disk image as a vhost-user-blk device until SIGTERM, to one frontend (QEMU,
 /// cloud-hypervisor, libblkio) after the other.
+///
+/// The first SIGTERM or SIGINT lets a frontend that is connected keep its disk until it goes; the
+/// second ends the program at once.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about)]
 pub struct Args {
@@ -43,6 +46,10 @@ pub struct Args {
     /// so on, from the start again when there are more queues.
     #[arg(long)]
     pub cpus: Option<CpuList>,
+    /// How many seconds a frontend that is connected keeps its disk after the first SIGTERM, at
+    /// most; 0 is not at all. Without this option, until it goes.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub stop_timeout: Option<Duration>,
 }
 
 /// What carries out the I/O.
@@ -53,6 +60,13 @@ pub enum EngineKind {
     IoUring,
     /// System calls of the queue's thread, one request after the other.
     Sync,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "should be a number of seconds".into())
 }
 
 fn queue_size(text: &str) -> Result<u16, String> {
@@ -86,6 +100,9 @@ mod tests {
             ["--queues", "65"],
             ["--poll-us", "10001"],
             ["--cpus", "3-1"],
+            ["--stop-timeout", "-1"],
+            ["--stop-timeout", "inf"],
+            ["--stop-timeout", "soon"],
         ] {
             assert!(with(&bad).is_err(), "{bad:?}");
         }

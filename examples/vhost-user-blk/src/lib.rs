@@ -1,15 +1,17 @@
 //! The parts of `vhost-user-blk`: the block device of `virtio-blk-dev` behind vhost-user.
 //!
 //! The frontend (QEMU, cloud-hypervisor, libblkio) keeps the registers; what is left is the data
-//! plane. `server` waits at the socket, `session` follows the protocol and holds what it has told
-//! of each `ring`; a `worker` is the thread that owns a running ring, with nothing between it and
-//! the guest's memory, and `sleep`s on the kick descriptor itself.
+//! plane. `server` waits at the socket, `conversation` takes the messages, `session` does what they
+//! say and holds what they tell of each `ring`; a `worker` is the thread that owns a running ring,
+//! with nothing between it and the guest's memory, and `sleep`s on the kick descriptor itself.
 
 pub mod args;
+mod conversation;
 pub mod cpus;
 pub mod device;
 mod events;
 mod memory;
+mod refusal;
 mod ring;
 pub mod server;
 mod session;

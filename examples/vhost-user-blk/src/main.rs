@@ -1,11 +1,15 @@
 //! `vhost-user-blk`: serves a disk image to the guests of QEMU and other VMMs.
 
-use std::{os::fd::AsFd, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use backend_process::{Logging, Signals, limits, output, signals};
 use clap::Parser;
-use vhost_user_blk::{args::Args, device::Device, server::Server};
+use vhost_user_blk::{
+    args::Args,
+    device::Device,
+    server::{Server, Stop},
+};
 
 const NAME: &str = "vhost-user-blk";
 
@@ -21,5 +25,6 @@ fn run(args: &Args) -> anyhow::Result<()> {
     signals::survive_failed_writes().context("handling SIGXFSZ")?;
     limits::raise_open_files();
     let stop = Signals::new(&[signals::SIGTERM, signals::SIGINT]).context("handling signals")?;
-    Server::bind(&args.socket, Device::open(args)?)?.run(stop.as_fd())
+    let stop = Stop::new(stop, args.stop_timeout);
+    Server::bind(&args.socket, Device::open(args)?)?.run(&stop)
 }

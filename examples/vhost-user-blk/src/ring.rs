@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, limits};
 use tracing::{debug, warn};
 use virtio_blk_dev::Stats;
 use virtio_mmio_dev::{QueueConfig, feature};
@@ -19,7 +19,7 @@ use crate::{
     worker::{Job, StartError, WorkerThread},
 };
 
-/// Why a ring can't be started, where that is not the guest's fault.
+/// Why a ring can't be started, where that is more than a mistake of the guest's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RingError {
     #[error("queue {index}: the {part} at {addr:#x} of the frontend is in no memory it shares")]
@@ -52,14 +52,17 @@ pub(crate) struct Ring {
     size_max: u16,
     pub(crate) size: u16,
     pub(crate) addresses: Option<Addresses>,
-    /// Next available entry to take, while it doesn't run.
-    pub(crate) base: u16,
+    /// Next available entry to take, while it doesn't run; `None`: the frontend gave one that can't
+    /// be.
+    base: Option<u16>,
     pub(crate) enabled: bool,
     pub(crate) events: Events,
     kick: Option<OwnedFd>,
     worker: Option<WorkerThread>,
-    /// The guest set it up where no ring can be.
+    /// It can't be started as it was set up.
     refused: bool,
+    /// Its thread ended by itself, and with it requests that it had taken.
+    failed: bool,
     stats: Stats,
 }
 
@@ -70,12 +73,13 @@ impl Ring {
             size_max,
             size: 0,
             addresses: None,
-            base: 0,
+            base: Some(0),
             enabled: false,
             events: Events::default(),
             kick: None,
             worker: None,
             refused: false,
+            failed: false,
             stats: Stats::default(),
         }
     }
@@ -86,11 +90,32 @@ impl Ring {
         self.kick = kick.map(OwnedFd::from);
     }
 
-    /// Starts the ring if it may run and doesn't.
+    /// Next available entry to take, as of its last stop.
+    pub(crate) fn base(&self) -> Option<u16> {
+        self.base
+    }
+
+    /// Has the ring begin anew at `base`, or not at all.
+    pub(crate) fn set_base(&mut self, base: Option<u16>) {
+        self.stop();
+        (self.base, self.failed) = (base, false);
+    }
+
+    /// Starts the ring if it may run and doesn't. One that can't is refused: it stays stopped until
+    /// it is set up anew, and the frontend's error descriptor says so.
     pub(crate) fn update(&mut self, common: &Common) -> Result<(), RingError> {
-        let Self { worker: None, enabled: true, refused: false, .. } = self else { return Ok(()) };
-        let (Some(features), Some(addresses), Some(kick)) =
-            (common.features, self.addresses, &self.kick)
+        let Self { worker: None, enabled: true, refused: false, failed: false, .. } = self else {
+            return Ok(());
+        };
+        self.start(common).inspect_err(|_| {
+            self.refused = true;
+            self.events.err.signal();
+        })
+    }
+
+    fn start(&mut self, common: &Common) -> Result<(), RingError> {
+        let (Some(features), Some(addresses), Some(base), Some(kick)) =
+            (common.features, self.addresses, self.base, &self.kick)
         else {
             return Ok(());
         };
@@ -98,10 +123,14 @@ impl Ring {
             return Ok(());
         }
         let index = self.index;
-        let host = |source| StartError::Host { index, what: "no descriptor left", source };
+        let host = |source| StartError::Host {
+            index,
+            what: "its kick descriptor can't be kept",
+            source: limits::explain(source),
+        };
         let job = Job {
             device: Arc::clone(&common.device),
-            config: self.config(addresses, features, &common.memory)?,
+            config: self.config(addresses, base, features, &common.memory)?,
             memory: Arc::clone(common.memory.map()),
             kick: kick.as_fd().try_clone_to_owned().map_err(host)?,
             events: self.events.clone(),
@@ -127,9 +156,14 @@ impl Ring {
     pub(crate) fn stop(&mut self) {
         self.refused = false;
         if let Some(worker) = self.worker.take() {
-            let report = worker.stop();
-            self.base = report.positions.next_avail;
-            self.stats += &report.stats;
+            match worker.stop() {
+                Some(report) => {
+                    self.base = Some(report.positions.next_avail);
+                    self.stats += &report.stats;
+                    self.failed = report.failed;
+                }
+                None => self.failed = true,
+            }
             debug!(queue = self.index, base = self.base, "stopped a queue");
         }
     }
@@ -149,6 +183,7 @@ impl Ring {
     fn config(
         &self,
         addresses: Addresses,
+        base: u16,
         features: u64,
         memory: &Memory,
     ) -> Result<QueueConfig, RingError> {
@@ -165,7 +200,7 @@ impl Ring {
             used_ring,
             event_idx: features & feature::EVENT_IDX != 0,
             indirect: features & feature::INDIRECT_DESC != 0,
-            next_avail: self.base,
+            next_avail: base,
             // The protocol has no message for it: the ring itself tells, whoever served it last.
             next_used: used_ring
                 .checked_add(2)
@@ -178,5 +213,35 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Report;
+    use virtio_mmio_dev::Positions;
+
+    fn with(worker: WorkerThread) -> Ring {
+        let mut ring = Ring::new(0, 16);
+        ring.set_base(Some(3));
+        ring.enabled = true;
+        ring.worker = Some(worker);
+        ring
+    }
+
+    #[test]
+    fn a_ring_whose_thread_failed_stays_where_it_was_left_until_it_begins_anew() {
+        let positions = Positions { next_avail: 7, ..Positions::default() };
+        let report = Report { positions, failed: true, ..Report::default() };
+        for (report, base) in [(Some(report), 7), (None, 3)] {
+            let mut ring = with(WorkerThread::ended(report));
+            ring.set_kick(None);
+            assert_eq!((ring.base(), ring.failed), (Some(base), true));
+            ring.stop();
+            assert!(ring.failed, "a change of the memory would start it again");
+            ring.set_base(Some(9));
+            assert_eq!((ring.base(), ring.failed), (Some(9), false));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The socket: one frontend after the other, until a signal comes.
+//! The socket: one frontend after the other, until the program is told to stop.
 
 use std::{
     fs, io,
@@ -13,25 +13,51 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::{RecvFlags, recv},
-};
+use backend_process::{Signals, limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, info, warn};
-use vhost::vhost_user::{BackendReqHandler, Error};
-
 use virtio_blk_dev::RequestKind;
 
-use crate::{device::Device, session::Session};
+use crate::{conversation, device::Device, session::Session};
+
+/// How long a frontend waits to be tried again that this host has nothing left for.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The orders to stop: the first lets a frontend that is connected finish, the second doesn't.
+pub struct Stop {
+    signals: Signals,
+    /// How long the first does; for ever if there is none.
+    timeout: Option<Duration>,
+}
+
+impl Stop {
+    /// To stop by `signals`, and after the first of them under a frontend that stays for longer
+    /// than `timeout`.
+    pub fn new(signals: Signals, timeout: Option<Duration>) -> Self {
+        Self { signals, timeout }
+    }
+}
 
 /// A socket that is listened at, and removed at the end.
 pub struct Server {
+    listener: Socket,
+    device: Arc<Device>,
+}
+
+struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    device: Arc<Device>,
+}
+
+/// What came first.
+enum Woken {
+    Ready,
+    Signalled(usize),
+    TimedOut,
 }
 
 impl Server {
@@ -45,80 +71,152 @@ impl Server {
         }
         let listener =
             UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()))?;
-        Ok(Self { listener, path: path.to_owned(), device: Arc::new(device) })
+        // A frontend that was there and is gone again must not be waited for.
+        listener.set_nonblocking(true).context("listening without waiting")?;
+        let listener = Socket { listener, path: path.to_owned() };
+        Ok(Self { listener, device: Arc::new(device) })
     }
 
-    /// Serves until `stop` is readable.
-    pub fn run(&self, stop: BorrowedFd<'_>) -> anyhow::Result<()> {
-        info!(socket = %self.path.display(), "waiting for a frontend");
-        while wait(stop, self.listener.as_fd())? {
-            let (connection, _) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => return Err(error).context("accepting a frontend"),
+    /// Serves until it is told to stop, and then until the frontend that is connected goes, it is
+    /// told again, or the time for that is over.
+    pub fn run(self, stop: &Stop) -> anyhow::Result<()> {
+        let Self { listener, device } = self;
+        info!(socket = %listener.path.display(), "waiting for a frontend");
+        // Whether it has been told that frontends wait.
+        let mut told = false;
+        loop {
+            match wait(&stop.signals, Some(listener.listener.as_fd()), None)? {
+                Woken::Signalled(_) => return Ok(()),
+                Woken::Ready | Woken::TimedOut => {}
+            }
+            let connected = listener.listener.accept().and_then(|(connection, _)| {
+                connection.set_nonblocking(false)?;
+                Frontend::start(connection, Arc::clone(&device))
+            });
+            let frontend = match connected {
+                Ok(frontend) => frontend,
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        let error = limits::explain(error);
+                        warn!(%error, "no frontend can be served: it is tried again every second");
+                    }
+                    match wait(&stop.signals, None, Some(RETRY))? {
+                        Woken::Signalled(_) => return Ok(()),
+                        Woken::Ready | Woken::TimedOut => continue,
+                    }
+                }
             };
-            self.serve(connection, stop)?;
+            told = false;
+            match wait(&stop.signals, Some(frontend.over.as_fd()), None)? {
+                Woken::Ready | Woken::TimedOut => frontend.end(),
+                Woken::Signalled(count) => {
+                    // Another program may listen there from now on.
+                    drop(listener);
+                    return last(frontend, stop, count);
+                }
+            }
             info!("waiting for the next frontend");
         }
-        Ok(())
-    }
-
-    /// A frontend may stop in the middle of a message, so it is another thread that waits for it.
-    fn serve(&self, connection: UnixStream, stop: BorrowedFd<'_>) -> anyhow::Result<()> {
-        let hang_up = connection.try_clone().context("a connection's second handle")?;
-        let (over, ended) = UnixStream::pair().context("a pair of sockets")?;
-        let device = Arc::clone(&self.device);
-        let thread = thread::Builder::new()
-            .name("frontend".to_owned())
-            .spawn(move || {
-                let _over = over;
-                converse(connection, device);
-            })
-            .context("a thread for the frontend")?;
-        let goes_on = wait(stop, ended.as_fd());
-        // What can't be shut down has ended by itself.
-        let _ = hang_up.shutdown(Shutdown::Both);
-        if thread.join().is_err() {
-            error!("the thread that served the frontend panicked");
-        }
-        goes_on.map(drop)
     }
 }
 
-impl Drop for Server {
+/// Serves the frontend that was connected when the order to stop came.
+fn last(frontend: Frontend, stop: &Stop, signals: usize) -> anyhow::Result<()> {
+    let deadline = stop.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    if signals == 1 {
+        info!(
+            timeout = stop.timeout.map(tracing::field::debug),
+            "asked to stop: the frontend that is connected keeps its disk until it goes; ask again to stop at once"
+        );
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Woken::Ready = wait(&stop.signals, Some(frontend.over.as_fd()), left)? {
+            frontend.end();
+            return Ok(());
+        }
+    }
+    warn!(
+        "stopping under a frontend that is connected: its guest loses its disk until a backend listens at the socket again and the frontend reconnects"
+    );
+    frontend.end();
+    Ok(())
+}
+
+/// Whether a connection ended before it was taken.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+impl Drop for Socket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Waits for either; `false` if it is `stop`.
-fn wait(stop: BorrowedFd<'_>, other: BorrowedFd<'_>) -> anyhow::Result<bool> {
-    let mut fds = [
-        PollFd::from_borrowed_fd(stop, PollFlags::IN),
-        PollFd::from_borrowed_fd(other, PollFlags::IN),
-    ];
+/// Waits for a signal, for `other`, if there is one, or for `timeout`.
+fn wait(
+    signals: &Signals,
+    other: Option<BorrowedFd<'_>>,
+    timeout: Option<Duration>,
+) -> anyhow::Result<Woken> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+    fds.extend(other.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
     loop {
-        match poll(&mut fds, None) {
-            Ok(_) => return Ok(fds[0].revents().is_empty()),
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return Ok(Woken::TimedOut),
+            Ok(_) if fds[0].revents().is_empty() => return Ok(Woken::Ready),
+            Ok(_) => match signals.take() {
+                0 => {}
+                count => return Ok(Woken::Signalled(count)),
+            },
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for a frontend or a signal"),
         }
     }
 }
 
+/// A frontend that is connected, and the thread that listens to it: it may stop in the middle of
+/// a message.
+struct Frontend {
+    connection: Arc<UnixStream>,
+    /// Readable when the thread has ended.
+    over: UnixStream,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Frontend {
+    fn start(connection: UnixStream, device: Arc<Device>) -> io::Result<Self> {
+        let own = Arc::new(connection.try_clone()?);
+        let (over, end) = UnixStream::pair()?;
+        let its = Arc::clone(&own);
+        let thread = thread::Builder::new().name("frontend".to_owned()).spawn(move || {
+            let _end = end;
+            converse(connection, &its, device);
+        })?;
+        Ok(Self { connection: own, over, thread })
+    }
+
+    /// Hangs up, if the frontend hasn't, and has its rings stopped.
+    fn end(self) {
+        // What can't be shut down has ended by itself.
+        let _ = self.connection.shutdown(Shutdown::Both);
+        if self.thread.join().is_err() {
+            error!("the thread that served the frontend panicked: its rings are stopped");
+        }
+    }
+}
+
 /// One frontend, from its connection to its end.
-fn converse(connection: UnixStream, device: Arc<Device>) {
+fn converse(connection: UnixStream, own: &UnixStream, device: Arc<Device>) {
     info!("a frontend is connected");
     let session = Arc::new(Mutex::new(Session::new(device)));
-    let ended = connection.try_clone().map_err(Error::SocketError).and_then(|peek| {
-        let mut handler = BackendReqHandler::from_stream(connection, Arc::clone(&session));
-        // The end between two messages is no error; in the middle of one it is.
-        while recv(&peek, &mut [0; 1], RecvFlags::PEEK).is_ok_and(|(_, len)| len != 0) {
-            handler.handle_request()?;
-        }
-        Ok(())
-    });
-    if let Err(error) = ended {
+    if let Err(error) = conversation::follow(connection, own, &session) {
         warn!(%error, "the frontend is let go: it should mend this and connect again");
     }
     let stats = session.lock().unwrap_or_else(PoisonError::into_inner).finish();

@@ -6,10 +6,10 @@
 //! ring was disabled or given another call descriptor: a thread that owns its queue can't be
 //! started and stopped by it.
 
-use std::{fs::File, io, sync::Arc};
+use std::{fs::File, sync::Arc};
 
 use backend_process::LogLimit;
-use tracing::debug;
+use tracing::{debug, info, warn};
 use vhost::{
     VhostUserMemoryRegionBase,
     vhost_user::{
@@ -26,49 +26,18 @@ use virtio_blk_dev::Stats;
 
 use crate::{
     device::Device,
-    memory::{Memory, MemoryError},
+    memory::Memory,
+    refusal::{MEMORY_SLOTS, Refusal},
     ring::{Addresses, Common, Ring, RingError},
 };
-
-/// As many as Linux's vhost takes by default (`max_mem_regions`); each costs a mapping.
-const MEMORY_SLOTS: u64 = 64;
-
-/// What a frontend may not ask for.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("there is no queue {index}: the device has {queues}")]
-    NoQueue { index: u32, queues: usize },
-    #[error("queue {index}: {size} descriptors, where 1 to {most} are possible")]
-    QueueSize { index: u32, size: u32, most: u16 },
-    #[error("queue {index}: {base:#x} is no position in a split ring")]
-    Base { index: u32, base: u32 },
-    #[error("queue {index} without a kick descriptor: it would have to be polled without end")]
-    NoKick { index: u8 },
-    #[error("a descriptor that was sent can't be used: {0}")]
-    Descriptor(#[from] io::Error),
-    #[error("features {0:#x} were not offered")]
-    Features(u64),
-    #[error("more than {MEMORY_SLOTS} memory regions")]
-    Slots,
-    #[error("the device has an owner already")]
-    Owned,
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    #[error(transparent)]
-    Ring(#[from] RingError),
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::ReqHandlerError(io::Error::other(refusal))
-    }
-}
 
 /// The state between a frontend's connection and its end; its rings stop when it is dropped.
 pub(crate) struct Session {
     rings: Vec<Ring>,
     common: Common,
     owned: bool,
+    /// The negotiated features of the protocol.
+    protocol: u64,
 }
 
 impl Session {
@@ -85,6 +54,7 @@ impl Session {
                 limit: LogLimit::default(),
             },
             owned: false,
+            protocol: 0,
         }
     }
 
@@ -102,47 +72,95 @@ impl Session {
         self.common.device.features() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
-    /// Changes one ring, and starts it if it now may run.
+    /// Changes one ring, and starts it if it now may run; the message is answered by what becomes of
+    /// the change, and the frontend's error descriptor tells of a ring that can't be started.
     fn with_ring<T>(
         &mut self,
         index: u32,
         change: impl FnOnce(&mut Ring) -> std::result::Result<T, Refusal>,
     ) -> Result<T> {
+        let (value, started) = self.change(index, change)?;
+        tell(started, &self.common);
+        Ok(value)
+    }
+
+    /// Likewise, for a message that is there to start the ring: it fails if that can't be started.
+    fn start_ring(
+        &mut self,
+        index: u32,
+        change: impl FnOnce(&mut Ring) -> std::result::Result<(), Refusal>,
+    ) -> Result<()> {
+        let ((), started) = self.change(index, change)?;
+        Ok(started.map_err(Refusal::from)?)
+    }
+
+    fn change<T>(
+        &mut self,
+        index: u32,
+        change: impl FnOnce(&mut Ring) -> std::result::Result<T, Refusal>,
+    ) -> Result<(T, std::result::Result<(), RingError>)> {
         let Self { rings, common, .. } = self;
         let queues = rings.len();
         let ring = usize::try_from(index)
             .ok()
             .and_then(|index| rings.get_mut(index))
             .ok_or(Refusal::NoQueue { index, queues })?;
-        let value = change(ring)?;
-        ring.update(common).map_err(Refusal::from)?;
-        Ok(value)
+        let value = change(ring).inspect_err(|_| ring.events.err.signal())?;
+        Ok((value, ring.update(common)))
     }
 
-    /// Changes what all rings rest on: they are stopped for it, and started again.
-    fn with_all_stopped(&mut self, change: impl FnOnce(&mut Self)) -> Result<()> {
+    /// Changes what all rings rest on: they are stopped for it, and started again. The change holds
+    /// whatever becomes of them: one that can't be started tells its own error descriptor.
+    fn with_all_stopped(&mut self, change: impl FnOnce(&mut Self)) {
         self.rings.iter_mut().for_each(Ring::stop);
         change(self);
         let Self { rings, common, .. } = self;
         for ring in rings {
-            ring.update(common).map_err(Refusal::from)?;
+            tell(ring.update(common), common);
         }
-        Ok(())
     }
 
-    fn replace_memory(&mut self, memory: Memory) -> Result<()> {
+    fn replace_memory(&mut self, memory: Memory) {
         let (regions, bytes) = memory.extent();
         debug!(regions, bytes, "the guest's memory");
-        self.with_all_stopped(|session| session.common.memory = memory)
+        self.with_all_stopped(|session| session.common.memory = memory);
+    }
+
+    /// Whether the frontend waits for an answer where it asks for one.
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.protocol & VhostUserProtocolFeatures::REPLY_ACK.bits() != 0
+    }
+
+    /// What was not offered is left out: QEMU passes on features that it has offered its guest
+    /// itself, as ANY_LAYOUT.
+    fn taken(&self, asked: u64, offered: u64) -> u64 {
+        let unknown = asked & !offered;
+        if unknown != 0
+            && let Some(dropped) = self.common.limit.allow()
+        {
+            info!(
+                features = format_args!("{unknown:#x}"),
+                dropped, "features were taken that are not offered: they are left out"
+            );
+        }
+        asked & offered
     }
 
     /// Back to the state after the connection, but for what is mapped.
-    fn reset(&mut self) -> Result<()> {
+    fn reset(&mut self) {
         self.with_all_stopped(|session| {
             session.common.features = None;
             session.common.device.reset();
             session.rings.iter_mut().for_each(|ring| ring.enabled = false);
-        })
+        });
+    }
+}
+
+fn tell(started: std::result::Result<(), RingError>, common: &Common) {
+    if let Err(error) = started
+        && let Some(dropped) = common.limit.allow()
+    {
+        warn!(%error, dropped, "a queue is refused: it stays stopped until it is set up anew");
     }
 }
 
@@ -156,11 +174,13 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn reset_owner(&mut self) -> Result<()> {
         self.owned = false;
-        self.reset()
+        self.reset();
+        Ok(())
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        self.reset()
+        self.reset();
+        Ok(())
     }
 
     fn get_features(&mut self) -> Result<u64> {
@@ -168,14 +188,10 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
-        let unknown = features & !self.offered();
-        if unknown != 0 {
-            return Err(Refusal::Features(unknown).into());
-        }
+        let features = self.taken(features, self.offered());
         if self.common.features == Some(features) {
             return Ok(());
         }
-        debug!(features = format_args!("{features:#x}"), "the driver's features");
         self.with_all_stopped(|session| {
             session.common.features = Some(features);
             session.common.device.accept_features(features);
@@ -183,7 +199,8 @@ impl VhostUserBackendReqHandlerMut for Session {
             if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
                 session.rings.iter_mut().for_each(|ring| ring.enabled = true);
             }
-        })
+        });
+        Ok(())
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
@@ -195,10 +212,8 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        let unknown = features & !self.get_protocol_features()?.bits();
-        if unknown != 0 {
-            return Err(Refusal::Features(unknown).into());
-        }
+        let offered = self.get_protocol_features()?.bits();
+        self.protocol = self.taken(features, offered);
         Ok(())
     }
 
@@ -221,7 +236,7 @@ impl VhostUserBackendReqHandlerMut for Session {
             .zip(files)
             .try_fold(Memory::default(), |memory, (region, file)| memory.with(region, file))
             .map_err(Refusal::from)?;
-        self.replace_memory(memory)?;
+        self.replace_memory(memory);
         Ok(None)
     }
 
@@ -235,25 +250,26 @@ impl VhostUserBackendReqHandlerMut for Session {
             return Err(Refusal::Slots.into());
         }
         let memory = self.common.memory.with(region, file).map_err(Refusal::from)?;
-        self.replace_memory(memory)?;
+        self.replace_memory(memory);
         Ok(None)
     }
 
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let memory = self.common.memory.without(region).map_err(Refusal::from)?;
-        self.replace_memory(memory)
+        self.replace_memory(memory);
+        Ok(())
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
         let most = self.common.device.queue_size();
         let size = u16::try_from(num).ok().filter(|size| (1..=most).contains(size));
-        let size = size.ok_or(Refusal::QueueSize { index, size: num, most })?;
         self.with_ring(index, |ring| {
-            if ring.size != size {
+            // A ring whose size is refused has none, and not the one it had before.
+            if ring.size != size.unwrap_or(0) {
                 ring.stop();
-                ring.size = size;
+                ring.size = size.unwrap_or(0);
             }
-            Ok(())
+            size.map(drop).ok_or(Refusal::QueueSize { index, size: num, most })
         })
     }
 
@@ -277,28 +293,33 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
-        let base = u16::try_from(base).map_err(|_| Refusal::Base { index, base })?;
         self.with_ring(index, |ring| {
-            ring.stop();
-            ring.base = base;
-            Ok(())
+            ring.set_base(u16::try_from(base).ok());
+            ring.base().map(drop).ok_or(Refusal::Base { index, base })
         })
     }
 
-    /// Stops the ring, until it gets another kick descriptor.
+    /// Stops the ring, until it gets another kick descriptor. This is a question that has to be
+    /// answered: a ring that isn't there stands at 0.
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let base = self.with_ring(index, |ring| {
             ring.set_kick(None);
-            Ok(ring.base)
-        })?;
+            Ok(ring.base().unwrap_or(0))
+        });
+        let base = base.unwrap_or_else(|error| {
+            if let Some(dropped) = self.common.limit.allow() {
+                warn!(%error, dropped, "the frontend asks for the position of a queue that isn't there");
+            }
+            0
+        });
         Ok(VhostUserVringState::new(index, base.into()))
     }
 
     fn set_vring_kick(&mut self, index: u8, file: Option<File>) -> Result<()> {
-        let file = file.ok_or(Refusal::NoKick { index })?;
-        self.with_ring(index.into(), |ring| {
-            ring.set_kick(Some(file));
-            Ok(())
+        let has_file = file.is_some();
+        self.start_ring(index.into(), |ring| {
+            ring.set_kick(file);
+            has_file.then_some(()).ok_or(Refusal::NoKick { index })
         })
     }
 
@@ -316,7 +337,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        self.with_ring(index, |ring| {
+        self.start_ring(index, |ring| {
             if !enable {
                 ring.stop();
             }

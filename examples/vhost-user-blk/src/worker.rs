@@ -3,12 +3,13 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, limits};
 use tracing::{error, warn};
 use virtio_blk_dev::{
     Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, SyncEngine, UringEngine,
@@ -50,6 +51,8 @@ pub(crate) struct Job {
 pub(crate) struct Report {
     pub(crate) positions: Positions,
     pub(crate) stats: Stats,
+    /// It ended before it was told to: what it had taken and not answered is lost.
+    pub(crate) failed: bool,
 }
 
 /// A queue being served.
@@ -62,7 +65,8 @@ impl WorkerThread {
     /// Takes the queue into service; returns when the thread has the rings and its engine.
     pub(crate) fn start(job: Job) -> Result<Self, StartError> {
         let index = job.config.index;
-        let host = |what| move |source| StartError::Host { index, what, source };
+        let host =
+            |what| move |source| StartError::Host { index, what, source: limits::explain(source) };
         let stop = Stop::new().map_err(host("no eventfd"))?;
         let (ready, started) = mpsc::sync_channel(1);
         let its = stop.clone();
@@ -82,13 +86,11 @@ impl WorkerThread {
         self.stop.wake();
     }
 
-    /// Finishes what is in flight, and lets go of the rings.
-    pub(crate) fn stop(self) -> Report {
+    /// Finishes what is in flight, and lets go of the rings; `None` if the thread can't say where it
+    /// left them.
+    pub(crate) fn stop(self) -> Option<Report> {
         self.stop.give();
-        self.thread.join().unwrap_or_else(|_| {
-            error!("a queue's thread panicked");
-            Report::default()
-        })
+        self.thread.join().ok()
     }
 }
 
@@ -122,8 +124,9 @@ impl Job {
             let queue = LiveQueue::new(&self.config, &memory, memory, self.events.clone())?;
             let worker = Worker::new(queue, engine, &self.device.params());
             let what = "its kick descriptor can't be waited for: it should be an eventfd";
-            let sleep = Sleep::new(self.kick.as_fd(), stop, worker.as_fd())
-                .map_err(|source| StartError::Host { index, what, source })?;
+            let sleep = Sleep::new(self.kick.as_fd(), stop, worker.as_fd()).map_err(|source| {
+                StartError::Host { index, what, source: limits::explain(source) }
+            })?;
             Ok((worker, sleep))
         };
         let (mut worker, sleep) = match start() {
@@ -135,15 +138,35 @@ impl Job {
         };
         let _ = ready.send(Ok(()));
         let mut bell = Bell { sleep, stop, index, limit: &self.limit };
-        match worker.serve(&mut Poller::new(self.device.poll), &mut bell) {
-            Ok(()) => {}
-            Err(ServeError::StillInUse(error)) => {
+        let mut poller = Poller::new(self.device.poll);
+        // A panic is a fault of this program. The queue's positions are looked at afterwards, and
+        // nothing else of what it leaves behind.
+        let served = AssertUnwindSafe(|| worker.serve(&mut poller, &mut bell));
+        let failed = match panic::catch_unwind(served) {
+            Ok(Ok(())) => false,
+            Ok(Err(ServeError::StillInUse(error))) => {
                 error!(queue = index, %error, "the guest's memory stays mapped, and may still be written to: end the guest, and restart this program");
                 std::mem::forget(Arc::clone(&self.memory));
+                true
             }
-            Err(error) => error!(queue = index, %error, "a queue is served no more"),
+            Ok(Err(error)) => {
+                error!(queue = index, %error, "a queue is served no more until it is set up anew");
+                true
+            }
+            Err(_) => {
+                error!(
+                    queue = index,
+                    "a queue's thread panicked: the queue is stopped until it is set up anew, and the requests it had taken are lost"
+                );
+                true
+            }
+        };
+        let report = Report { positions: worker.queue().state(), stats: worker.stats(), failed };
+        if failed {
+            self.events.err.signal();
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(worker)));
         }
-        Report { positions: worker.queue().state(), stats: worker.stats() }
+        report
     }
 }
 
@@ -175,12 +198,108 @@ impl Doorbell for Bell<'_> {
         }
     }
 
+    fn lost(&mut self, error: &HostError) {
+        error!(queue = self.index, %error, "what the guest wrote may be lost: flushes fail until the image is opened anew, so look at the image's storage, stop the guest and restart this program");
+    }
+
     fn broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.limit.allow() {
             warn!(queue = self.index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
         }
     }
+
     fn engine_failed(&mut self, fault: &EngineFault) {
         warn!(queue = self.index, %fault, "a queue's engine broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Args;
+    use clap::Parser;
+    use rustix::event::{EventfdFlags, eventfd};
+    use std::fs::File;
+    use virtio_blk_dev::{Completion, Io};
+    use vm_memory::{Bytes, GuestAddress};
+
+    impl WorkerThread {
+        /// A thread that has ended with this.
+        pub(crate) fn ended(report: Option<Report>) -> Self {
+            let thread = thread::spawn(move || report.unwrap_or_else(|| panic!("as ordered")));
+            Self { stop: Stop::new().unwrap(), thread }
+        }
+    }
+
+    /// An engine with a fault.
+    struct Faulty;
+
+    impl Engine for Faulty {
+        fn submit(&mut self, _: Io) -> Option<Completion> {
+            panic!("as ordered")
+        }
+
+        fn poll_completions(&mut self, _: &mut dyn FnMut(Completion)) {}
+
+        fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn in_flight(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_tells_the_frontend_and_where_the_queue_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(4096).unwrap();
+        let args = ["vhost-user-blk", "--socket", "s", "--image", image.to_str().unwrap()];
+        let device = Device::open(&Args::try_parse_from(args).unwrap()).unwrap();
+        device.accept_features(1 << 32);
+
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
+        let put = |at: u64, bytes: &[u8]| memory.write_slice(bytes, GuestAddress(at)).unwrap();
+        // A read of sector 0: header, data, status.
+        for (nth, (addr, len, flags)) in
+            [(0x3000_u64, 16_u32, 1_u16), (0x4000, 512, 3), (0x5000, 1, 2)].iter().enumerate()
+        {
+            let at = 16 * nth as u64;
+            put(at, &addr.to_le_bytes());
+            put(at + 8, &len.to_le_bytes());
+            put(at + 12, &flags.to_le_bytes());
+            put(at + 14, &(nth as u16 + 1).to_le_bytes());
+        }
+        // The entry after the seventh is the next, and the only one.
+        put(0x1002, &8_u16.to_le_bytes());
+        let (events, err) = (Events::default(), eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        events.err.set(Some(File::from(err.try_clone().unwrap()))).unwrap();
+        let config = QueueConfig {
+            index: 0,
+            size: 16,
+            size_max: 16,
+            desc_table: 0,
+            avail_ring: 0x1000,
+            used_ring: 0x2000,
+            event_idx: false,
+            indirect: false,
+            next_avail: 7,
+            next_used: 7,
+        };
+        let job = Job {
+            device: Arc::new(device),
+            config,
+            memory: Arc::new(memory),
+            kick: eventfd(0, EventfdFlags::empty()).unwrap(),
+            events,
+            limit: LogLimit::new(),
+        };
+        let (ready, started) = mpsc::sync_channel(1);
+        let report = job.serve(Faulty, &Stop::new().unwrap(), &ready);
+        started.recv().unwrap().unwrap();
+        assert!(report.failed);
+        assert_eq!(report.positions.next_avail, 8, "the request that was taken isn't taken again");
+        rustix::io::read(&err, &mut [0; 8]).expect("the error descriptor is signalled");
     }
 }

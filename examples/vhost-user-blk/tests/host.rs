@@ -86,3 +86,22 @@ fn a_write_beyond_the_file_size_limit_is_that_guests_error_alone() {
         serves(&backend);
     }
 }
+
+/// As many as a program has that waits for a frontend, and some: not enough for a session.
+#[test]
+fn without_descriptors_a_frontend_waits_until_there_are_some() {
+    for files in 8..24 {
+        let limit = format!("--nofile={files}:{files}");
+        let Some(backend) = Backend::try_limited(64, &[], &[&limit]) else { continue };
+        let held: Vec<_> = (0..8).map(|_| backend.connect()).collect();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(held);
+        assert!(backend.lives(), "{files} files:\n{}", backend.log());
+    }
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_no_limit() {
+    let backend = Backend::limited(64, &[], &["--nofile=10:1024"], None);
+    serves(&backend);
+}

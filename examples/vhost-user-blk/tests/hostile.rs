@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{Backend, driver::*};
-use vhost::VhostBackend;
+use vhost::{VhostBackend, vhost_user::VhostUserFrontend};
 use vm_memory::{Bytes, GuestAddress};
 
 /// A frontend after the others finds everything as it should be.
@@ -49,20 +49,13 @@ fn a_frontend_that_breaks_off_is_told_from_one_that_leaves() {
 }
 
 #[test]
-fn half_a_message_does_not_keep_it_from_ending() {
-    let backend = Backend::start(64, &[]);
-    let mut stream = backend.connect();
-    stream.write_all(&[2, 0, 0, 0]).unwrap();
-    backend.logs("a frontend is connected", 2);
-    assert!(backend.terminate(), "{}", backend.log());
-}
-
-#[test]
-fn rings_outside_the_memory_are_refused() {
-    let backend = Backend::start(64, &[]);
+fn a_ring_outside_the_memory_is_refused_and_the_session_goes_on() {
+    let features = BASIC | 1 << 12;
+    let backend = Backend::start(64, &["--queues", "2"]);
+    let mut vmm = Vmm::connect(&backend, features);
+    let mut other = vmm.queue(1, 0, features);
     for part in 0..3 {
-        let mut vmm = Vmm::connect(&backend, BASIC);
-        let queue = vmm.queue(0, 0, BASIC);
+        let queue = vmm.queue(0, 0, features);
         vmm.frontend.get_vring_base(0).unwrap();
         let mut addresses = queue.addresses(&vmm);
         let outside = vmm.user(BASE) + LEN as u64;
@@ -73,9 +66,47 @@ fn rings_outside_the_memory_are_refused() {
         }
         vmm.frontend.set_vring_addr(0, &addresses).unwrap();
         assert!(queue.restart(&vmm).is_err(), "part {part}");
+        assert!(readable(&queue.err), "the error descriptor, part {part}");
         backend.logs("is in no memory it shares", part + 1);
+        assert_eq!(other.request(&vmm, &backend, (IN, 2), &[0; 512]).1, [2; 512]);
     }
-    serves(&backend);
+    vmm.clear();
+    let mut queue = vmm.queue(0, 0, features);
+    assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).1, [1; 512]);
+    assert_eq!(backend.log().matches("is let go").count(), 0, "{}", backend.log());
+}
+
+#[test]
+fn a_misaligned_ring_is_refused_and_the_session_goes_on() {
+    let backend = Backend::start(64, &[]);
+    let mut vmm = Vmm::connect(&backend, BASIC);
+    for part in 0..3 {
+        let queue = vmm.queue(0, 0, BASIC);
+        vmm.frontend.get_vring_base(0).unwrap();
+        let mut addresses = queue.addresses(&vmm);
+        match part {
+            0 => addresses.desc_table_addr += 8,
+            1 => addresses.avail_ring_addr += 1,
+            _ => addresses.used_ring_addr += 2,
+        }
+        vmm.frontend.set_vring_addr(0, &addresses).unwrap();
+        queue.restart(&vmm).unwrap();
+        assert!(readable(&queue.err), "the error descriptor, part {part}");
+        backend.logs("is not aligned to", part + 1);
+    }
+    vmm.clear();
+    let mut queue = vmm.queue(0, 0, BASIC);
+    assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).1, [1; 512]);
+}
+
+/// QEMU passes on what the guest's driver took of QEMU's own features, as ANY_LAYOUT (27).
+#[test]
+fn features_that_were_not_offered_are_left_out() {
+    let backend = Backend::start(64, &[]);
+    let mut vmm = Vmm::connect(&backend, BASIC);
+    vmm.frontend.set_features(BASIC | 1 << 27 | 1 << 63).unwrap();
+    let mut queue = vmm.queue(0, 0, BASIC);
+    assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).1, [1; 512]);
 }
 
 #[test]
@@ -117,27 +148,53 @@ fn a_broken_ring_is_told_and_can_be_set_up_anew() {
 }
 
 #[test]
-fn what_makes_no_queue_is_refused() {
+fn a_message_that_fails_is_answered_and_the_session_goes_on() {
     let backend = Backend::start(64, &[]);
-    let mut sessions = 0;
+    let mut vmm = Vmm::connect(&backend, BASIC);
+    let mut refusals = 0;
     let mut refused = |text: &str, ask: &dyn Fn(&mut Vmm) -> vhost::Result<()>| {
-        let mut vmm = Vmm::connect(&backend, BASIC);
         assert!(ask(&mut vmm).is_err(), "{text}");
-        sessions += 1;
-        backend.logs("is let go", sessions);
+        refusals += 1;
+        backend.logs("refused", refusals);
         assert!(backend.log().contains(text), "no {text:?} in\n{}", backend.log());
+        vmm.frontend.get_vring_base(0).unwrap();
+        vmm.share().unwrap();
+        vmm.clear();
+        let mut queue = vmm.queue(0, 0, BASIC);
+        assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).1, [1; 512], "{text}");
     };
-    refused("no queue 1: the device has 1", &|vmm| vmm.frontend.set_vring_num(1, 16));
+    refused("there is no queue 1: the device has 1", &|vmm| vmm.frontend.set_vring_num(1, 16));
     refused("0 descriptors", &|vmm| vmm.frontend.set_vring_num(0, 0));
     refused("257 descriptors", &|vmm| vmm.frontend.set_vring_num(0, 257));
-    refused("were not offered", &|vmm| vmm.frontend.set_features(u64::MAX));
     refused("an owner already", &|vmm| vmm.frontend.set_owner());
     refused("longer than the file", &|vmm| {
         let mut regions = vmm.regions();
         regions[0].memory_size += 4096;
         vmm.frontend.set_mem_table(&regions).map(drop)
     });
-    serves(&backend);
+    refused("the region at guest address 0xfffffffffffff000", &|vmm| {
+        let mut region = vmm.regions()[0];
+        region.guest_phys_addr = !0xfff;
+        VhostUserFrontend::remove_mem_region(&mut vmm.frontend, &region)
+    });
+    assert_eq!(vmm.frontend.get_vring_base(1).unwrap(), 0, "a question is answered");
+    assert!(!backend.log().contains("is let go"), "{}", backend.log());
+}
+
+#[test]
+fn a_queue_is_not_served_with_what_was_there_before_a_refused_setting() {
+    let backend = Backend::start(64, &[]);
+    let mut vmm = Vmm::connect(&backend, BASIC);
+    let mut queue = vmm.queue(0, 0, BASIC);
+    assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).0, 0);
+    vmm.frontend.set_vring_num(0, 257).unwrap_err();
+    assert!(readable(&queue.err), "the error descriptor");
+    queue.submit(&vmm, IN, 2, &[0; 512]);
+    queue.restart(&vmm).unwrap();
+    assert!(!readable(&queue.call) && queue.used_index(&vmm) == 1, "served all the same");
+    assert_eq!(vmm.frontend.get_vring_base(0).unwrap(), 1);
+    queue.set_up(&mut vmm, 1).unwrap();
+    queue.wait(&vmm, &backend);
 }
 
 #[test]

@@ -157,13 +157,3 @@ fn another_frontend_goes_on_where_the_last_one_left() {
     let mut queue = vmm.queue(0, 0, features);
     assert_eq!(queue.request(&vmm, &backend, (IN, 3), &[0; 512]).1, [0x77; 512]);
 }
-
-#[test]
-fn a_signal_ends_it_with_a_frontend_connected_and_removes_the_socket() {
-    let backend = Backend::start(64, &[]);
-    let mut vmm = Vmm::connect(&backend, BASIC);
-    let mut queue = vmm.queue(0, 0, BASIC);
-    assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).0, 0);
-    assert!(backend.terminate(), "{}", backend.log());
-    assert!(backend.has_left());
-}

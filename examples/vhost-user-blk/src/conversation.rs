@@ -1,0 +1,214 @@
+//! What is said on a connection, from its begin to its end: a message that can't be followed is
+//! answered, and the next one listened to, as a frontend whose backend hangs up has a guest without
+//! a disk. Only a connection that is broken, or on which messages can't be told apart any more,
+//! ends.
+
+use std::{
+    array,
+    io::{self, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use backend_process::{LogLimit, limits};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use tracing::warn;
+use vhost::vhost_user::{
+    BackendReqHandler, Error, VhostUserBackendReqHandlerMut, message::VhostUserVringAddrFlags,
+};
+
+use crate::session::Session;
+
+/// Request, flags and size of the body, each of four bytes.
+const HEADER: usize = 12;
+const VERSION: u32 = 1;
+const VERSION_MASK: u32 = 3;
+const REPLY: u32 = 1 << 2;
+const NEED_REPLY: u32 = 1 << 3;
+
+// The requests that are told apart here; the numbers are the protocol's.
+const SET_MEM_TABLE: u32 = 5;
+const SET_VRING_ADDR: u32 = 9;
+const SET_VRING_KICK: u32 = 12;
+const SET_VRING_CALL: u32 = 13;
+const SET_VRING_ERR: u32 = 14;
+const SET_VRING_ENABLE: u32 = 18;
+const SET_CONFIG: u32 = 25;
+const ADD_MEM_REG: u32 = 37;
+const REM_MEM_REG: u32 = 38;
+const RESET_DEVICE: u32 = 34;
+
+/// A queue's index and flags, and where its three parts and its log are.
+const ADDRESSES: usize = 40;
+
+/// What a message begins with.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    request: u32,
+    flags: u32,
+    size: u32,
+}
+
+/// What becomes of the connection after a message that could not be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The next message; an answer has been given.
+    GoOn,
+    /// The next message, after an answer to this one.
+    Answer,
+    /// Nobody knows where the next message begins, or how to answer this one.
+    HangUp,
+}
+
+/// Follows what the frontend says until it goes.
+///
+/// # Errors
+/// The connection broke within a message, or can't be made sense of.
+pub(crate) fn follow(
+    connection: UnixStream,
+    own: &UnixStream,
+    session: &Arc<Mutex<Session>>,
+) -> Result<(), Error> {
+    let limit = LogLimit::new();
+    let mut handler = BackendReqHandler::from_stream(connection, Arc::clone(session));
+    loop {
+        let mut begin = [0; HEADER + ADDRESSES];
+        let begin = match recv(own, &mut begin, RecvFlags::PEEK) {
+            // The end between two messages is no error; in the middle of one it is.
+            Ok((_, 0)) => return Ok(()),
+            Ok((_, len)) => begin.get(..len).unwrap_or_default(),
+            Err(Errno::INTR) => continue,
+            Err(_) => return Ok(()),
+        };
+        let Some(header) = Header::parse(begin) else {
+            handler.handle_request()?;
+            continue;
+        };
+        let has_addresses = header.has_addresses(begin.len());
+        let followed = match has_addresses {
+            true => take_addresses(own, header, session),
+            false => handler.handle_request(),
+        };
+        let Err(error) = followed else { continue };
+        let next = match &error {
+            Error::ReqHandlerError(_) if has_addresses => Next::Answer,
+            error => Next::after(error, header.request),
+        };
+        if next == Next::HangUp {
+            return Err(error);
+        }
+        if let Some(dropped) = limit.allow() {
+            let advice = files_advice(own, &error);
+            let error = match &error {
+                Error::ReqHandlerError(refusal) => refusal.to_string(),
+                error => error.to_string(),
+            };
+            warn!(
+                request = header.request,
+                error, advice, dropped, "a message of the frontend is refused"
+            );
+        }
+        if next == Next::Answer && header.wants_answer() && lock(session).acknowledges() {
+            header.answer(own, 1).map_err(Error::SocketError)?;
+        }
+    }
+}
+
+fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Descriptors that came with a message are lost where there is no room for them.
+fn files_advice(own: &UnixStream, error: &Error) -> Option<String> {
+    let missing = matches!(error, Error::InvalidMessage | Error::InvalidParam);
+    let tried = missing.then(|| own.as_fd().try_clone_to_owned().err()).flatten()?;
+    limits::advice(&tried)
+}
+
+impl Header {
+    fn parse(begin: &[u8]) -> Option<Self> {
+        let word = |at| u32_at(begin, at);
+        (begin.len() >= HEADER).then(|| Self { request: word(0), flags: word(4), size: word(8) })
+    }
+
+    /// Whether the message is one whose contents `vhost` would call no message at all where the
+    /// guest has set its queue up wrongly, and all of it has arrived.
+    fn has_addresses(&self, arrived: usize) -> bool {
+        self.request == SET_VRING_ADDR
+            && self.flags & (VERSION_MASK | REPLY) == VERSION
+            && self.size as usize == ADDRESSES
+            && arrived == HEADER + ADDRESSES
+    }
+
+    fn wants_answer(&self) -> bool {
+        self.flags & NEED_REPLY != 0
+    }
+
+    /// Acknowledges the request: 0 if it was done, anything else if not.
+    fn answer(&self, mut own: &UnixStream, status: u32) -> io::Result<()> {
+        let mut answer = [0; HEADER + 8];
+        let words = [self.request, VERSION | REPLY, 8, status, 0];
+        for (bytes, word) in answer.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        own.write_all(&answer)
+    }
+}
+
+impl Next {
+    /// After an error of `vhost`.
+    fn after(error: &Error, request: u32) -> Self {
+        match error {
+            // The session's own refusals: the message was understood, and is answered by `vhost`.
+            Error::ReqHandlerError(_) => Self::GoOn,
+            // Of these the whole message has been read, as files may come with them or their
+            // values are checked last; `vhost` has answered the first two.
+            Error::InvalidMessage | Error::InvalidParam => match request {
+                SET_MEM_TABLE | SET_CONFIG => Self::GoOn,
+                SET_VRING_KICK | SET_VRING_CALL | SET_VRING_ERR | SET_VRING_ENABLE
+                | ADD_MEM_REG | REM_MEM_REG => Self::Answer,
+                _ => Self::HangUp,
+            },
+            // What was not negotiated. A question that is not answered would keep the frontend
+            // waiting for ever, so it is hung up on.
+            Error::InactiveFeature(_) | Error::InactiveOperation(_) => match request {
+                SET_VRING_ENABLE | SET_CONFIG | ADD_MEM_REG | REM_MEM_REG | RESET_DEVICE => {
+                    Self::Answer
+                }
+                _ => Self::HangUp,
+            },
+            _ => Self::HangUp,
+        }
+    }
+}
+
+/// Takes a whole SET_VRING_ADDR from the connection. Where the parts of a queue are is the guest's
+/// word: what is wrong with it is the queue's fault, and none of the protocol.
+fn take_addresses(
+    mut own: &UnixStream,
+    header: Header,
+    session: &Mutex<Session>,
+) -> Result<(), Error> {
+    let mut message = [0; HEADER + ADDRESSES];
+    own.read_exact(&mut message).map_err(Error::SocketError)?;
+    let body = &message[HEADER..];
+    let flags = VhostUserVringAddrFlags::from_bits_truncate(u32_at(body, 4));
+    let [descriptors, used, avail, log] = [8, 16, 24, 32].map(|at| u64_at(body, at));
+    let mut session = lock(session);
+    session.set_vring_addr(u32_at(body, 0), flags, descriptors, used, avail, log)?;
+    if header.wants_answer() && session.acknowledges() {
+        header.answer(own, 0).map_err(Error::SocketError)?;
+    }
+    Ok(())
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(array::from_fn(|byte| bytes[at + byte]))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(array::from_fn(|byte| bytes[at + byte]))
+}
