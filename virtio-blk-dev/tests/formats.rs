@@ -256,6 +256,28 @@ fn a_backing_files_format_is_stated_and_never_guessed() {
     assert!(matches!(*source, OpenError::BackingFormat { .. }), "{source}");
 }
 
+/// Version 2 specifies no header extensions; QEMU writes and reads this one all the same.
+#[test]
+fn a_backing_files_format_is_stated_in_version_2_too() {
+    let Some(directory) = directory() else { return };
+    let base = directory.path().join("base.img");
+    fs::write(&base, noise(MIB)).unwrap();
+    let options = "-o compat=0.10 -F raw -b base.img";
+    qemu_img(&directory, &format!("create -f qcow2 {options} disk.qcow2"));
+    let path = directory.path().join("disk.qcow2");
+    for read_only in [true, false] {
+        let image = Arc::new(open(&path, read_only).unwrap());
+        assert!(contents_of(&image) == noise(MIB));
+    }
+    // An image whose backing file's name follows the header at once states no format.
+    let mut header = fs::read(&path).unwrap();
+    header[72..80].copy_from_slice(b"base.img");
+    header[8..16].copy_from_slice(&72u64.to_be_bytes());
+    fs::write(&path, header).unwrap();
+    let error = refusal(&path, ImageFormat::Qcow2, true);
+    assert!(matches!(error, OpenError::BackingFormat { .. }), "{error}");
+}
+
 #[test]
 fn an_image_that_builds_on_itself_is_refused() {
     let Some(directory) = directory() else { return };

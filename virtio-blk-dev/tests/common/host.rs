@@ -12,10 +12,22 @@ use tempfile::TempDir;
 pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
 
-/// Runs a tool; its standard output, or `None` if it is missing or fails.
+/// Runs a tool; its standard output, or `None` if it is missing or fails, which a failed test shows.
 pub fn run<S: AsRef<OsStr>>(tool: &str, args: impl IntoIterator<Item = S>) -> Option<String> {
-    let output = Command::new(tool).args(args).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let mut command = Command::new(tool);
+    let output = match command.args(args).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("{command:?} can't be run: {error}");
+            return None;
+        }
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Some(text(&output.stdout));
+    }
+    eprintln!("{command:?} ended with {}: {}", output.status, text(&output.stderr));
+    None
 }
 
 /// Says why a test checks nothing here.

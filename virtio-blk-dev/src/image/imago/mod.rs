@@ -1,14 +1,25 @@
 mod chain;
+mod check;
+mod commit;
 mod header;
+mod host;
+mod journal;
+mod storage;
+#[cfg(all(test, not(miri)))]
+mod tests;
+mod writer;
 
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ::imago::FormatAccess;
-use ::imago::file::File;
 
+use self::chain::Chain;
+use self::journal::Journal;
+use self::storage::Layer;
+use self::writer::Zeroing;
 use super::direct::{Alignment, Bounce, total};
 use super::{Commands, Image, ImageFormat, Topology};
 use crate::buffers::{Sink, Source};
@@ -27,11 +38,17 @@ use crate::error::OpenError;
 /// its tables may be of any craft: `qemu-img convert` it, without privileges, before it is used.
 /// One that is merely damaged gives errors; to be written, it is looked through when it is opened.
 ///
+/// Wherever the power is cut, what was flushed into a qcow2 image is there afterwards, and the rest
+/// old or new. Newly allocated clusters cost a flush two flushes of the file instead of one, and
+/// allocating clusters after a discard costs one.
+///
 /// The capacity doesn't change: an image of these formats is resized while nobody has it open.
 #[derive(Debug)]
 pub struct ImagoImage {
-    /// Discards move the mappings that reads and writes rely on, and have it for themselves.
-    access: RwLock<FormatAccess<File>>,
+    /// Whoever changes the tables has it alone.
+    access: RwLock<FormatAccess<Layer>>,
+    /// Of an image that is written.
+    journal: Option<Arc<Journal>>,
     /// Guest memory is copied: imago takes references, and there are none to it.
     bounce: Bounce,
     capacity: u64,
@@ -53,7 +70,7 @@ impl ImagoImage {
         read_only: bool,
     ) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let access = chain::open(path, format, read_only, 1)?;
+        let Chain { access, journal } = chain::open(path, format, read_only)?;
         let size = access.size();
         let capacity = size.saturating_sub(size % SECTOR_SIZE);
         if capacity == 0 {
@@ -72,22 +89,43 @@ impl ImagoImage {
                 ..Commands::default()
             },
         };
-        Ok(Self {
+        let image = Self {
             access: RwLock::new(access),
+            journal,
             bounce: Bounce::new(Alignment::BYTE),
             capacity,
             granularity,
             topology: Topology { opt_io_size: cluster.unwrap_or(0), ..Topology::default() },
             commands,
             read_only,
+        };
+        // Features of the header that a write makes wrong are taken back before the first write.
+        if image.journal.as_ref().is_some_and(|journal| !journal.is_empty()) {
+            let path = path.to_owned();
+            image.flush().map_err(|source| OpenError::Format { path, format, source })?;
+        }
+        Ok(image)
+    }
+
+    fn journal(&self) -> io::Result<&Journal> {
+        self.journal.as_deref().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    /// Brings tables and data to stable storage.
+    fn flush_tables(&self) -> io::Result<()> {
+        let journal = self.journal()?;
+        journal.flush(|| {
+            let access = self.alone();
+            access.flush()?;
+            journal.snapshot()
         })
     }
 
-    fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<File>> {
+    fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<Layer>> {
         self.access.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn alone(&self) -> RwLockWriteGuard<'_, FormatAccess<File>> {
+    fn alone(&self) -> RwLockWriteGuard<'_, FormatAccess<Layer>> {
         self.access.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,9 +157,11 @@ impl ImagoImage {
     /// Writes zeroes.
     fn store_zeroes(&self, offset: u64, end: u64) -> io::Result<()> {
         let zeroes = [0; 64 << 10];
-        for offset in (offset..end).step_by(zeroes.len()) {
+        let mut offset = offset;
+        while offset < end {
             let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-            self.shared().write(zeroes.get(..left).unwrap_or(&zeroes), offset)?;
+            let written = self.write_some(zeroes.get(..left).unwrap_or(&zeroes), offset)?;
+            offset = offset.saturating_add(written as u64);
         }
         Ok(())
     }
@@ -158,24 +198,21 @@ impl Image for ImagoImage {
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize> {
         let len = total(source.iovecs());
         self.may_change(offset, len as u64)?;
-        let write = |data: &[u8], offset| {
-            self.shared().write(data, offset)?;
-            Ok(data.len())
-        };
+        let write = |data: &[u8], offset| self.write_some(data, offset);
         self.bounce.write(offset, len, |room| source.copy_to(room), write)
     }
 
     fn flush(&self) -> io::Result<()> {
-        let access = self.shared();
-        if !self.read_only {
-            access.flush()?;
-        }
-        access.sync()
+        if self.read_only { Ok(()) } else { self.flush_tables() }
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.may_change(offset, len)?;
-        self.alone().discard_to_any(offset, len)
+        if self.commands.discard.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let whole = self.whole_clusters(offset, offset.saturating_add(len));
+        self.zero_clusters(whole, Zeroing::Discard)
     }
 
     /// Zeroes are written where the format has none, as for a part of a cluster: imago would look
@@ -185,12 +222,18 @@ impl Image for ImagoImage {
         let end = offset.saturating_add(len);
         let whole = self.whole_clusters(offset, end);
         self.store_zeroes(offset, whole.start)?;
-        let whole_len = whole.end.saturating_sub(whole.start);
-        if whole_len > 0 && unmap {
-            self.alone().discard_to_zero(whole.start, whole_len)?;
-        } else if whole_len > 0 {
-            self.shared().write_zeroes(whole.start, whole_len)?;
+        let (whole_end, how) = (whole.end, if unmap { Zeroing::Unmap } else { Zeroing::Keep });
+        self.zero_clusters(whole, how)?;
+        self.store_zeroes(whole_end, end)
+    }
+}
+
+/// What the guest wrote and didn't flush is kept, if that is possible: a detached disk loses no more
+/// than one of another format.
+impl Drop for ImagoImage {
+    fn drop(&mut self) {
+        if !self.read_only {
+            let _ = self.flush_tables();
         }
-        self.store_zeroes(whole.end, end)
     }
 }

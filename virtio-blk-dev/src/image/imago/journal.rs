@@ -1,0 +1,272 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::commit;
+use super::header::Header;
+use super::host::{HostFile, ReadAt};
+
+/// Bytes of what is kept: no more than the smallest cluster, so that no block is table and data.
+pub(super) const BLOCK_SIZE: usize = 512;
+pub(super) type Block = [u8; BLOCK_SIZE];
+
+/// Blocks of tables by number.
+pub(super) type Blocks = BTreeMap<u64, Box<Block>>;
+
+/// Blocks that wait to be written, at most, before a flush is due: 8 MiB.
+const MAX_BLOCKS: usize = (8 << 20) / BLOCK_SIZE;
+
+/// What keeps the tables of a qcow2 image consistent in its file, wherever the power is cut.
+///
+/// imago writes an entry that refers to a cluster before that cluster's refcount, or without a
+/// flush between the two, and hands a cluster out again before the entry that referred to it is
+/// gone from the file. So what it writes of tables is kept here, while data goes to the file at
+/// once; and all of it is written at a flush, when imago's own caches are empty and nothing is half
+/// done, in the order that [`commit`] has. Until then the file's tables are those of the last
+/// flush, and every cluster that they refer to is as it was, but for what the guest wrote into its
+/// own: a cluster that was set free is not used again before the next flush
+/// ([`is_unsettled`](Self::is_unsettled)).
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: Arc<HostFile>,
+    /// Where the data is, if not in `file`.
+    data: OnceLock<Arc<HostFile>>,
+    state: Mutex<State>,
+    /// Held during a flush: they go one after the other.
+    turn: Mutex<()>,
+    /// A flush failed, and nobody knows what is in the file.
+    has_failed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Written since the last flush began.
+    pending: Blocks,
+    /// What the flush in progress writes.
+    committing: Arc<Blocks>,
+    /// Times that clusters were set free, and how many of them a flush has made good.
+    freed: u64,
+    settled: u64,
+    /// Tables that the file's header still refers to though they were replaced, and when.
+    replaced: Vec<(u64, Range<u64>)>,
+}
+
+/// What a flush has to write.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    blocks: Arc<Blocks>,
+    /// What they belong to; `None` if there are none.
+    kinds: Option<commit::Kinds>,
+    /// Times that clusters had been set free.
+    freed: u64,
+}
+
+impl Journal {
+    pub(super) fn new(file: Arc<HostFile>) -> Self {
+        Self {
+            file,
+            data: OnceLock::new(),
+            state: Mutex::default(),
+            turn: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// The data is in this file.
+    pub(super) fn set_data_file(&self, file: Arc<HostFile>) {
+        let _ = self.data.set(file);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `bytes`, to be written at the next flush.
+    ///
+    /// # Errors
+    /// The host's, of reading what is around them. The L1 table isn't moved, as the image is not
+    /// resized; and the place of a table that was replaced isn't written before the next flush.
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let block_size = BLOCK_SIZE as u64;
+        let first = offset.checked_div(block_size).unwrap_or(0);
+        let head = offset.saturating_sub(first.saturating_mul(block_size)) as usize;
+        let end = head.saturating_add(bytes.len());
+        let mut old = vec![0; end.next_multiple_of(BLOCK_SIZE)];
+        let mut state = self.state();
+        state.may_write(offset, bytes.len() as u64)?;
+        let view = View { file: &self.file, state: &state };
+        view.read_at(&mut old, first.saturating_mul(block_size))?;
+        let mut new = old.clone();
+        if let Some(place) = new.get_mut(head..end) {
+            place.copy_from_slice(bytes);
+        }
+        if first == 0 {
+            state.note_header(&old, &new)?;
+        }
+        let size = self.file.size()?;
+        let (old, new) = (old.as_chunks::<BLOCK_SIZE>().0, new.as_chunks::<BLOCK_SIZE>().0);
+        for (number, (old, new)) in (first..).zip(old.iter().zip(new)) {
+            let end = number.saturating_add(1).saturating_mul(block_size);
+            // The file shall reach to the end of each table.
+            if old != new || end > size {
+                state.pending.insert(number, Box::new(*new));
+            }
+        }
+        Ok(())
+    }
+
+    /// Clusters are about to be set free, which the file's tables still refer to.
+    pub(super) fn free(&self) {
+        let mut state = self.state();
+        state.freed = state.freed.saturating_add(1);
+    }
+
+    /// Whether clusters were set free since the last flush, so that nothing may be allocated before
+    /// the next one.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let state = self.state();
+        state.freed != state.settled
+    }
+
+    /// Whether much waits to be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.state().pending.len() > MAX_BLOCKS
+    }
+
+    /// Whether anything waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().pending.is_empty()
+    }
+
+    /// Refuses to write data where the file has a table that was replaced.
+    pub(super) fn may_write_data(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.state().may_write(offset, len)
+    }
+
+    /// Brings all data, and the tables as `collect` leaves them, to stable storage. `collect` has
+    /// imago write what it has in its caches, while nobody else uses the image, and takes a
+    /// [`snapshot`](Self::snapshot).
+    ///
+    /// # Errors
+    /// The host's, and from then on always: after a flush that failed nobody knows what is in the
+    /// file.
+    pub(super) fn flush(&self, collect: impl FnOnce() -> io::Result<Snapshot>) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has_failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("an earlier flush of the image failed"));
+        }
+        let result = collect().and_then(|snapshot| {
+            let data = self.data.get().map(|file| &**file);
+            match &snapshot.kinds {
+                Some(kinds) => commit::write(&self.file, data, &snapshot.blocks, kinds)?,
+                None => commit::flush(&self.file, data)?,
+            }
+            let mut state = self.state();
+            state.committing = Arc::default();
+            state.settled = snapshot.freed;
+            state.replaced.retain(|(freed, _)| *freed > snapshot.freed);
+            Ok(())
+        });
+        if result.is_err() {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// What has to be written now. Nobody may be in the middle of a change.
+    pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
+        let mut state = self.state();
+        let mut kinds = None;
+        if !state.pending.is_empty() {
+            let found = commit::Kinds::of(&View { file: &self.file, state: &state })?;
+            let mut blocks = std::mem::take(&mut state.pending);
+            // What was a table for a while may be data now.
+            blocks.retain(|number, _| found.of_block(*number).is_some());
+            state.committing = Arc::new(blocks);
+            kinds = Some(found);
+        }
+        Ok(Snapshot { blocks: Arc::clone(&state.committing), kinds, freed: state.freed })
+    }
+}
+
+impl State {
+    fn may_write(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset.saturating_add(len);
+        if self.replaced.iter().any(|(_, range)| offset < range.end && range.start < end) {
+            return Err(io::Error::other("a table that was replaced is still in use"));
+        }
+        Ok(())
+    }
+
+    /// Looks at what a new header refers to. A refcount table that isn't referred to any more is
+    /// free for imago, and is not for the file before the next flush.
+    fn note_header(&mut self, old: &[u8], new: &[u8]) -> io::Result<()> {
+        let headers = (Header::read(&old)?, Header::read(&new)?);
+        let (Some(old), Some(new)) = headers else { return Ok(()) };
+        if (old.l1_offset, old.l1_entries) != (new.l1_offset, new.l1_entries) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the L1 table can't be moved"));
+        }
+        if old.reftable_offset != new.reftable_offset {
+            let len = old.reftable_entries()?.saturating_mul(8);
+            let end = old.reftable_offset.saturating_add(len);
+            self.freed = self.freed.saturating_add(1);
+            self.replaced.push((self.freed, old.reftable_offset..end));
+        }
+        Ok(())
+    }
+}
+
+/// Tables, as imago has written them.
+impl ReadAt for Journal {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        View { file: &self.file, state: &self.state() }.read_at(bytes, offset)
+    }
+}
+
+/// The file, and what is to be written to it.
+struct View<'a> {
+    file: &'a HostFile,
+    state: &'a State,
+}
+
+impl ReadAt for View<'_> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(bytes, offset)?;
+        for blocks in [&*self.state.committing, &self.state.pending] {
+            overlay(blocks, bytes, offset);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes in memory, zeroes beyond their end.
+impl ReadAt for &[u8] {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let there = self.get(start..).unwrap_or_default();
+        bytes.fill(0);
+        for (byte, there) in bytes.iter_mut().zip(there) {
+            *byte = *there;
+        }
+        Ok(())
+    }
+}
+
+/// Replaces what `blocks` have of the bytes at `offset`.
+pub(super) fn overlay(blocks: &Blocks, bytes: &mut [u8], offset: u64) {
+    let block_size = BLOCK_SIZE as u64;
+    let first = offset.checked_div(block_size).unwrap_or(0);
+    let end = offset.saturating_add(bytes.len() as u64).div_ceil(block_size);
+    for (number, block) in blocks.range(first..end) {
+        let start = number.saturating_mul(block_size);
+        let skip = usize::try_from(offset.saturating_sub(start)).unwrap_or(BLOCK_SIZE);
+        let place = usize::try_from(start.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let from = block.get(skip..).unwrap_or_default();
+        let into = bytes.get_mut(place..).unwrap_or_default();
+        for (byte, new) in into.iter_mut().zip(from) {
+            *byte = *new;
+        }
+    }
+}
