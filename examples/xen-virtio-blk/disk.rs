@@ -3,11 +3,11 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use backend_process::LogLimit;
-use tracing::{info, warn};
+use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Limits, RateLimiter, RateLimits, RequestKind, Serial,
 };
-use virtio_mmio_dev::{Effect, MmioTransport, QueueConfig, VirtioDevice};
+use virtio_mmio_dev::{Effect, Ignored, MmioTransport, QueueConfig, VirtioDevice};
 use xen_ioreq::DeviceModel;
 
 use crate::{
@@ -105,7 +105,8 @@ impl<P: Platform> Disk<P> {
     /// is answered.
     pub fn write(&mut self, addr: u64, data: &[u8]) -> Option<u16> {
         self.figures.count_ioreq();
-        match self.transport.write(addr - self.window.start(), data) {
+        let offset = addr - self.window.start();
+        match self.transport.write(offset, data) {
             Effect::Notify(queue) => return Some(queue),
             Effect::Activate => {
                 // A guest may reset its device as often as it likes.
@@ -126,12 +127,17 @@ impl<P: Platform> Disk<P> {
                 self.stop_worker(usize::from(queue));
                 self.transport.queue_stopped(queue);
             }
-            Effect::Reset => {
-                for index in 0..self.workers.len() {
-                    self.stop_worker(index);
+            Effect::Failed => {
+                self.stop_workers();
+                if let Some(dropped) = self.limit.allow() {
+                    warn!(id = %self.id, dropped, "the guest's driver gave the disk up: it is not served until the driver resets it");
                 }
+            }
+            Effect::Reset => {
+                self.stop_workers();
                 self.transport.reset_done();
             }
+            Effect::Ignored(why) => self.log_ignored(offset, data, why),
             // The driver may have switched its cache off: what was written must become stable now.
             Effect::ConfigWritten => self.workers.iter().flatten().for_each(WorkerThread::kick),
             Effect::None => {}
@@ -243,6 +249,30 @@ impl<P: Platform> Disk<P> {
         )
     }
 
+    /// What a driver does that this device does not take is the first trace of one that stops
+    /// half-way.
+    fn log_ignored(&self, offset: u64, data: &[u8], why: Ignored) {
+        if tracing::enabled!(Level::DEBUG)
+            && let Some(dropped) = self.limit.allow()
+        {
+            debug!(
+                id = %self.id,
+                offset = format_args!("{offset:#x}"),
+                ?data,
+                driver_features = format_args!("{:#x}", self.transport.driver_features()),
+                %why,
+                dropped,
+                "a write of the guest to its registers was ignored"
+            );
+        }
+    }
+
+    fn stop_workers(&mut self) {
+        for index in 0..self.workers.len() {
+            self.stop_worker(index);
+        }
+    }
+
     fn stop_worker(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
             worker.stop();
@@ -276,9 +306,7 @@ fn block_config(
 
 impl<P: Platform> Drop for Disk<P> {
     fn drop(&mut self) {
-        for index in 0..self.workers.len() {
-            self.stop_worker(index);
-        }
+        self.stop_workers();
         self.report();
     }
 }

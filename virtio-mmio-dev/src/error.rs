@@ -7,8 +7,9 @@ pub enum Error {
     /// A modern device must offer `VIRTIO_F_VERSION_1` (virtio 1.2 §6.2).
     #[error("the device does not offer VIRTIO_F_VERSION_1 (features {0:#x})")]
     NoVersion1(u64),
-    /// The device offers a feature that this crate's rings lack.
-    #[error("the device offers features that split rings do not have: {0:#x}")]
+    /// The device offers features of the rings or the transport that this crate does not implement,
+    /// see [`feature::IMPLEMENTED`](crate::feature::IMPLEMENTED).
+    #[error("the device offers features that its rings and transport do not implement: {0:#x}")]
     UnsupportedFeatures(u64),
     /// The device requires features that it doesn't offer.
     #[error("the device requires features that it does not offer: {0:#x}")]

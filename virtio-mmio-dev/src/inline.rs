@@ -2,7 +2,7 @@
 
 use vm_memory::GuestAddressSpace;
 
-use crate::{Chain, Effect, LiveQueue, MmioTransport, VirtioDevice, process_queue};
+use crate::{Chain, Effect, Ignored, LiveQueue, MmioTransport, VirtioDevice, process_queue};
 
 /// A device that answers its requests at once (an entropy source, a clock, a bus), on the thread that
 /// answers its registers: a transport and its live queues, and what each [`Effect`] asks for done.
@@ -58,8 +58,8 @@ impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D
     }
 
     /// Takes a write, see [`MmioTransport::write`]. When this returns it may be answered: queues that
-    /// the driver took back have let go of their rings.
-    pub fn write(&mut self, offset: u64, data: &[u8]) {
+    /// the driver took back have let go of their rings. `Some` says why the write changed nothing.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Ignored> {
         match self.transport.write(offset, data) {
             Effect::Activate => self.start_all(),
             Effect::QueueReady(index) => self.start(index),
@@ -74,12 +74,19 @@ impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D
                 }
                 self.transport.queue_stopped(index);
             }
+            Effect::Failed => self.stop_all(),
             Effect::Reset => {
-                self.queues.iter_mut().for_each(|queue| queue.live = None);
+                self.stop_all();
                 self.transport.reset_done();
             }
+            Effect::Ignored(why) => return Some(why),
             Effect::None | Effect::ConfigWritten => {}
         }
+        None
+    }
+
+    fn stop_all(&mut self) {
+        self.queues.iter_mut().for_each(|queue| queue.live = None);
     }
 
     /// Serves what the driver has made available in the queues it has notified: `serve` is given the

@@ -103,7 +103,7 @@ impl Interrupt {
     }
 
     /// Used buffers were published: sets bit 0 and raises the line if the bit was clear. Nothing
-    /// before `DRIVER_OK` (virtio 1.2 §2.1.2) or after a reset.
+    /// before `DRIVER_OK` (virtio 1.2 §2.1.2), or after `FAILED` or a reset.
     ///
     /// Whether the driver wants to hear of them is the queue's to know:
     /// [`LiveQueue::publish`](crate::LiveQueue::publish) asks, then calls this.
@@ -138,11 +138,11 @@ impl Interrupt {
     fn event(&self, status: Status, bit: u8) {
         let (old, new) = self.update(|word| {
             word.status |= status;
-            if word.status.contains(Status::DRIVER_OK) {
+            if word.status.is_live() {
                 word.pending |= bit;
             }
         });
-        // Not even now: the driver isn't up, or this handle is stale.
+        // Not even now: the driver isn't up, or has given up, or this handle is stale.
         if new.pending & bit == 0 {
             return;
         }

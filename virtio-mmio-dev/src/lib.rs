@@ -81,7 +81,8 @@
 //! |---|---|
 //! | accesses beyond, between or across registers | reads give 0, writes are ignored |
 //! | selects a queue, page or region that is not there | reads as absent (size 0, bits 0, all ones) |
-//! | skips a step, clears status bits, takes features not offered | the status keeps its value |
+//! | clears status bits, takes features not offered | the status keeps its value |
+//! | leaves out a step, or comes to it late | as far as that concerns the driver alone, it is served; see `tests/drivers.rs` |
 //! | puts rings outside its memory | [`LiveQueue::new`] fails, `DEVICE_NEEDS_RESET` is set |
 //! | breaks a ring: loops, bad indices, jumps, nested tables | [`RingFault`], `DEVICE_NEEDS_RESET`; bounded work, no panic |
 //! | changes a descriptor while it is read | each is copied once, then checked |
@@ -102,6 +103,7 @@
 )]
 
 mod device;
+mod effect;
 mod error;
 pub mod feature;
 mod halves;
@@ -117,6 +119,7 @@ mod sync;
 mod transport;
 
 pub use device::{SharedMemory, VirtioDevice};
+pub use effect::{Effect, Ignored};
 pub use error::{Error, QueueError};
 pub use inline::InlineDevice;
 pub use interrupt::{Interrupt, IrqLine};
@@ -126,7 +129,7 @@ pub use queue_config::QueueConfig;
 pub use register::{Access, Register};
 pub use state::{QueueState, TransportState};
 pub use status::Status;
-pub use transport::{Effect, MmioTransport};
+pub use transport::MmioTransport;
 
 #[cfg(loom)]
 pub use sync::cells;

@@ -2,7 +2,7 @@
 
 use crate::halves::{high, join, low};
 use crate::interrupt::{CONFIG_CHANGE, USED_BUFFER};
-use crate::{Error, Register, Status};
+use crate::{Error, Ignored, Register, Status};
 
 /// The largest queue a split ring can have (virtio 1.2 §2.7).
 const QUEUE_SIZE_MAX: u16 = 32768;
@@ -62,9 +62,9 @@ impl QueueState {
     }
 
     /// Size and addresses: the driver's to write while the queue is not ready.
-    pub(crate) fn set_up(&mut self, register: Register, value: u32, max: u16) {
+    pub(crate) fn set_up(&mut self, register: Register, value: u32, max: u16) -> Option<Ignored> {
         if self.ready {
-            return;
+            return Some(Ignored::QueueIsReady);
         }
         match register {
             // A size that is none keeps the queue from becoming ready.
@@ -73,6 +73,7 @@ impl QueueState {
                     .ok()
                     .filter(|&size| is_queue_size(size) && size <= max)
                     .unwrap_or(0);
+                return (self.size == 0).then_some(Ignored::QueueSize);
             }
             Register::QueueDescLow => set_low(&mut self.desc_table, value),
             Register::QueueDescHigh => set_high(&mut self.desc_table, value),
@@ -82,6 +83,7 @@ impl QueueState {
             Register::QueueDeviceHigh => set_high(&mut self.used_ring, value),
             _ => {}
         }
+        None
     }
 
     /// Stopped: back to what a reset leaves if that was asked for, else only not ready. The
@@ -122,8 +124,8 @@ impl TransportState {
         if self.interrupt_status & !(USED_BUFFER | CONFIG_CHANGE) != 0 {
             return Err(Error::State("unknown interrupt status bits"));
         }
-        if self.status.contains(Status::DRIVER_OK) && !self.status.contains(Status::FEATURES_OK) {
-            return Err(Error::State("live without negotiated features"));
+        if self.status.is_negotiated() && !self.status.contains(Status::DRIVER) {
+            return Err(Error::State("negotiated features without a driver"));
         }
         Ok(())
     }

@@ -1,42 +1,20 @@
 //! The transport: register accesses in, effects out.
 
+mod config;
+mod negotiation;
 mod queues;
 
-use crate::halves::{high, join, low};
+use crate::halves::{high, low};
 use crate::state::is_queue_size;
-use crate::status::Move;
 use crate::{
-    Error, Interrupt, IrqLine, QueueConfig, Register, SharedMemory, Status, TransportState,
-    VirtioDevice, feature,
+    Effect, Error, Ignored, Interrupt, IrqLine, QueueConfig, Register, SharedMemory, Status,
+    TransportState, VirtioDevice, feature,
 };
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const VERSION: u32 = 2;
 /// Where the configuration space starts in the window.
 const CONFIG: u64 = 0x100;
-
-/// What a write asks of the transport's caller, to be done before the write is answered.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing.
-    None,
-    /// `DRIVER_OK`: make a [`LiveQueue`](crate::LiveQueue) of every ready queue and start serving
-    /// it. Kicks that came before are not lost: treat each queue as notified.
-    Activate,
-    /// This queue became ready after `DRIVER_OK`: start it, as notified.
-    QueueReady(u16),
-    /// A kick: the queue has new available buffers.
-    Notify(u16),
-    /// The driver takes the queue back: stop its worker, drop its live queue (the rings are no
-    /// longer mapped then), call [`MmioTransport::queue_stopped`], then answer.
-    QueueStop(u16),
-    /// The driver resets the device: stop all queues, call [`MmioTransport::reset_done`], then
-    /// answer. May come again if the driver writes again before it is done.
-    Reset,
-    /// The driver wrote to the configuration space.
-    ConfigWritten,
-}
 
 /// The virtio-mmio register window of one device, version 2 (virtio 1.2 §4.2).
 ///
@@ -58,21 +36,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
     /// A transport for `device` after reset, its interrupts going to `line`.
     ///
     /// # Errors
-    /// A device that doesn't offer `VERSION_1`, offers packed rings, requires what it doesn't
-    /// offer, or has a queue of an impossible size.
+    /// A device that doesn't offer `VERSION_1`, offers one of the
+    /// [`RESERVED`](feature::RESERVED) features that is not [`IMPLEMENTED`](feature::IMPLEMENTED),
+    /// requires what it doesn't offer, or has a queue of an impossible size.
     pub fn new(device: D, line: impl IrqLine + 'static) -> Result<Self, Error> {
-        let offered = device.features();
-        if offered & feature::VERSION_1 == 0 {
-            return Err(Error::NoVersion1(offered));
-        }
-        let unsupported = offered & feature::RING_PACKED;
-        if unsupported != 0 {
-            return Err(Error::UnsupportedFeatures(unsupported));
-        }
-        let missing = device.required_features() & !offered;
-        if missing != 0 {
-            return Err(Error::RequiredNotOffered(missing));
-        }
+        negotiation::check_offer(&device)?;
         let sizes = device.queue_max_sizes();
         if sizes.len() > usize::from(u16::MAX) {
             return Err(Error::TooManyQueues(sizes.len()));
@@ -110,19 +78,18 @@ impl<D: VirtioDevice> MmioTransport<D> {
     }
 
     /// Takes a write of `data` at `offset` in the window. What is not there, or may not be
-    /// written now, is ignored; widths are as for [`read`](Self::read).
+    /// written now, is ignored, and the effect says why; widths are as for [`read`](Self::read).
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
         if let Some(offset) = offset.checked_sub(CONFIG) {
             return self.write_config(offset, data);
         }
-        let Some(register) = Register::at(offset) else {
-            return Effect::None;
+        let Some(register) = Register::at(offset).filter(|register| register.access().writes())
+        else {
+            return Effect::Ignored(Ignored::NoRegister);
         };
         match <[u8; 4]>::try_from(data) {
-            Ok(data) if register.access().writes() => {
-                self.write_register(register, u32::from_le_bytes(data))
-            }
-            _ => Effect::None,
+            Ok(data) => self.write_register(register, u32::from_le_bytes(data)),
+            Err(_) => Effect::Ignored(Ignored::Width),
         }
     }
 
@@ -145,9 +112,15 @@ impl<D: VirtioDevice> MmioTransport<D> {
         })
     }
 
-    /// The negotiated features; 0 before `FEATURES_OK`.
+    /// The negotiated features; 0 before `FEATURES_OK`, or before `DRIVER_OK` of a driver that
+    /// doesn't set `FEATURES_OK`.
     pub fn features(&self) -> u64 {
-        if self.status().contains(Status::FEATURES_OK) { self.regs.driver_features } else { 0 }
+        if self.status().is_negotiated() { self.regs.driver_features } else { 0 }
+    }
+
+    /// The features that the driver wrote, whether they were accepted or not.
+    pub fn driver_features(&self) -> u64 {
+        self.regs.driver_features
     }
 
     /// The device status, as the driver reads it.
@@ -224,8 +197,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
         state.check(transport.device.queue_max_sizes())?;
         let status = state.status;
         transport.regs = state.clone();
-        if status.contains(Status::FEATURES_OK) {
-            if !transport.features_valid() {
+        if status.is_negotiated() {
+            if !transport.features_valid(status.contains(Status::FEATURES_OK)) {
                 return Err(Error::State("the device no longer takes its features"));
             }
             let features = transport.regs.driver_features;
@@ -235,38 +208,9 @@ impl<D: VirtioDevice> MmioTransport<D> {
         Ok(transport)
     }
 
-    /// Rings may be served: `DRIVER_OK`, and no reset under way.
+    /// Rings may be served: `DRIVER_OK`, not `FAILED`, and no reset under way.
     fn is_live(&self) -> bool {
-        self.status().contains(Status::DRIVER_OK) && !self.regs.reset_pending
-    }
-
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let config =
-            usize::try_from(offset).ok().and_then(|offset| self.device.config().get(offset..));
-        if let (1 | 2 | 4 | 8, Some(config)) = (data.len(), config) {
-            for (byte, value) in data.iter_mut().zip(config) {
-                *byte = *value;
-            }
-        }
-    }
-
-    fn write_config(&mut self, offset: u64, data: &[u8]) -> Effect {
-        let end = usize::try_from(offset)
-            .ok()
-            .and_then(|offset| Some((offset, offset.checked_add(data.len())?)));
-        match (data.len(), end) {
-            (1 | 2 | 4 | 8, Some((offset, end)))
-                if end <= self.device.config().len()
-                    && self.status().contains(Status::DRIVER)
-                    && !self.regs.reset_pending =>
-            {
-                self.device.write_config(offset, data);
-                // Another vCPU may be in the middle of reading what changed.
-                self.interrupt.next_generation();
-                Effect::ConfigWritten
-            }
-            _ => Effect::None,
-        }
+        self.status().is_live() && !self.regs.reset_pending
     }
 
     fn read_register(&self, register: Register) -> u32 {
@@ -299,12 +243,12 @@ impl<D: VirtioDevice> MmioTransport<D> {
             return self.write_status(value);
         }
         if self.regs.reset_pending {
-            return Effect::None;
+            return Effect::Ignored(Ignored::ResetPending);
         }
         match register {
             Register::DeviceFeaturesSel => self.regs.device_features_sel = value,
             Register::DriverFeaturesSel => self.regs.driver_features_sel = value,
-            Register::DriverFeatures => self.write_driver_features(value),
+            Register::DriverFeatures => return self.write_driver_features(value),
             Register::QueueSel => self.regs.queue_sel = value,
             Register::ShmSel => self.regs.shm_sel = value,
             Register::InterruptAck => {
@@ -314,68 +258,9 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Register::QueueNotify => return self.notify(value),
             Register::QueueReady => return self.write_queue_ready(value),
             Register::QueueReset => return self.write_queue_reset(value),
-            register => {
-                if let Some((_, queue, max)) = self.selected_mut() {
-                    queue.set_up(register, value, max);
-                }
-            }
+            register => return self.set_queue_up(register, value),
         }
         Effect::None
-    }
-
-    fn write_status(&mut self, value: u32) -> Effect {
-        let status = self.status();
-        match status.write(value) {
-            Move::Reset => {
-                self.regs.reset_pending = true;
-                return Effect::Reset;
-            }
-            Move::Ignore => {}
-            _ if self.regs.reset_pending => {}
-            Move::Set(bits) => self.interrupt.set_status(bits),
-            Move::CheckFeatures(bits) => {
-                if self.features_valid() {
-                    self.interrupt.set_status(bits);
-                    self.device.accept_features(self.regs.driver_features);
-                }
-            }
-            Move::GoLive => {
-                self.interrupt.set_status(Status::DRIVER_OK);
-                return Effect::Activate;
-            }
-        }
-        Effect::None
-    }
-
-    /// Replaces one page: what an earlier negotiation left there must not survive.
-    fn write_driver_features(&mut self, value: u32) {
-        if self.status().contains(Status::FEATURES_OK) {
-            return;
-        }
-        let features = self.regs.driver_features;
-        self.regs.driver_features = match self.regs.driver_features_sel {
-            0 => join(high(features), value),
-            1 => join(value, low(features)),
-            _ => features,
-        };
-    }
-
-    fn features_valid(&self) -> bool {
-        let driver = self.regs.driver_features;
-        let required = feature::VERSION_1 | self.device.required_features();
-        driver & !self.device.features() == 0
-            && driver & required == required
-            && self.device.validate_features(driver)
-    }
-
-    fn notify(&self, value: u32) -> Effect {
-        // With NOTIFICATION_DATA the upper half holds ring positions (virtio 1.2 §4.2.3.3).
-        let index =
-            if self.features() & feature::NOTIFICATION_DATA != 0 { value & 0xffff } else { value };
-        match u16::try_from(index) {
-            Ok(index) if self.queue(index).is_some() => Effect::Notify(index),
-            _ => Effect::None,
-        }
     }
 
     /// The selected region; one that is not there is all ones.

@@ -157,7 +157,8 @@ impl Guest {
         let is_live = self.transport.status().contains(Status::DRIVER_OK);
         assert_eq!(effect == Effect::Activate, is_live && !was_live, "{effect:?}");
         match effect {
-            Effect::None => {}
+            Effect::None | Effect::Ignored(_) => {}
+            Effect::Failed => drop(self.stop()),
             Effect::ConfigWritten => assert!(offset >= 0x100),
             Effect::Activate => self.start(),
             Effect::QueueReady(queue) => {

@@ -1,6 +1,6 @@
 //! §4.2.2 the registers.
 
-use virtio_mmio_dev::{Access, Effect, MmioTransport, Register, feature};
+use virtio_mmio_dev::{Access, Effect, Ignored, MmioTransport, Register, Status, feature};
 
 use crate::common::{RING, TestDevice, Window};
 
@@ -82,12 +82,20 @@ fn s4_2_2_a_queue_of_an_invalid_size_does_not_become_ready() {
 }
 
 #[test]
-fn s4_2_2_a_queue_is_not_ready_before_the_features_are_final() {
+fn s4_2_2_a_queue_that_is_ready_before_the_features_are_final_goes_live_with_them() {
     let mut window = Window::new(TestDevice::default());
-    window.set(Register::Status, 3);
     window.set_up_queue(0, 16, &RING);
+    let ignored = Effect::Ignored(Ignored::QueueNotReady);
+    assert_eq!(window.write(Register::QueueReady, 1), ignored, "there is no driver");
+    window.set(Register::Status, 3);
     window.set(Register::QueueReady, 1);
-    assert_eq!(window.read(Register::QueueReady), 0);
+    assert_eq!(window.read(Register::QueueReady), 1);
+    assert_eq!(window.transport.queue(0), None);
+    window.offer(V1 | feature::EVENT_IDX);
+    window.set(Register::Status, 11);
+    assert_eq!(window.transport.queue(0), None);
+    assert_eq!(window.write(Register::Status, 15), Effect::Activate);
+    assert!(window.transport.queue(0).unwrap().event_idx);
 }
 
 #[test]
@@ -308,7 +316,12 @@ fn s4_2_2_2_control_registers_answer_aligned_32_bit_accesses_only() {
         let before = window.transport.state();
         for (offset, width) in [(0, 1), (0, 2), (0, 8), (1, 4), (2, 2), (0, 5), (0, 0)] {
             let effect = window.transport.write(register.offset() + offset, &vec![0; width]);
-            assert_eq!(effect, Effect::None);
+            let why = if offset == 0 && register.access() != Access::Read {
+                Ignored::Width
+            } else {
+                Ignored::NoRegister
+            };
+            assert_eq!(effect, Effect::Ignored(why));
         }
         assert_eq!(window.transport.state(), before, "{register:?}");
     }
@@ -338,7 +351,8 @@ fn s4_2_2_between_the_registers_there_is_nothing() {
         let mut data = [0xaa; 4];
         window.transport.read(offset, &mut data);
         assert_eq!(data, [0; 4]);
-        assert_eq!(window.transport.write(offset, &[0xff; 4]), Effect::None);
+        let effect = window.transport.write(offset, &[0xff; 4]);
+        assert_eq!(effect, Effect::Ignored(Ignored::NoRegister));
     }
     assert_eq!(window.transport.state(), before);
 }
@@ -371,10 +385,12 @@ fn config_beyond_its_end_reads_0_and_is_not_written() {
             let mut data = vec![0xaa; width];
             window.transport.read(offset, &mut data);
             assert!(data.iter().all(|byte| *byte == 0), "{offset:#x}");
-            assert_eq!(window.transport.write(offset, &vec![0xff; width]), Effect::None);
+            let effect = window.transport.write(offset, &vec![0xff; width]);
+            assert_eq!(effect, Effect::Ignored(Ignored::Config));
         }
     }
-    assert_eq!(window.transport.write(0x108, &[0xff; 8]), Effect::None, "partly out");
+    let effect = window.transport.write(0x108, &[0xff; 8]);
+    assert_eq!(effect, Effect::Ignored(Ignored::Config), "partly out");
     let mut window_3 = vec![0xaa; 3];
     window.transport.read(0x100, &mut window_3);
     assert_eq!(window_3, [0; 3], "no such width");
@@ -384,7 +400,8 @@ fn config_beyond_its_end_reads_0_and_is_not_written() {
 #[test]
 fn config_is_written_where_the_device_takes_it() {
     let mut window = Window::new(TestDevice::default());
-    assert_eq!(window.transport.write(0x108, &[0x55]), Effect::None, "no driver yet");
+    let effect = window.transport.write(0x108, &[0x55]);
+    assert_eq!(effect, Effect::Ignored(Ignored::Config), "no driver yet");
     window.negotiate(V1);
     assert_eq!(window.transport.write(0x107, &[0x55; 2]), Effect::ConfigWritten);
     assert_eq!(window.transport.device().config, [1, 2, 3, 4, 5, 6, 7, 8, 0x55, 10, 11, 12]);
@@ -407,6 +424,46 @@ fn s2_5_the_generation_changes_with_every_change_of_the_configuration() {
     window.reset();
     generations.push(window.read(Register::ConfigGeneration) + 1);
     assert_eq!(generations, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn each_write_that_is_ignored_says_why() {
+    let mut window = Window::live(V1);
+    window.set(Register::QueueSel, 0);
+    for (register, value, why) in [
+        (Register::Status, 1, Ignored::Status(Status::from_bits(15).unwrap())),
+        (Register::Status, 0x1f, Ignored::Status(Status::from_bits(15).unwrap())),
+        (Register::DriverFeatures, 1, Ignored::FeaturesFinal),
+        (Register::QueueSize, 8, Ignored::QueueIsReady),
+        (Register::QueueDescLow, 8, Ignored::QueueIsReady),
+        (Register::QueueReset, 1, Ignored::QueueReset),
+        (Register::QueueNotify, 1, Ignored::NoQueue),
+        (Register::QueueNotify, 2, Ignored::NoQueue),
+    ] {
+        assert_eq!(window.write(register, value), Effect::Ignored(why), "{register:?} {value}");
+    }
+    window.set(Register::QueueSel, 2);
+    for register in [Register::QueueSize, Register::QueueReady, Register::QueueDescLow] {
+        assert_eq!(window.write(register, 1), Effect::Ignored(Ignored::NoQueue), "{register:?}");
+    }
+    window.reset();
+    window.set(Register::Status, 3);
+    window.set(Register::DriverFeaturesSel, 2);
+    for (register, value, why) in [
+        (Register::DriverFeatures, 1, Ignored::FeaturePage),
+        (Register::QueueSize, 3, Ignored::QueueSize),
+        (Register::QueueReady, 1, Ignored::QueueNotReady),
+        (Register::QueueNotify, 2, Ignored::NoQueue),
+        (Register::Status, 11, Ignored::FeaturesRefused),
+    ] {
+        assert_eq!(window.write(register, value), Effect::Ignored(why), "{register:?} {value}");
+    }
+    // What repeats the state, or counts later, is not ignored.
+    for (register, value) in
+        [(Register::QueueNotify, 0), (Register::QueueReady, 0), (Register::Status, 3)]
+    {
+        assert_eq!(window.write(register, value), Effect::None, "{register:?} {value}");
+    }
 }
 
 #[test]

@@ -1,0 +1,36 @@
+//! Accesses to the configuration space.
+
+use super::MmioTransport;
+use crate::{Effect, Ignored, Status, VirtioDevice};
+
+impl<D: VirtioDevice> MmioTransport<D> {
+    pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let config =
+            usize::try_from(offset).ok().and_then(|offset| self.device.config().get(offset..));
+        if let (1 | 2 | 4 | 8, Some(config)) = (data.len(), config) {
+            for (byte, value) in data.iter_mut().zip(config) {
+                *byte = *value;
+            }
+        }
+    }
+
+    pub(super) fn write_config(&mut self, offset: u64, data: &[u8]) -> Effect {
+        if self.regs.reset_pending {
+            return Effect::Ignored(Ignored::ResetPending);
+        }
+        let end = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| Some((offset, offset.checked_add(data.len())?)));
+        match (data.len(), end) {
+            (1 | 2 | 4 | 8, Some((offset, end)))
+                if end <= self.device.config().len() && self.status().contains(Status::DRIVER) =>
+            {
+                self.device.write_config(offset, data);
+                // Another vCPU may be in the middle of reading what changed.
+                self.interrupt.next_generation();
+                Effect::ConfigWritten
+            }
+            _ => Effect::Ignored(Ignored::Config),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The status and the features: how a driver and the device come to terms.
+
+use super::MmioTransport;
+use crate::halves::{high, join, low};
+use crate::status::Move;
+use crate::{Effect, Error, Ignored, Status, VirtioDevice, feature};
+
+/// Whether the device offers what this transport can keep.
+pub(super) fn check_offer(device: &impl VirtioDevice) -> Result<(), Error> {
+    let offered = device.features();
+    if offered & feature::VERSION_1 == 0 {
+        return Err(Error::NoVersion1(offered));
+    }
+    let unsupported = offered & feature::RESERVED & !feature::IMPLEMENTED;
+    if unsupported != 0 {
+        return Err(Error::UnsupportedFeatures(unsupported));
+    }
+    let missing = device.required_features() & !offered;
+    if missing != 0 {
+        return Err(Error::RequiredNotOffered(missing));
+    }
+    Ok(())
+}
+
+impl<D: VirtioDevice> MmioTransport<D> {
+    pub(super) fn write_status(&mut self, value: u32) -> Effect {
+        let status = self.status();
+        let refused = Effect::Ignored(Ignored::Status(status));
+        match status.write(value) {
+            Move::Reset => {
+                self.regs.reset_pending = true;
+                return Effect::Reset;
+            }
+            Move::Keep => {}
+            Move::Refuse => return refused,
+            _ if self.regs.reset_pending => return Effect::Ignored(Ignored::ResetPending),
+            Move::Fail => {
+                self.interrupt.set_status(Status::FAILED);
+                return Effect::Failed;
+            }
+            Move::Set(bits) => self.interrupt.set_status(bits),
+            Move::CheckFeatures(bits) => {
+                if !self.features_valid(true) {
+                    return Effect::Ignored(Ignored::FeaturesRefused);
+                }
+                self.interrupt.set_status(bits);
+                self.device.accept_features(self.regs.driver_features);
+            }
+            Move::GoLive(bits) => {
+                if !status.contains(Status::FEATURES_OK) {
+                    if !self.features_valid(false) {
+                        return Effect::Ignored(Ignored::FeaturesRefused);
+                    }
+                    self.device.accept_features(self.regs.driver_features);
+                }
+                self.interrupt.set_status(bits);
+                return Effect::Activate;
+            }
+        }
+        Effect::None
+    }
+
+    /// Replaces one page: what an earlier negotiation left there must not survive.
+    pub(super) fn write_driver_features(&mut self, value: u32) -> Effect {
+        if self.status().is_negotiated() {
+            return Effect::Ignored(Ignored::FeaturesFinal);
+        }
+        let features = self.regs.driver_features;
+        self.regs.driver_features = match self.regs.driver_features_sel {
+            0 => join(high(features), value),
+            1 => join(value, low(features)),
+            _ => return Effect::Ignored(Ignored::FeaturePage),
+        };
+        Effect::None
+    }
+
+    /// Whether the device works with the driver's choice. A driver that sets `FEATURES_OK` knows
+    /// `VERSION_1` and must take it; one that doesn't is served all the same, which virtio 1.2
+    /// §6.2 leaves to the device.
+    pub(super) fn features_valid(&self, features_ok: bool) -> bool {
+        let driver = self.regs.driver_features;
+        let version_1 = if features_ok { feature::VERSION_1 } else { 0 };
+        let required = version_1 | self.device.required_features();
+        driver & !self.device.features() == 0
+            && driver & required == required
+            && self.device.validate_features(driver)
+    }
+}
