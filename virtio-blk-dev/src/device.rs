@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use virtio_mmio_dev::VirtioDevice;
+use virtio_mmio_dev::{ConfigWrite, VirtioDevice};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U64;
 
@@ -152,16 +152,37 @@ impl VirtioDevice for BlockDevice {
         self.space.as_bytes()
     }
 
-    /// `writeback` alone is the driver's, with `CONFIG_WCE`, and holds 0 or 1
-    /// (virtio 1.2 §5.2.5.1).
-    fn write_config(&mut self, offset: usize, data: &[u8]) {
+    /// `writeback` alone is the driver's, once it has negotiated `CONFIG_WCE`, and holds 0 or 1
+    /// (virtio 1.2 §5.2.5, §5.2.5.1).
+    fn write_config(&mut self, offset: usize, data: &[u8]) -> ConfigWrite {
         let at = ConfigSpace::WRITEBACK.checked_sub(offset);
-        if let Some(&value) = at.and_then(|at| data.get(at))
-            && self.negotiated.contains(Features::CONFIG_WCE)
-        {
-            self.space.writeback = u8::from(value != 0);
-            self.update_cache();
+        let Some(&value) = at.and_then(|at| data.get(at)) else {
+            return ConfigWrite::Ignored;
+        };
+        if !self.negotiated.contains(Features::CONFIG_WCE) {
+            return ConfigWrite::Ignored;
         }
+        let writeback = u8::from(value != 0);
+        if writeback == self.space.writeback {
+            return ConfigWrite::Unchanged;
+        }
+        self.space.writeback = writeback;
+        self.update_cache();
+        ConfigWrite::Changed
+    }
+
+    /// `writeback`, the one thing that a driver sets besides its features.
+    fn save_state(&self) -> Vec<u8> {
+        vec![self.space.writeback]
+    }
+
+    fn restore_state(&mut self, state: &[u8]) -> bool {
+        let &[writeback @ (0 | 1)] = state else {
+            return false;
+        };
+        self.space.writeback = writeback;
+        self.update_cache();
+        true
     }
 
     fn reset(&mut self) {
@@ -237,15 +258,17 @@ mod tests {
     fn the_cache_is_the_drivers_to_switch_until_it_resets() {
         let mut device = negotiated(&BlockConfig::default(), FLUSH | CONFIG_WCE);
         let params = device.params();
-        device.write_config(32, &[0]);
+        assert_eq!(device.write_config(32, &[0]), ConfigWrite::Changed);
         assert!(!params.live.write_back());
         assert_eq!(device.config()[32], 0);
+        assert_eq!(device.write_config(32, &[0]), ConfigWrite::Unchanged);
         // Wide writes are taken for the one byte in them that counts.
-        device.write_config(30, &[9, 9, 7, 9]);
+        assert_eq!(device.write_config(30, &[9, 9, 7, 9]), ConfigWrite::Changed);
         assert!(params.live.write_back());
         assert_eq!(device.config()[30..34], [0, 0, 1, 0]);
         for (offset, data) in [(0, &[9; 8][..]), (33, &[9]), (24, &[9; 8])] {
-            device.write_config(offset, data);
+            let written = device.write_config(offset, data);
+            assert_eq!(written, ConfigWrite::Ignored, "a write at {offset}");
             assert!(params.live.write_back());
             assert_eq!(device.config()[32], 1, "a write at {offset}");
         }
@@ -256,10 +279,31 @@ mod tests {
 
     #[test]
     fn without_config_wce_the_cache_is_not_the_drivers() {
-        let mut device = negotiated(&BlockConfig::default(), FLUSH);
-        device.write_config(32, &[0]);
+        let before_features_ok = BlockDevice::new(4096, &BlockConfig::default()).unwrap();
+        for mut device in [negotiated(&BlockConfig::default(), FLUSH), before_features_ok] {
+            let write_back = device.is_write_back();
+            assert_eq!(device.write_config(32, &[0]), ConfigWrite::Ignored);
+            assert_eq!(device.is_write_back(), write_back);
+            assert_eq!(device.config()[32], 1);
+        }
+    }
+
+    #[test]
+    fn a_saved_state_holds_whether_the_driver_has_switched_its_cache_off() {
+        let features = FLUSH | CONFIG_WCE;
+        for off in [false, true] {
+            let mut device = negotiated(&BlockConfig::default(), features);
+            device.write_config(32, &[u8::from(!off)]);
+            let mut restored = negotiated(&BlockConfig::default(), features);
+            assert!(restored.restore_state(&device.save_state()));
+            assert_eq!(restored.is_write_back(), !off);
+            assert_eq!(restored.config(), device.config());
+        }
+        let mut device = negotiated(&BlockConfig::default(), features);
+        for not_one in [&[][..], &[2], &[0, 0]] {
+            assert!(!device.restore_state(not_one));
+        }
         assert!(device.is_write_back());
-        assert_eq!(device.config()[32], 1);
     }
 
     #[test]

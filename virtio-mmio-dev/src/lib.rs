@@ -118,7 +118,7 @@ mod status;
 mod sync;
 mod transport;
 
-pub use device::{SharedMemory, VirtioDevice};
+pub use device::{ConfigWrite, SharedMemory, VENDOR_ID, VirtioDevice};
 pub use effect::{Effect, Ignored};
 pub use error::{Error, QueueError};
 pub use inline::InlineDevice;

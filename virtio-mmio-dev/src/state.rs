@@ -29,9 +29,13 @@ pub struct QueueState {
     pub next_avail: u16,
     /// Next used entry to write; as for `next_avail`.
     pub next_used: u16,
+    /// The driver broke the ring; as for `next_avail`. The queue is not served until the driver
+    /// stops it or resets the device.
+    pub broken: bool,
 }
 
-/// Everything a transport remembers: registers, negotiated features, queues.
+/// Everything a transport remembers: registers, negotiated features, queues, and what its device
+/// remembers beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransportState {
     /// The device status.
@@ -54,6 +58,8 @@ pub struct TransportState {
     pub shm_sel: u32,
     /// The queues, by index.
     pub queues: Vec<QueueState>,
+    /// What [`VirtioDevice::save_state`](crate::VirtioDevice::save_state) gave.
+    pub device: Vec<u8>,
 }
 
 impl QueueState {
@@ -96,6 +102,7 @@ impl QueueState {
             self.stopping = false;
             self.next_avail = 0;
             self.next_used = 0;
+            self.broken = false;
         }
     }
 }

@@ -93,12 +93,14 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// How the driver set up queue `index`: `Some` for a ready queue of a device that is live.
+    /// How the driver set up queue `index`: `Some` for a ready queue of a device that is live, but
+    /// not for one that was broken when its state was saved.
     pub fn queue(&self, index: u16) -> Option<QueueConfig> {
         let features = self.features();
         let queue = self.regs.queues.get(usize::from(index))?;
         let size_max = *self.device.queue_max_sizes().get(usize::from(index))?;
-        (self.is_live() && queue.ready && !queue.stopping).then_some(QueueConfig {
+        let served = queue.ready && !queue.stopping && !queue.broken;
+        (self.is_live() && served).then_some(QueueConfig {
             index,
             size: queue.size,
             size_max,
@@ -177,6 +179,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
             status: self.interrupt.status(),
             interrupt_status: self.interrupt.pending(),
             config_generation: self.interrupt.generation(),
+            device: self.device.save_state(),
             ..self.regs.clone()
         }
     }
@@ -203,6 +206,9 @@ impl<D: VirtioDevice> MmioTransport<D> {
             }
             let features = transport.regs.driver_features;
             transport.device.accept_features(features);
+        }
+        if !transport.device.restore_state(&state.device) {
+            return Err(Error::State("the device does not take its own part"));
         }
         transport.interrupt.restore(status, state.interrupt_status, state.config_generation);
         Ok(transport)

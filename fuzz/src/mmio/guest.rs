@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_mmio_dev::{Effect, Interrupt, QueueConfig, Register, Status, TransportState};
+use virtio_mmio_dev::{
+    Effect, Interrupt, Positions, QueueConfig, Register, Status, TransportState,
+};
 
 use super::rules::{self, Event};
 use super::{Op, Report};
@@ -158,7 +160,9 @@ impl Guest {
         assert_eq!(effect == Effect::Activate, is_live && !was_live, "{effect:?}");
         match effect {
             Effect::None | Effect::Ignored(_) => {}
-            Effect::Failed => drop(self.stop()),
+            Effect::Failed => {
+                self.stop();
+            }
             Effect::ConfigWritten => assert!(offset >= 0x100),
             Effect::Activate => self.start(),
             Effect::QueueReady(queue) => {
@@ -254,7 +258,7 @@ impl Guest {
     }
 
     /// Ends the worker; gives where its queue stood.
-    fn stop(&mut self) -> Option<(u16, u16)> {
+    fn stop(&mut self) -> Option<Positions> {
         self.watched(Event::Worker, |guest| {
             if let Some((_, serving)) = &mut guest.serving {
                 serving.drain();
@@ -268,15 +272,15 @@ impl Guest {
         let (ok, errors) = serving.answers();
         self.report.ok += ok;
         self.report.errors += errors;
-        Some((positions.next_avail, positions.next_used))
+        Some(positions)
     }
 
     fn restore(&mut self) {
-        let broken = self.serving.as_ref().is_some_and(|(_, serving)| serving.is_broken());
         let positions = self.stop();
         let mut state = self.transport.state();
-        if let Some((next_avail, next_used)) = positions {
-            (state.queues[0].next_avail, state.queues[0].next_used) = (next_avail, next_used);
+        if let Some(Positions { next_avail, next_used, broken }) = positions {
+            let queue = &mut state.queues[0];
+            (queue.next_avail, queue.next_used, queue.broken) = (next_avail, next_used, broken);
         }
         let line = line(&self.edges);
         let restored = Transport::restore(self.disk.device(), line, &state);
@@ -286,7 +290,7 @@ impl Guest {
         self.stale = None;
         self.report.restores += 1;
         // A broken ring may look whole again, yet its device waits for the reset.
-        if !broken && positions.is_some() {
+        if positions.is_some() {
             self.start();
         }
     }

@@ -127,6 +127,11 @@ fn check_interrupt(old: &TransportState, new: &TransportState, event: Event<'_>,
         let config = matches!(event, Event::Write(0x100.., _) | Event::Config | Event::ResetDone);
         assert!(config, "{event:?} changed the configuration's generation");
     }
+    if let Event::Write(..) = event {
+        // All that a driver can change of the configuration is part of the device's saved state.
+        let changed = old.device != new.device;
+        assert_eq!(new.config_generation != old.config_generation, changed, "{event:?}");
+    }
 }
 
 fn is_live(status: Status) -> bool {
@@ -178,6 +183,7 @@ pub(super) fn check_read(transport: &Transport, offset: u64, data: &[u8]) {
     let expected = match offset {
         0x00 => 0x7472_6976,
         0x04 | 0x08 => 2,
+        0x0c => u32::from_le_bytes(*b"XVT\0"),
         0x10 => match state.device_features_sel {
             0 => offered as u32,
             1 => (offered >> 32) as u32,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RequestKind, SyncEngine};
-use virtio_mmio_dev::{Effect, Register, VirtioDevice};
+use virtio_mmio_dev::{Effect, Ignored, MmioTransport, Register, VirtioDevice};
 
 use super::common::*;
 use super::{Hooked, answer, writable};
@@ -145,9 +145,48 @@ fn spec_5_2_6_2_a_reset_gives_the_cache_back_its_mode() {
 }
 
 #[test]
+fn a_restored_device_has_its_cache_off_if_the_driver_had_switched_it_off() {
+    for value in [0, 1] {
+        let (mut guest, _) = guest(4, &BlockConfig::default(), F_SWITCH);
+        guest.set_writeback(value);
+        let state = guest.transport.state();
+        let device = BlockDevice::new(4 * 512, &BlockConfig::default()).unwrap();
+        let restored = MmioTransport::restore(device, || (), &state).unwrap();
+        assert_eq!(restored.device().is_write_back(), value == 1);
+        assert_eq!(restored.device().config(), guest.transport.device().config());
+        assert_eq!(restored.state(), state);
+    }
+}
+
+#[test]
+fn spec_5_2_5_writeback_is_not_written_before_features_ok() {
+    let device = BlockDevice::new(4 * 512, &BlockConfig::default()).unwrap();
+    let mut transport = MmioTransport::new(device, || ()).unwrap();
+    let _ = transport.write(Register::Status.offset(), &3_u32.to_le_bytes());
+    let effect = transport.write(0x100 + 32, &[0]);
+    assert_eq!(effect, Effect::Ignored(Ignored::Config));
+    assert_eq!(transport.device().config()[32], 1);
+}
+
+#[test]
+fn spec_2_5_a_switch_that_changes_nothing_leaves_the_generation() {
+    let generation = |features, values: &[u8]| {
+        let (mut guest, _) = guest(4, &BlockConfig::default(), features);
+        for value in values {
+            let _ = guest.transport.write(0x100 + 32, &[*value]);
+        }
+        guest.register(Register::ConfigGeneration)
+    };
+    assert_eq!(generation(F_ALL, &[0, 1, 0]), 0, "without CONFIG_WCE they are ignored");
+    assert_eq!(generation(F_SWITCH, &[1, 1, 7]), 0);
+    assert_eq!(generation(F_SWITCH, &[0, 0, 1]), 2);
+}
+
+#[test]
 fn spec_5_2_5_1_writeback_takes_no_write_without_config_wce() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_ALL);
-    let _ = guest.transport.write(0x100 + 32, &[0]);
+    let effect = guest.transport.write(0x100 + 32, &[0]);
+    assert_eq!(effect, Effect::Ignored(Ignored::Config));
     assert!(guest.transport.device().is_write_back());
     assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
     assert!(image.stable() != image.bytes());

@@ -22,6 +22,8 @@ pub struct Positions {
     pub next_avail: u16,
     /// Next used entry to write: the used index as last published.
     pub next_used: u16,
+    /// The driver broke the ring's rules: the queue is not to be served before it is set up anew.
+    pub broken: bool,
 }
 
 /// A live split virtqueue, owned by the one worker that serves it.
@@ -164,6 +166,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
 
     /// Where the queue stands. Chains in flight are behind `next_avail` already.
     pub fn state(&self) -> Positions {
-        Positions { next_avail: self.state.next_avail, next_used: self.state.next_used }
+        Positions {
+            next_avail: self.state.next_avail,
+            next_used: self.state.next_used,
+            broken: self.is_broken(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Accesses to the configuration space.
 
 use super::MmioTransport;
-use crate::{Effect, Ignored, Status, VirtioDevice};
+use crate::{ConfigWrite, Effect, Ignored, Status, VirtioDevice};
 
 impl<D: VirtioDevice> MmioTransport<D> {
     pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -21,16 +21,22 @@ impl<D: VirtioDevice> MmioTransport<D> {
         let end = usize::try_from(offset)
             .ok()
             .and_then(|offset| Some((offset, offset.checked_add(data.len())?)));
-        match (data.len(), end) {
+        let written = match (data.len(), end) {
             (1 | 2 | 4 | 8, Some((offset, end)))
                 if end <= self.device.config().len() && self.status().contains(Status::DRIVER) =>
             {
-                self.device.write_config(offset, data);
+                self.device.write_config(offset, data)
+            }
+            _ => ConfigWrite::Ignored,
+        };
+        match written {
+            ConfigWrite::Ignored => Effect::Ignored(Ignored::Config),
+            ConfigWrite::Unchanged => Effect::ConfigWritten,
+            ConfigWrite::Changed => {
                 // Another vCPU may be in the middle of reading what changed.
                 self.interrupt.next_generation();
                 Effect::ConfigWritten
             }
-            _ => Effect::Ignored(Ignored::Config),
         }
     }
 }

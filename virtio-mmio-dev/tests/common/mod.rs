@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 use virtio_mmio_dev::{
-    Effect, Interrupt, LiveQueue, MmioTransport, QueueConfig, Register, SharedMemory, Status,
-    VirtioDevice, feature,
+    ConfigWrite, Effect, Interrupt, LiveQueue, MmioTransport, QueueConfig, Register, SharedMemory,
+    Status, VirtioDevice, feature,
 };
 
 pub type Ram = GuestMemoryMmap<()>;
@@ -71,12 +71,25 @@ impl VirtioDevice for TestDevice {
     fn config(&self) -> &[u8] {
         &self.config
     }
-    fn write_config(&mut self, offset: usize, data: &[u8]) {
+    fn write_config(&mut self, offset: usize, data: &[u8]) -> ConfigWrite {
+        let mut written = ConfigWrite::Ignored;
         for (at, byte) in (offset..).zip(data) {
             if self.writable.contains(&at) {
-                self.config[at] = *byte;
+                let old = std::mem::replace(&mut self.config[at], *byte);
+                written = if old == *byte { ConfigWrite::Unchanged } else { ConfigWrite::Changed };
             }
         }
+        written
+    }
+    fn save_state(&self) -> Vec<u8> {
+        self.config[self.writable.clone()].to_vec()
+    }
+    fn restore_state(&mut self, state: &[u8]) -> bool {
+        let fits = state.len() == self.writable.len();
+        if fits {
+            self.config[self.writable.clone()].copy_from_slice(state);
+        }
+        fits
     }
     fn shared_memory(&self, id: u32) -> Option<SharedMemory> {
         (id == 1).then_some(SharedMemory { base: 0x1_2345_6000, len: 0x2_0000_1000 })

@@ -1,8 +1,10 @@
 //! §2.1 device status, §2.2 features, §3.1 initialisation.
 
-use virtio_mmio_dev::{Effect, Error, Ignored, MmioTransport, Register, Status, feature};
+use virtio_mmio_dev::{
+    Effect, Error, Ignored, MmioTransport, Positions, Register, Status, feature,
+};
 
-use crate::common::{RING, TestDevice, Window, needs_reset};
+use crate::common::{RING, Ring, TestDevice, Window, needs_reset, new_queue, ram};
 
 const V1: u64 = feature::VERSION_1;
 
@@ -366,6 +368,41 @@ fn a_device_may_offer_of_the_rings_and_the_transport_what_is_implemented() {
 }
 
 #[test]
+fn what_a_driver_has_set_in_the_device_is_part_of_the_saved_state() {
+    let mut window = Window::live(V1);
+    assert_eq!(window.transport.write(0x108, &[0x55]), Effect::ConfigWritten);
+    let state = window.transport.state();
+    let restored = MmioTransport::restore(TestDevice::default(), || {}, &state).unwrap();
+    assert_eq!(restored.device().config, window.transport.device().config);
+    assert_eq!(restored.state(), state);
+}
+
+#[test]
+fn a_queue_that_was_broken_is_not_served_after_a_restore() {
+    let memory = ram();
+    let mut window = Window::live(V1);
+    let config = window.transport.queue(0).unwrap();
+    let mut queue = new_queue(&config, &memory, window.transport.interrupt());
+    let mut ring = Ring::new(&memory, 16);
+    ring.offer(16);
+    assert!(queue.pop().is_none());
+    let Positions { next_avail, next_used, broken } = queue.state();
+    let mut state = window.transport.state();
+    let saved = &mut state.queues[0];
+    (saved.next_avail, saved.next_used, saved.broken) = (next_avail, next_used, broken);
+
+    window.transport = MmioTransport::restore(TestDevice::default(), || {}, &state).unwrap();
+    assert!(needs_reset(&window));
+    assert_eq!(window.transport.state(), state);
+    assert_eq!(window.transport.queue(0), None);
+    window.set(Register::QueueSel, 0);
+    assert_eq!(window.write(Register::QueueReady, 0), Effect::QueueStop(0));
+    window.transport.queue_stopped(0);
+    assert_eq!(window.write(Register::QueueReady, 1), Effect::QueueReady(0));
+    assert!(window.transport.queue(0).is_some(), "set up anew");
+}
+
+#[test]
 fn a_saved_state_goes_on_where_it_was() {
     let mut window = Window::live(V1 | feature::EVENT_IDX | 1);
     window.transport.interrupt().used_buffer();
@@ -444,5 +481,6 @@ fn a_saved_state_of_another_device_is_refused() {
     assert!(refused(&|state| state.interrupt_status = 4));
     assert!(refused(&|state| state.status = Status::DRIVER_OK));
     assert!(refused(&|state| state.status = Status::FEATURES_OK));
+    assert!(refused(&|state| state.device.push(0)));
     assert!(refused(&|state| state.driver_features |= 1 << 50));
 }

@@ -1,6 +1,8 @@
 //! §4.2.2 the registers.
 
-use virtio_mmio_dev::{Access, Effect, Ignored, MmioTransport, Register, Status, feature};
+use virtio_mmio_dev::{
+    Access, Effect, Ignored, MmioTransport, Register, Status, VirtioDevice, feature,
+};
 
 use crate::common::{RING, TestDevice, Window};
 
@@ -427,6 +429,18 @@ fn s2_5_the_generation_changes_with_every_change_of_the_configuration() {
 }
 
 #[test]
+fn s2_5_the_generation_stands_while_the_configuration_reads_the_same() {
+    let mut window = Window::live(V1);
+    let generation = window.read(Register::ConfigGeneration);
+    let ignored = Effect::Ignored(Ignored::Config);
+    assert_eq!(window.transport.write(0x104, &[0x55]), ignored, "read-only");
+    assert_eq!(window.transport.write(0x108, &[9]), Effect::ConfigWritten, "as it was");
+    assert_eq!(window.read(Register::ConfigGeneration), generation);
+    assert_eq!(window.transport.write(0x108, &[8]), Effect::ConfigWritten);
+    assert_eq!(window.read(Register::ConfigGeneration), generation + 1);
+}
+
+#[test]
 fn each_write_that_is_ignored_says_why() {
     let mut window = Window::live(V1);
     window.set(Register::QueueSel, 0);
@@ -464,6 +478,29 @@ fn each_write_that_is_ignored_says_why() {
     {
         assert_eq!(window.write(register, value), Effect::None, "{register:?} {value}");
     }
+}
+
+#[test]
+fn a_device_that_names_no_vendor_has_a_name_that_ends() {
+    struct Plain;
+    impl VirtioDevice for Plain {
+        fn device_type(&self) -> u32 {
+            4
+        }
+        fn queue_max_sizes(&self) -> &[u16] {
+            &[8]
+        }
+        fn features(&self) -> u64 {
+            V1
+        }
+        fn config(&self) -> &[u8] {
+            &[]
+        }
+    }
+    let mut transport = MmioTransport::new(Plain, || {}).unwrap();
+    let mut vendor = [0; 4];
+    transport.read(Register::VendorId.offset(), &mut vendor);
+    assert_eq!(vendor, *b"XVT\0");
 }
 
 #[test]
