@@ -24,6 +24,9 @@ use crate::session::Session;
 
 /// Request, flags and size of the body, each of four bytes.
 const HEADER: usize = 12;
+/// No body is longer, and no message has more files: these are `vhost`'s own limits.
+const MAX_BODY: u32 = 0x1000;
+const MAX_FILES: usize = 32;
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
@@ -88,28 +91,27 @@ pub(crate) fn follow(
             continue;
         };
         let has_addresses = header.has_addresses(begin.len());
-        let followed = match has_addresses {
-            true => take_addresses(own, header, session),
-            false => handler.handle_request(),
+        let room = room_for(own, header.files(begin));
+        let no_room = room.is_err();
+        let followed = match room {
+            Err(error) => skip(own, header).and(Err(Error::ReqHandlerError(error))),
+            Ok(()) if has_addresses => take_addresses(own, header, session),
+            Ok(()) => handler.handle_request(),
         };
         let Err(error) = followed else { continue };
         let next = match &error {
-            Error::ReqHandlerError(_) if has_addresses => Next::Answer,
+            Error::ReqHandlerError(_) if has_addresses || no_room => Next::Answer,
             error => Next::after(error, header.request),
         };
         if next == Next::HangUp {
             return Err(error);
         }
         if let Some(dropped) = limit.allow() {
-            let advice = files_advice(own, &error);
             let error = match &error {
                 Error::ReqHandlerError(refusal) => refusal.to_string(),
                 error => error.to_string(),
             };
-            warn!(
-                request = header.request,
-                error, advice, dropped, "a message of the frontend is refused"
-            );
+            warn!(request = header.request, error, dropped, "a message of the frontend is refused");
         }
         if next == Next::Answer && header.wants_answer() && lock(session).acknowledges() {
             header.answer(own, 1).map_err(Error::SocketError)?;
@@ -121,11 +123,20 @@ fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Descriptors that came with a message are lost where there is no room for them.
-fn files_advice(own: &UnixStream, error: &Error) -> Option<String> {
-    let missing = matches!(error, Error::InvalidMessage | Error::InvalidParam);
-    let tried = missing.then(|| own.as_fd().try_clone_to_owned().err()).flatten()?;
-    limits::advice(&tried)
+/// Makes sure that `files` descriptors can come with the message: where there is no room for them,
+/// they are lost, and `vhost` with them, which takes the rest of the message for the next one.
+fn room_for(own: &UnixStream, files: usize) -> io::Result<()> {
+    let room: io::Result<Vec<_>> = (0..files).map(|_| own.as_fd().try_clone_to_owned()).collect();
+    room.map(drop).map_err(limits::explain)
+}
+
+/// Takes a message from the connection that is not to be followed, and closes what came with it.
+fn skip(mut own: &UnixStream, header: Header) -> Result<(), Error> {
+    if !header.is_sound() {
+        return Err(Error::InvalidMessage);
+    }
+    let mut message = vec![0; HEADER + header.size as usize];
+    own.read_exact(&mut message).map_err(Error::SocketError)
 }
 
 impl Header {
@@ -138,9 +149,27 @@ impl Header {
     /// guest has set its queue up wrongly, and all of it has arrived.
     fn has_addresses(&self, arrived: usize) -> bool {
         self.request == SET_VRING_ADDR
-            && self.flags & (VERSION_MASK | REPLY) == VERSION
+            && self.is_sound()
             && self.size as usize == ADDRESSES
             && arrived == HEADER + ADDRESSES
+    }
+
+    /// How many descriptors come with the message that begins so, at most.
+    fn files(&self, begin: &[u8]) -> usize {
+        match self.request {
+            // The number of regions, each with a file.
+            SET_MEM_TABLE if begin.len() >= HEADER + 4 => {
+                (u32_at(begin, HEADER) as usize).min(MAX_FILES)
+            }
+            SET_MEM_TABLE => MAX_FILES,
+            SET_VRING_KICK | SET_VRING_CALL | SET_VRING_ERR | ADD_MEM_REG => 1,
+            _ => 0,
+        }
+    }
+
+    /// Whether the message's end can be told.
+    fn is_sound(&self) -> bool {
+        self.flags & (VERSION_MASK | REPLY) == VERSION && self.size <= MAX_BODY
     }
 
     fn wants_answer(&self) -> bool {

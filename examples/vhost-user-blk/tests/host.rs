@@ -4,10 +4,13 @@ mod common;
 
 use std::{
     fs::OpenOptions,
-    io::{self, Write},
+    io::{self, Read, Write},
+    thread,
+    time::Duration,
 };
 
 use common::{Backend, driver::*};
+use vhost::VhostBackend;
 
 /// A frontend finds everything as it should be.
 fn serves(backend: &Backend) {
@@ -94,10 +97,38 @@ fn without_descriptors_a_frontend_waits_until_there_are_some() {
         let limit = format!("--nofile={files}:{files}");
         let Some(backend) = Backend::try_limited(64, &[], &[&limit]) else { continue };
         let held: Vec<_> = (0..8).map(|_| backend.connect()).collect();
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
         drop(held);
         assert!(backend.lives(), "{files} files:\n{}", backend.log());
     }
+}
+
+/// Whether it has enough for a connection: asked for its features (GET_FEATURES), it tells them.
+fn answers(backend: &Backend) -> bool {
+    let mut stream = backend.connect();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let asked = stream.write_all(&[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    asked.is_ok() && stream.read_exact(&mut [0; 20]).is_ok()
+}
+
+#[test]
+fn a_message_whose_descriptors_find_no_room_is_answered_and_the_session_goes_on() {
+    let mut refused = 0;
+    for files in 8..24 {
+        let limit = format!("--nofile={files}:{files}");
+        let Some(backend) = Backend::try_limited(64, &[], &[&limit]) else { continue };
+        if !answers(&backend) {
+            continue;
+        }
+        let vmm = Vmm::unnegotiated(&backend);
+        vmm.frontend.set_features(BASIC).unwrap();
+        if vmm.share().is_err() {
+            refused += 1;
+            backend.logs("LimitNOFILE=", 1);
+            assert_eq!(vmm.frontend.get_features().unwrap() & BASIC, BASIC, "{files} files");
+        }
+    }
+    assert!(refused > 0, "with no number of files was there too little room");
 }
 
 #[test]
