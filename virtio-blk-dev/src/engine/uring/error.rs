@@ -20,8 +20,9 @@ pub enum UringError {
     Forbidden,
     /// The memory of the rings can't be had (`ENOMEM`).
     #[error(
-        "no memory for the rings: before Linux 5.12 they count against RLIMIT_MEMLOCK \
-         (`ulimit -l`), raise it"
+        "no memory for the rings: raise the limit of this process's memory cgroup (MemoryMax= of \
+         its systemd unit) or free memory of the host; a kernel older than Linux 5.12 counts the \
+         rings against RLIMIT_MEMLOCK instead (LimitMEMLOCK=, `ulimit -l`)"
     )]
     Memory,
     /// The kernel has rings, but not this operation on them.
@@ -70,6 +71,7 @@ mod tests {
             (libc::ENOSYS, io::ErrorKind::Unsupported, "seccomp"),
             (libc::EPERM, io::ErrorKind::PermissionDenied, "kernel.io_uring_disabled"),
             (libc::ENOMEM, io::ErrorKind::OutOfMemory, "ulimit -l"),
+            (libc::ENOMEM, io::ErrorKind::OutOfMemory, "MemoryMax="),
             (libc::EMFILE, io::Error::from_raw_os_error(libc::EMFILE).kind(), "the ring"),
         ] {
             let error = UringError::new("the ring", io::Error::from_raw_os_error(errno));
