@@ -23,8 +23,9 @@ pub struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the disks of every guest until SIGTERM. SIGUSR1 logs what each disk has done; SIGHUP has
-    /// each disk take on the size that its image has now, and tell its guest.
+    /// Serve the disks of every guest. SIGTERM has it take on no new disks and end when the last guest has; a second
+    /// one ends it at once. SIGUSR1 logs what each disk has done; SIGHUP has each disk take on the size that its
+    /// image has now, and tell its guest.
     Run(RunArgs),
     /// Say what this domain can do as a backend, and what to do about what is missing.
     Check,
@@ -36,6 +37,13 @@ pub struct RunArgs {
     /// Settings of single disks: a TOML file with a table for each, named by the image's path.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where the lock is that keeps a second daemon from serving the same disks.
+    #[arg(long, value_name = "DIR", default_value = "/run/xen-virtio-blk")]
+    pub run_dir: PathBuf,
+    /// How long, in seconds, SIGTERM waits for the guests that are served to end; after that they lose their disks
+    /// [default: without end].
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
     /// Keep the disks' figures in this file as Prometheus reads them: for node_exporter's textfile
     /// collector its name should end in .prom. SIGUSR1 writes it at once.
     #[arg(long, value_name = "FILE")]

@@ -21,6 +21,11 @@ pub(crate) enum AttachError {
          disk = [ \"/path,raw,xvda,rw,backendtype=standalone,specification=virtio\" ] instead"
     )]
     GenericVirtio,
+    #[error(
+        "xen-virtio-blk was told to stop and takes on no new disks; it ends when the {guests} guests that it serves have: \
+         start it again then"
+    )]
+    Stopping { guests: usize },
     #[error(transparent)]
     Nodes(#[from] NodeError),
     #[error(transparent)]

@@ -1,7 +1,8 @@
 //! `xen-virtio-blk check`: what this domain can do as a backend, and what to do about the rest.
 
-use std::{fmt, fs, io, os::fd::AsFd, path::Path, process::ExitCode};
+use std::{error::Error, fmt, fs, io, os::fd::AsFd, path::Path, process::ExitCode};
 
+use backend_process::output;
 use rustix::io::Errno;
 
 use virtio_blk_dev::UringEngine;
@@ -11,7 +12,8 @@ use xen_ioreq::{
     DeviceModel, XenDeviceModel,
     eventfd::{EventFds, Kick},
 };
-use xen_store::{Store, XenStore};
+
+use crate::contact;
 
 /// A domain id that Xen never gives to a guest: the highest below the reserved ones
 /// (`DOMID_FIRST_RESERVED`, xen/include/public/xen.h).
@@ -63,14 +65,19 @@ pub fn run() -> ExitCode {
         io_uring(),
     ];
     for finding in &findings {
-        println!("{finding}");
+        print(finding);
     }
     if findings.iter().any(|finding| matches!(finding.verdict, Verdict::Missing { .. })) {
-        println!("\nThis domain can't serve virtio disks yet: see the lines marked MISSING.");
+        print("\nThis domain can't serve virtio disks yet: see the lines marked MISSING.");
         return ExitCode::FAILURE;
     }
-    println!("\nThis domain can serve virtio disks.");
+    print("\nThis domain can serve virtio disks.");
     ExitCode::SUCCESS
+}
+
+/// Prints a line, as far as somebody reads it: the answer is the exit code.
+fn print(line: impl fmt::Display) {
+    let _ = output::line(line);
 }
 
 fn hypervisor() -> Finding {
@@ -145,17 +152,14 @@ fn grants() -> Finding {
 }
 
 fn xenstore() -> Finding {
-    let reached = XenStore::open().and_then(|store| store.domain_path(0).map(drop));
-    let verdict = match &reached {
-        Ok(()) => Verdict::Fine,
-        Err(_) => Verdict::Missing {
-            remedy: "start xenstored, or modprobe xenfs in a driver domain".into(),
+    let what = "xenstore";
+    match contact::open() {
+        Ok(_) => Finding { what, found: "answers".into(), verdict: Verdict::Fine },
+        Err(error) => Finding {
+            what,
+            found: error.source().map_or_else(String::new, ToString::to_string),
+            verdict: Verdict::Missing { remedy: error.to_string() },
         },
-    };
-    Finding {
-        what: "xenstore",
-        found: reached.map_or_else(|e| e.to_string(), |()| "answers".into()),
-        verdict,
     }
 }
 

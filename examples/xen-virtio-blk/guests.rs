@@ -1,8 +1,9 @@
 //! The guests that are served, and which devices of theirs.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -26,7 +27,8 @@ pub(crate) struct Guests<P: Platform> {
 
 struct Served<P: Platform> {
     guest: Guest,
-    devices: BTreeSet<DeviceId>,
+    /// With their images; a refused device whose window is answered has none.
+    devices: BTreeMap<DeviceId, Option<PathBuf>>,
     /// Disks whose storage has kept them from being closed so far.
     closing: BTreeMap<DeviceId, Detaching>,
     /// Tells whether the guest still lives.
@@ -54,19 +56,40 @@ impl<P: Platform> Guests<P> {
     pub(crate) fn devices(&self) -> Vec<DeviceId> {
         let all = |served: &Served<P>| {
             let closing = served.closing.keys().copied();
-            served.devices.iter().copied().chain(closing).collect::<Vec<_>>()
+            served.devices.keys().copied().chain(closing).collect::<Vec<_>>()
         };
         self.guests.values().flat_map(all).collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.guests.len()
+    }
+
+    /// Each guest's disks and their images, as text.
+    pub(crate) fn by_guest(&self) -> impl Iterator<Item = (DomId, String)> {
+        self.guests.iter().map(|(domid, served)| {
+            let disks = served.devices.iter().filter_map(|(id, image)| {
+                image.as_ref().map(|image| format!("{id} ({})", image.display()))
+            });
+            (*domid, disks.collect::<Vec<_>>().join(", "))
+        })
+    }
+
+    /// Whether a guest is served and lives.
+    pub(crate) fn is_alive(&self, domid: DomId) -> bool {
+        self.guests.get(&domid).is_some_and(Served::is_alive)
+    }
+
     pub(crate) fn contains(&self, id: DeviceId) -> bool {
-        self.guests.get(&id.domid).is_some_and(|served| served.devices.contains(&id))
+        self.guests.get(&id.domid).is_some_and(|served| served.devices.contains_key(&id))
     }
 
     /// Does something for a device with its guest, which is taken on for its first device.
     pub(crate) fn attach<T>(
         &mut self,
         id: DeviceId,
+        image: Option<PathBuf>,
         attach: impl FnOnce(&Guest) -> Result<T, GuestError>,
     ) -> Result<T, GuestError> {
         let (served, new) = match self.guests.entry(id.domid) {
@@ -83,7 +106,7 @@ impl<P: Platform> Guests<P> {
         };
         let attached = attach(&served.guest);
         if attached.is_ok() {
-            served.devices.insert(id);
+            served.devices.insert(id, image);
         } else if new {
             self.guests.remove(&id.domid);
         }
@@ -94,7 +117,7 @@ impl<P: Platform> Guests<P> {
     /// of no device.
     pub(crate) fn detach(&mut self, id: DeviceId, reason: &str) -> bool {
         let Some(served) = self.guests.get_mut(&id.domid) else { return true };
-        if served.devices.remove(&id) {
+        if served.devices.remove(&id).is_some() {
             info!(%id, reason, "letting go");
             let detaching = served.guest.detach(id);
             if !detaching.is_done(PATIENCE) {

@@ -1,19 +1,26 @@
 //! `xen-virtio-blk`: serves virtio disks to the guests of a Xen host.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use backend_process::{Logging, Signals, limits, output, signals};
 use clap::Parser;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing::{error, info};
-use xen_store::{Store, XenStore};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::retry_on_intr,
+};
+use tracing::info;
+use xen_store::XenStore;
 use xen_virtio_blk::{
     args::{Cli, Command, RunArgs},
     backend::Backend,
     check,
+    contact::{self, Connect, Contact},
+    daemon::{Daemon, Extras, Orders},
     metrics::MetricsFile,
+    notify::Notify,
     platform::Xen,
+    run_dir::RunDir,
     settings::Settings,
 };
 
@@ -34,56 +41,38 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     limits::raise_open_files();
     let settings = Settings::load(args)?;
     let signals = |which: &[i32]| Signals::new(which).context("handling signals");
-    let stop = signals(&[signals::SIGTERM, signals::SIGINT])?;
-    let report = signals(&[signals::SIGUSR1])?;
-    let resized = signals(&[signals::SIGHUP])?;
-    let store = XenStore::open().context(
-        "xenstore can't be reached: is xenstored running? `xen-virtio-blk check` says more",
-    )?;
-    let mut backend = Backend::new(store, Xen, settings)?;
+    let orders = Orders {
+        stop: signals(&[signals::SIGTERM, signals::SIGINT])?,
+        report: signals(&[signals::SIGUSR1])?,
+        resize: signals(&[signals::SIGHUP])?,
+    };
+    let _run_dir = RunDir::lock(&args.run_dir)?;
+    let connect: Connect<XenStore> = Arc::new(contact::open);
+    let Some(store) = first_contact(&connect, &orders.stop)? else {
+        info!("told to stop before xenstored answered");
+        return Ok(());
+    };
+    let backend = Backend::new(store, Xen, settings).context("starting on xenstore")?;
     let interval = Duration::from_secs(args.metrics_interval);
-    let mut metrics = args.metrics_file.clone().map(|path| MetricsFile::new(path, interval));
-    let mut connected = true;
+    let extras = Extras {
+        metrics: args.metrics_file.clone().map(|path| MetricsFile::new(path, interval)),
+        stop_timeout: args.stop_timeout.map(|seconds| Duration::from_secs(seconds.into())),
+        notify: Notify::from_env(),
+    };
+    Ok(Daemon::new(backend, connect, orders, extras).run()?)
+}
+
+/// The connection to xenstored; `None` if the order to stop comes first.
+fn first_contact(connect: &Connect<XenStore>, stop: &Signals) -> anyhow::Result<Option<XenStore>> {
+    let contact = Contact::begin(connect)?;
     loop {
-        // Events may have been read along with an answer, so they come before the descriptor is asked.
-        if connected && let Err(error) = backend.handle_events() {
-            error!(%error, "xenstore is lost: the disks that are served stay so, but no guest will be taken on or let go; restart this daemon when no guest needs it");
-            connected = false;
+        if stop.take() > 0 {
+            return Ok(None);
         }
-        let own = [&stop, &report, &resized];
-        let mut fds: Vec<_> = own.map(|signal| PollFd::new(signal, PollFlags::IN)).into();
-        if connected {
-            fds.push(PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN));
+        if let Some(store) = contact.take() {
+            return Ok(Some(store?));
         }
-        let retry = backend.wait().filter(|_| connected);
-        let wait = metrics.as_ref().map(MetricsFile::wait).into_iter().chain(retry).min();
-        let timeout = wait.map(|wait| Timespec {
-            // No more than a day, see the command line.
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: wait.subsec_nanos().into(),
-        });
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error).context("waiting for events"),
-        }
-        let [stopped, reported, is_resized] =
-            [0, 1, 2].map(|fd: usize| !fds[fd].revents().is_empty());
-        if reported {
-            report.take();
-            backend.report();
-        }
-        if let Some(metrics) = metrics.as_mut().filter(|it| reported || it.wait().is_zero()) {
-            metrics.write(&backend.figures());
-        }
-        if is_resized {
-            resized.take();
-            backend.refresh_capacities();
-        }
-        if stopped {
-            info!("asked to stop");
-            backend.stop();
-            return Ok(());
-        }
+        let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(&contact, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, None)).context("waiting for xenstored")?;
     }
 }

@@ -82,3 +82,17 @@ fn a_refusal_is_no_lost_connection_and_a_dead_daemon_is() {
     store.disconnect();
     assert!(store.read(None, "/nothing/there").unwrap_err().is_disconnected());
 }
+
+#[test]
+fn a_daemon_that_comes_back_serves_new_connections_only() {
+    let store = FakeStore::new();
+    store.write(None, "/a", b"1").unwrap();
+    store.watch("/a", "t").unwrap();
+    store.disconnect();
+    let again = store.connect(0);
+    assert_eq!(again.read(None, "/a").unwrap(), b"1");
+    assert!(again.next_event().unwrap().is_none(), "watches belong to their connection");
+    assert!(store.next_event().unwrap_err().is_disconnected());
+    again.restart_empty();
+    assert!(again.connect(0).read(None, "/a").unwrap_err().is_not_found());
+}

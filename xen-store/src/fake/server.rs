@@ -21,11 +21,24 @@ pub(super) struct Client {
     pub(super) events: EventQueue,
     watches: Vec<Watch>,
     transactions: BTreeMap<TxId, Transaction>,
+    lost: bool,
 }
 
 impl Client {
     pub(super) fn new(domid: DomId, events: EventQueue) -> Self {
-        Self { domid, events, watches: Vec::new(), transactions: BTreeMap::new() }
+        Self { domid, events, watches: Vec::new(), transactions: BTreeMap::new(), lost: false }
+    }
+
+    /// The connection is lost, and what belongs to it.
+    pub(super) fn hang_up(&mut self) {
+        self.lost = true;
+        self.watches.clear();
+        self.transactions.clear();
+        self.events.hold_readable();
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 }
 
@@ -33,7 +46,6 @@ pub(super) struct Server {
     pub(super) tree: Tree,
     pub(super) clients: BTreeMap<u64, Client>,
     pub(super) faults: Vec<(Op, u32, String)>,
-    pub(super) lost: bool,
     pub(super) next_client: u64,
     next_tx: u32,
 }
@@ -44,7 +56,6 @@ impl Server {
             tree: Tree::new(),
             clients: BTreeMap::new(),
             faults: Vec::new(),
-            lost: false,
             next_client: 0,
             next_tx: 1,
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::node::{Change, Errno};
+use super::node::{Change, Errno, Tree};
 use super::path::home;
 use super::server::{Client, Server};
 use crate::event::EventQueue;
@@ -70,13 +70,21 @@ impl FakeStore {
         }
     }
 
-    /// The daemon dies: every later operation of every client fails with [`Error::Io`].
+    /// The daemon dies, and comes back as it was: every later operation of every client that there is fails with
+    /// [`Error::Io`]; those that [connect](Self::connect) later are served.
     pub fn disconnect(&self) {
-        let mut server = self.lock();
-        server.lost = true;
-        for client in server.clients.values_mut() {
-            client.events.hold_readable();
+        for client in self.lock().clients.values_mut() {
+            client.hang_up();
         }
+    }
+
+    /// The daemon dies, and comes back empty: as [`disconnect`](Self::disconnect), and all nodes but those of domain 0
+    /// are lost.
+    pub fn restart_empty(&self) {
+        self.disconnect();
+        let mut server = self.lock();
+        server.tree = Tree::new();
+        server.introduce(0);
     }
 
     fn lock(&self) -> MutexGuard<'_, Server> {
@@ -91,7 +99,7 @@ impl FakeStore {
         operation: impl FnOnce(&mut Server, u64) -> Result<T, Errno>,
     ) -> Result<T, Error> {
         let mut server = self.lock();
-        if server.lost {
+        if server.client(self.id).is_lost() {
             let source = io::Error::new(io::ErrorKind::NotConnected, "the connection was lost");
             return Err(Error::io(op, path, source));
         }

@@ -1,0 +1,262 @@
+//! The daemon as a whole: orders to stop, and a xenstore that is lost and comes back.
+
+mod common;
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use backend_process::{Signals, signals};
+use common::{
+    guest_kernel::{GuestKernel, Sharing},
+    host::{Disk, Host, sector_pattern},
+    virtio_driver::probe,
+    watchdog::watchdog,
+    window::{MAGIC, reg},
+};
+use rustix::process::{Signal, getpid, kill_process};
+use virtio_blk_dev::RawImage;
+use xen_ioreq::fake::FakeDomain;
+use xen_store::fake::FakeStore;
+use xen_virtio_blk::{
+    backend::Backend,
+    contact::{Connect, ContactError},
+    daemon::{Daemon, DaemonError, Extras, Orders},
+    settings::Settings,
+};
+
+/// Waits until it is `done`, soon.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited too long for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Signals reach every test of this process.
+static SIGNALS: Mutex<()> = Mutex::new(());
+
+/// A host whose backend runs as the daemon has it, on a thread.
+struct Running {
+    host: Host,
+    /// Whether a lost xenstore can be reached.
+    reachable: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), DaemonError>>>,
+    log: tempfile::NamedTempFile,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Running {
+    fn new(stop_timeout: Option<Duration>) -> Self {
+        let alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut host = Host::new();
+        host.stop_backend();
+        let orders = Orders {
+            stop: Signals::new(&[signals::SIGTERM]).unwrap(),
+            report: Signals::new(&[signals::SIGUSR1]).unwrap(),
+            resize: Signals::new(&[signals::SIGHUP]).unwrap(),
+        };
+        let reachable = Arc::new(AtomicBool::new(true));
+        // A way to xenstore that is never lost itself.
+        let (hub, there) = (host.store.connect(0), Arc::clone(&reachable));
+        let connect: Connect<FakeStore> = Arc::new(move || match there.load(Ordering::SeqCst) {
+            true => Ok(hub.connect(0)),
+            false => Err(ContactError::System(io::ErrorKind::ConnectionRefused.into())),
+        });
+        let backend =
+            Backend::new(host.store.connect(0), host.platform(), Settings::default()).unwrap();
+        let extras = Extras { stop_timeout, ..Extras::default() };
+        let daemon = Daemon::new(backend, connect, orders, extras);
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let logger = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(log.reopen().unwrap()))
+            .finish();
+        let thread =
+            thread::spawn(move || tracing::subscriber::with_default(logger, || daemon.run()));
+        Self { host, reachable, thread: Some(thread), log, _alone: alone }
+    }
+
+    /// A guest with a disk that is served.
+    fn guest(&mut self, domid: u16) -> (FakeDomain, Disk) {
+        let domain = self.host.create_guest(domid);
+        let disk = Disk::new(domid, 0, &self.host.image(&format!("{domid}.img"), 8192));
+        self.host.plug(&disk);
+        until("InitWait", || self.host.state(&disk).as_deref() == Some("2"));
+        (domain, disk)
+    }
+
+    fn stop(&self) {
+        let _ = kill_process(getpid(), Signal::TERM);
+    }
+
+    /// Both orders. Two signals that come at once are one.
+    fn stop_now(&mut self) {
+        self.stop();
+        until("the first order", || self.says("told to stop: no new disks"));
+        assert!(self.is_running());
+        self.stop();
+        self.end().unwrap();
+    }
+
+    fn says(&self, text: &str) -> bool {
+        fs::read_to_string(self.log.path()).unwrap().lines().any(|line| line.contains(text))
+    }
+
+    fn is_running(&self) -> bool {
+        !self.thread.as_ref().expect("not ended yet").is_finished()
+    }
+
+    /// How it ends, which it must soon.
+    fn end(&mut self) -> Result<(), DaemonError> {
+        until("the end", || !self.is_running());
+        self.thread.take().expect("not ended yet").join().expect("no panic")
+    }
+
+    /// What the guest reads of the disk's second sector.
+    fn sector(&self, domain: &FakeDomain, disk: &Disk) -> [u8; 512] {
+        let kernel = GuestKernel::new(domain, Sharing::Foreign);
+        let mut driver = probe(self.host.window(disk), &kernel).expect("a device");
+        let mut data = [0; 512];
+        driver.read_blocks(1, &mut data).unwrap();
+        data
+    }
+
+    /// Xenstored dies; the toolstack's connection is made anew.
+    fn lose_xenstore(&mut self) {
+        self.host.store.disconnect();
+        self.host.store = self.host.store.connect(0);
+    }
+}
+
+fn is_free(image: &Path) -> bool {
+    RawImage::open(image, false).is_ok()
+}
+
+#[test]
+fn an_idle_daemon_ends_at_the_first_order() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(None);
+    it.stop();
+    it.end().unwrap();
+}
+
+#[test]
+fn the_first_order_to_stop_waits_for_the_last_guest_and_takes_on_no_new_disk() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(None);
+    let (first, disk) = it.guest(1);
+    let (second, other) = it.guest(2);
+    it.stop();
+    until("the log says so", || it.says("told to stop: no new disks"));
+    it.host.create_guest(3);
+    let late = Disk::new(3, 0, &it.host.image("late.img", 4096));
+    it.host.plug(&late);
+    until("it is refused", || it.host.error(&late).is_some());
+    assert!(it.host.error(&late).unwrap().contains("was told to stop"));
+    assert_eq!(it.host.state(&late), None, "libxl would wait");
+    assert_eq!(it.sector(&first, &disk), sector_pattern(1));
+    it.host.destroy_guest(1);
+    until("its image is closed", || {
+        is_free(Path::new(std::str::from_utf8(&disk.nodes["params"]).unwrap()))
+    });
+    assert_eq!(it.sector(&second, &other), sector_pattern(1));
+    assert!(it.is_running());
+    // By way of the toolstack: closed first. The window is answered until the domain ends.
+    it.host.unplug(&other);
+    until("closed", || it.host.state(&other).as_deref() == Some("6"));
+    assert_eq!(it.host.window(&other).read(reg::MAGIC), u32::MAX);
+    assert!(it.is_running());
+    it.host.destroy_guest(2);
+    it.end().unwrap();
+}
+
+#[test]
+fn the_second_order_ends_it_and_the_log_says_which_guest_loses_what() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(None);
+    let (domain, _disk) = it.guest(7);
+    it.stop_now();
+    assert!(it.says("it loses these disks"), "{}", fs::read_to_string(it.log.path()).unwrap());
+    assert!(it.says("domid=7") && it.says("virtio_disk/7/51712 (/") && it.says("7.img)"));
+    assert_eq!(domain.servers(), 0);
+}
+
+#[test]
+fn guests_are_waited_for_no_longer_than_the_stop_timeout() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(Some(Duration::from_millis(500)));
+    let (_domain, disk) = it.guest(1);
+    let begin = Instant::now();
+    it.stop();
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(it.host.window(&disk).read(reg::MAGIC), MAGIC);
+    it.end().unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
+    assert!(it.says("--stop-timeout is over") && it.says("it loses these disks"));
+}
+
+#[test]
+fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(None);
+    let (first, disk) = it.guest(1);
+    let (_second, gone) = it.guest(2);
+    it.reachable.store(false, Ordering::SeqCst);
+    it.lose_xenstore();
+    until("the log says so", || it.says("xenstore is lost"));
+    assert_eq!(it.sector(&first, &disk), sector_pattern(1));
+    // Meanwhile one disk goes, and one comes.
+    it.host.unplug(&gone);
+    let third = it.host.create_guest(3);
+    let new = Disk::new(3, 0, &it.host.image("new.img", 8192));
+    it.host.plug(&new);
+    it.reachable.store(true, Ordering::SeqCst);
+    until("it is served", || it.host.state(&new).as_deref() == Some("2"));
+    until("it is closed", || it.host.state(&gone).as_deref() == Some("6"));
+    assert_eq!(it.sector(&third, &new), sector_pattern(1));
+    assert_eq!(it.sector(&first, &disk), sector_pattern(1));
+    it.stop_now();
+}
+
+#[test]
+fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(None);
+    let (domain, disk) = it.guest(1);
+    it.host.store.restart_empty();
+    it.host.store = it.host.store.connect(0);
+    until("the log says so", || it.says("xenstore has lost the guest's nodes"));
+    // Another guest comes, so that everything is looked at again.
+    let (_other, _) = it.guest(2);
+    assert_eq!(it.sector(&domain, &disk), sector_pattern(1));
+    // Nobody tells of its end.
+    domain.destroy();
+    until("it is let go", || it.says("the guest is gone domid=1"));
+    assert_eq!(domain.foreign_memory().live_mappings(), 0);
+    it.stop_now();
+}
+
+#[test]
+fn a_daemon_that_serves_nobody_ends_with_an_error_when_xenstore_is_lost() {
+    let _watchdog = watchdog();
+    let mut it = Running::new(None);
+    let (domain, disk) = it.guest(1);
+    it.reachable.store(false, Ordering::SeqCst);
+    it.lose_xenstore();
+    until("the log says so", || it.says("xenstore is lost"));
+    thread::sleep(Duration::from_millis(300));
+    assert!(it.is_running(), "a guest needs it");
+    assert_eq!(it.sector(&domain, &disk), sector_pattern(1));
+    domain.destroy();
+    let error = it.end().unwrap_err();
+    assert!(matches!(error, DaemonError::Lost(_)), "{error}");
+}

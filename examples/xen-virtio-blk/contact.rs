@@ -1,0 +1,132 @@
+//! The connection to xenstored, which may be dead or stuck: whoever opens it must not wait for it.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, TryRecvError},
+    },
+    thread,
+    time::Duration,
+};
+
+use xen_store::{Store, XenStore};
+
+use crate::wake::Wake;
+
+/// How long the first answer of a new connection may take. Through /dev/xen/xenbus, a request to an xenstored that is
+/// not there waits for one that comes.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+/// How long any other may take, before the connection counts as lost and is made anew.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContactError {
+    /// Nothing to connect to.
+    #[error(
+        "xenstored can't be reached: start it (`systemctl status xenstored` says more); in a driver domain, load the \
+         module xenfs"
+    )]
+    Unreachable(#[source] xen_store::Error),
+    /// There is a way to it, but nobody answers.
+    #[error(
+        "xenstored does not answer within {} s: it is dead or stuck, see `systemctl status xenstored` and its log",
+        FIRST_ANSWER.as_secs()
+    )]
+    Silent(#[source] xen_store::Error),
+    /// No thread or descriptor to connect with.
+    #[error("connecting to xenstored")]
+    System(#[from] io::Error),
+}
+
+/// Connects to this machine's xenstored and asks it a first question.
+///
+/// # Errors
+/// It can't be reached, or doesn't answer within 3 s.
+pub fn open() -> Result<XenStore, ContactError> {
+    greet(XenStore::open().map_err(ContactError::Unreachable)?)
+}
+
+/// Asks a first question.
+fn greet(mut store: XenStore) -> Result<XenStore, ContactError> {
+    store.set_reply_timeout(FIRST_ANSWER);
+    store.domain_path(0).map_err(ContactError::Silent)?;
+    store.set_reply_timeout(ANSWER);
+    Ok(store)
+}
+
+/// How to connect.
+pub type Connect<S> = Arc<dyn Fn() -> Result<S, ContactError> + Send + Sync>;
+
+/// An attempt to connect, on a thread of its own.
+pub struct Contact<S> {
+    result: Receiver<Result<S, ContactError>>,
+    done: Arc<Wake>,
+}
+
+impl<S: Send + 'static> Contact<S> {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// There is no thread or descriptor for it.
+    pub fn begin(connect: &Connect<S>) -> Result<Self, ContactError> {
+        let (sender, result) = mpsc::channel();
+        let done = Arc::new(Wake::new()?);
+        let (connect, wake) = (Arc::clone(connect), Arc::clone(&done));
+        thread::Builder::new().name("xenstore".into()).spawn(move || {
+            // Whoever waited may have given up.
+            let _ = sender.send(connect());
+            wake.wake();
+        })?;
+        Ok(Self { result, done })
+    }
+
+    /// What has come of it; `None` while it isn't over.
+    pub fn take(&self) -> Option<Result<S, ContactError>> {
+        match self.result.try_recv() {
+            Ok(result) => Some(result),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                Some(Err(io::Error::other("the thread that connects panicked").into()))
+            }
+        }
+    }
+}
+
+/// Readable when it is over.
+impl<S> AsFd for Contact<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.done.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{os::unix::net::UnixListener, time::Instant};
+
+    #[test]
+    fn an_xenstored_that_does_not_answer_is_named_within_3_seconds_and_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        // Connections are taken by the kernel; nobody reads them.
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let connect: Connect<XenStore> =
+            Arc::new(move || greet(XenStore::connect_socket(&socket)?));
+        let begin = Instant::now();
+        let contact = Contact::begin(&connect).unwrap();
+        assert!(contact.take().is_none() && begin.elapsed() < Duration::from_secs(2));
+        let error = loop {
+            contact.done.wait_with(None, Some(Duration::from_secs(60))).unwrap();
+            if let Some(result) = contact.take() {
+                break result.expect_err("nobody answers");
+            }
+        };
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(matches!(error, ContactError::Silent(_)), "{error}");
+        assert!(error.to_string().starts_with("xenstored does not answer within 3 s"), "{error}");
+    }
+}

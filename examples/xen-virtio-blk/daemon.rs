@@ -1,0 +1,258 @@
+//! The daemon's main loop: xenstore, which may be lost and come back, the operator's signals, and the end.
+
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use backend_process::Signals;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use tracing::{debug, error, info, warn};
+use xen_store::Store;
+
+use crate::{
+    backend::Backend,
+    contact::{Connect, Contact, ContactError},
+    metrics::MetricsFile,
+    notify::Notify,
+    platform::Platform,
+    retry::Retries,
+};
+
+/// Without xenstore, nobody tells of a guest's end.
+const LIVENESS: Duration = Duration::from_secs(5);
+
+/// Why the daemon ends though it was not told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// Xenstore can't be had again, and no guest needs this process.
+    #[error("xenstore was lost and no guest is served any more")]
+    Lost(#[source] ContactError),
+    /// The main thread can't wait for events.
+    #[error("waiting for events")]
+    Poll(#[from] std::io::Error),
+}
+
+/// What an operator tells the daemon.
+#[derive(Debug)]
+pub struct Orders {
+    /// The first: take on no new disks, and end when the last guest has. The second: end.
+    pub stop: Signals,
+    /// Log and write what each disk has done.
+    pub report: Signals,
+    /// Have each disk take on its image's size.
+    pub resize: Signals,
+}
+
+/// What the daemon does beside serving.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The disks' figures.
+    pub metrics: Option<MetricsFile>,
+    /// How long the end of guests is waited for after the first order to stop; without end if there is none.
+    pub stop_timeout: Option<Duration>,
+    /// Who is told of start and end.
+    pub notify: Notify,
+}
+
+/// A backend and what it needs to go on.
+pub struct Daemon<S: Store, P: Platform> {
+    backend: Backend<S, P>,
+    connect: Connect<S>,
+    link: Link<S>,
+    retries: Retries<()>,
+    orders: Orders,
+    extras: Extras,
+    /// The order to stop has come; at this time it ends in any case.
+    stopping: Option<Option<Instant>>,
+    liveness: Instant,
+}
+
+/// The connection to xenstore.
+enum Link<S> {
+    Up,
+    /// Tried again when [`Daemon::retries`] says so.
+    Lost,
+    Trying(Contact<S>),
+}
+
+impl<S: Store, P: Platform> Daemon<S, P> {
+    /// `connect` is how to reach xenstore anew.
+    pub fn new(
+        backend: Backend<S, P>,
+        connect: Connect<S>,
+        orders: Orders,
+        extras: Extras,
+    ) -> Self {
+        Self {
+            backend,
+            connect,
+            link: Link::Up,
+            retries: Retries::new(),
+            orders,
+            extras,
+            stopping: None,
+            liveness: Instant::now(),
+        }
+    }
+
+    /// Serves until it was told to stop and no guest is served any more, or was told twice.
+    ///
+    /// # Errors
+    /// Xenstore was lost and no guest is served, so that a fresh start costs nobody anything; or waiting failed.
+    pub fn run(mut self) -> Result<(), DaemonError> {
+        self.extras.notify.ready();
+        loop {
+            self.follow_xenstore()?;
+            if let Some(deadline) = self.stopping {
+                if self.backend.is_idle() {
+                    info!("no guest is served any more: ending");
+                    return Ok(());
+                }
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    warn!("--stop-timeout is over");
+                    self.backend.abandon();
+                    return Ok(());
+                }
+            }
+            self.wait()?;
+            let reported = self.orders.report.take() > 0;
+            if reported {
+                self.backend.report();
+            }
+            let due = |file: &&mut MetricsFile| reported || file.wait().is_zero();
+            if let Some(metrics) = self.extras.metrics.as_mut().filter(due) {
+                metrics.write(&self.backend.figures());
+            }
+            if self.orders.resize.take() > 0 {
+                self.backend.refresh_capacities();
+            }
+            for _ in 0..self.orders.stop.take() {
+                if self.stopping.is_some() {
+                    warn!("told to stop again: ending now");
+                    self.backend.abandon();
+                    return Ok(());
+                }
+                self.begin_to_stop();
+            }
+        }
+    }
+
+    fn begin_to_stop(&mut self) {
+        self.stopping = Some(self.extras.stop_timeout.map(|timeout| Instant::now() + timeout));
+        let guests = self.backend.begin_to_stop();
+        let status = format!("takes on no new disks, and waits for {guests} guests to end");
+        self.extras.notify.stopping(&status);
+        if guests > 0 {
+            info!(
+                guests,
+                timeout_s = self.extras.stop_timeout.map(|timeout| timeout.as_secs()),
+                "told to stop: no new disks are taken on, and the guests that are served are waited for; a second \
+                 signal takes their disks from them"
+            );
+        } else {
+            info!("told to stop");
+        }
+    }
+
+    /// Takes in what xenstore has to tell, or tries to reach it again.
+    fn follow_xenstore(&mut self) -> Result<(), DaemonError> {
+        // Events may have been read along with an answer, so they come before the descriptor is asked.
+        if matches!(self.link, Link::Up) {
+            match self.backend.handle_events() {
+                Ok(()) => {}
+                Err(error) => {
+                    error!(%error, "xenstore is lost: the disks that are served stay so; trying to reach it again");
+                    self.try_again();
+                }
+            }
+        }
+        if let Link::Trying(contact) = &self.link
+            && let Some(result) = contact.take()
+        {
+            match result {
+                Ok(store) => self.resume(store),
+                Err(error) if self.backend.is_idle() && self.stopping.is_none() => {
+                    return Err(DaemonError::Lost(error));
+                }
+                Err(error) => {
+                    debug!(%error, "xenstore is still lost");
+                    self.link = Link::Lost;
+                }
+            }
+        }
+        if matches!(self.link, Link::Lost) && !self.retries.due(Instant::now()).is_empty() {
+            self.try_again();
+        }
+        if self.watches_liveness() && self.liveness.elapsed() >= LIVENESS {
+            self.liveness = Instant::now();
+            self.backend.release_dead();
+        }
+        Ok(())
+    }
+
+    fn try_again(&mut self) {
+        self.retries.failed((), Instant::now());
+        self.link = match Contact::begin(&self.connect) {
+            Ok(contact) => Link::Trying(contact),
+            Err(error) => {
+                debug!(%error, "xenstore can't be tried");
+                Link::Lost
+            }
+        };
+    }
+
+    fn resume(&mut self, store: S) {
+        match self.backend.reconnect(store) {
+            Ok(()) => {
+                info!("xenstore is back");
+                self.retries.done(());
+                self.link = Link::Up;
+                // What comes next may be the first events, which were read along with an answer.
+                self.liveness = Instant::now();
+            }
+            Err(error) => {
+                debug!(%error, "xenstore is still lost");
+                self.link = Link::Lost;
+            }
+        }
+    }
+
+    /// Whether guests may end without xenstore telling of it.
+    fn watches_liveness(&self) -> bool {
+        !matches!(self.link, Link::Up) || self.backend.has_forgotten_guests()
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self) -> Result<(), DaemonError> {
+        let now = Instant::now();
+        let connected = matches!(self.link, Link::Up);
+        let timeouts = [
+            self.extras.metrics.as_ref().map(MetricsFile::wait),
+            self.backend.wait().filter(|_| connected),
+            self.retries.wait(now).filter(|_| matches!(self.link, Link::Lost)),
+            self.stopping.flatten().map(|deadline| deadline.saturating_duration_since(now)),
+            self.watches_liveness().then(|| LIVENESS.saturating_sub(self.liveness.elapsed())),
+        ];
+        let timeout = timeouts.into_iter().flatten().min().map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let link = match &self.link {
+            Link::Up => Some(self.backend.store().as_fd()),
+            Link::Trying(contact) => Some(contact.as_fd()),
+            Link::Lost => None,
+        };
+        let own = [&self.orders.stop, &self.orders.report, &self.orders.resize];
+        let fds = own.map(|signals| signals.as_fd()).into_iter().chain(link);
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(DaemonError::Poll(error.into())),
+        }
+    }
+}
