@@ -60,10 +60,22 @@ show_state() {
 
 # --- images ---------------------------------------------------------------
 
-# image NAME SIZE: an empty (sparse) image; prints its path.
+# Where images are: dom0's memory.
+IMAGES=/dev/shm
+
+# unused_image NAME: makes an empty file that no image has been yet, and prints its path.
+unused_image() {
+    local path=$IMAGES/$1.img number=1
+    while [ -e "$path" ]; do
+        number=$((number + 1)) path=$IMAGES/$1-$number.img
+    done
+    : >"$path" && echo "$path"
+}
+
+# image NAME SIZE: a new empty (sparse) image; prints its path.
 image() {
-    rm -f "/dev/shm/$1.img"
-    truncate -s "$2" "/dev/shm/$1.img" && echo "/dev/shm/$1.img"
+    local path
+    path=$(unused_image "$1") && truncate -s "$2" "$path" && echo "$path"
 }
 
 # host_disk NAME: the block device of the case's `# disk: NAME …`.
@@ -80,9 +92,10 @@ host_disk() {
     return 1
 }
 
-# image_from NAME: an image in dom0's memory with the content of the host's disk NAME.
+# image_from NAME: a new image with the content of the host's disk NAME; prints its path.
 image_from() {
-    cp "$(host_disk "$1")" "/dev/shm/$1.img" && echo "/dev/shm/$1.img"
+    local disk path
+    disk=$(host_disk "$1") && path=$(unused_image "$1") && cp "$disk" "$path" && echo "$path"
 }
 
 # virtio_disk PATH VDEV [ro|rw] [OPTION,…]: the disk line of a virtio-mmio disk.
