@@ -59,20 +59,29 @@ impl Source {
     }
 }
 
+/// Where an apt gets packages from: lines without the leading `deb`, so `URI SUITE COMPONENT`. Of
+/// the versions there are, the newest is taken, wherever it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) required: Vec<String>,
+    /// Done without if they can't be reached.
+    pub(crate) optional: Vec<String>,
+}
+
 /// An apt root of its own: lists, status, cache.
 pub(crate) struct Apt {
     dir: PathBuf,
     debs: PathBuf,
     architectures: String,
+    sources: Sources,
 }
 
 impl Apt {
-    /// `sources` are lines without the leading `deb`: `URI SUITE COMPONENT`.
     pub(crate) fn new(
         dir: PathBuf,
         debs: PathBuf,
         architectures: &str,
-        sources: &[String],
+        sources: Sources,
     ) -> Result<Self> {
         if !Path::new(KEYRING).exists() {
             bail!("{KEYRING} is missing: install debian-archive-keyring");
@@ -81,14 +90,28 @@ impl Apt {
             fs::create_dir_all(dir.join(sub))?;
         }
         fs::write(dir.join("status"), "")?;
-        let list: String = sources
+        // Without this, apt takes nothing of backports unless it is told to, package by package.
+        fs::write(
+            dir.join("preferences"),
+            "Package: *\nPin: release n=*-backports\nPin-Priority: 500\n",
+        )?;
+        let apt = Self { dir, debs, architectures: architectures.to_owned(), sources };
+        apt.list(&apt.sources.optional)?;
+        Ok(apt)
+    }
+
+    /// Writes the list of sources, with these of the optional ones.
+    fn list(&self, optional: &[String]) -> Result<()> {
+        let list: String = self
+            .sources
+            .required
             .iter()
+            .chain(optional)
             .flat_map(|source| {
                 ["deb", "deb-src"].map(|kind| format!("{kind} [signed-by={KEYRING}] {source}\n"))
             })
             .collect();
-        fs::write(dir.join("sources.list"), list)?;
-        Ok(Self { dir, debs, architectures: architectures.to_owned() })
+        Ok(fs::write(self.dir.join("sources.list"), list)?)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -99,6 +122,8 @@ impl Apt {
         for option in [
             format!("Dir::Etc::SourceList={dir}/sources.list"),
             "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::Etc::Preferences={dir}/preferences"),
+            "Dir::Etc::PreferencesParts=/dev/null".to_owned(),
             format!("Dir::State::Lists={dir}/lists"),
             format!("Dir::State::status={dir}/status"),
             format!("Dir::Cache={dir}/cache"),
@@ -115,8 +140,31 @@ impl Apt {
         command
     }
 
-    pub(crate) fn update(&self, log: &Log) -> Result<()> {
-        log.run(self.command("apt-get").args(["update", "--error-on=any"]))
+    /// Fetches the sources' lists; gives the optional sources that can't be reached.
+    pub(crate) fn update(&self, log: &Log) -> Result<Vec<String>> {
+        let update = || {
+            let mut command = self.command("apt-get");
+            command.args(["update", "--error-on=any"]);
+            command
+        };
+        let optional = &self.sources.optional;
+        if !optional.is_empty() && log.status(&mut update())?.success() {
+            return Ok(Vec::new());
+        }
+        self.list(&[])?;
+        log.run(&mut update())?;
+        let (mut reached, mut unreached) = (Vec::new(), Vec::new());
+        for source in optional {
+            reached.push(source.clone());
+            self.list(&reached)?;
+            if !log.status(&mut update())?.success() {
+                unreached.extend(reached.pop());
+            }
+        }
+        // The lists of what wasn't reached go as well.
+        self.list(&reached)?;
+        log.run(&mut update())?;
+        Ok(unreached)
     }
 
     /// Everything that installing these packages on an empty system brings, without recommendations.
@@ -228,52 +276,6 @@ impl Apt {
         fs::rename(self.arriving()?.join(file), self.debs.join(file))
             .with_context(|| format!("keeping {file}"))
     }
-}
-
-/// Where the host gets Debian itself from; `XEN_VIRTIO_MIRROR` overrides.
-pub(crate) fn mirror() -> Result<String> {
-    if let Ok(mirror) = std::env::var("XEN_VIRTIO_MIRROR") {
-        return Ok(mirror);
-    }
-    let codename = crate::host::os_release("VERSION_CODENAME").unwrap_or_default();
-    let targets = host_targets()?;
-    // A label tells Debian from others with a suite of the same name, once lists were fetched.
-    let debian = |target: &&Target| target.component == "main" && target.suite == codename;
-    let labelled = targets.iter().filter(debian).find(|target| target.label == "Debian");
-    labelled
-        .or_else(|| targets.iter().find(debian))
-        .map(|target| target.uri.clone())
-        .context("the host's apt knows no Debian mirror; set XEN_VIRTIO_MIRROR to a mirror's URI")
-}
-
-/// One suite and component the host's apt is configured for.
-pub(crate) struct Target {
-    pub(crate) uri: String,
-    pub(crate) suite: String,
-    pub(crate) component: String,
-    label: String,
-}
-
-/// The host's own apt configuration; without labels if it has no lists.
-pub(crate) fn host_targets() -> Result<Vec<Target>> {
-    let format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(LABEL)";
-    let arguments = ["indextargets", "--format", format, "Created-By: Packages"];
-    let mut text = output(Command::new("apt-get").args(arguments))?;
-    if text.is_empty() {
-        text = output(Command::new("apt-get").args(arguments).arg("--no-release-info"))?;
-    }
-    Ok(text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split('|').map(str::to_owned);
-            Some(Target {
-                uri: words.next()?,
-                suite: words.next()?,
-                component: words.next()?,
-                label: words.next()?,
-            })
-        })
-        .collect())
 }
 
 fn sha256(content: &[u8]) -> String {

@@ -144,13 +144,23 @@ impl Cache {
         Ok(Artefact { key, dir })
     }
 
+    /// The finished artefacts of this name, whatever their recipe was, the newest first.
+    pub(crate) fn kept(&self, name: &str) -> Result<Vec<Artefact>> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            let key = entry.file_name().into_string().unwrap_or_default();
+            if is_key(&key, name) {
+                kept.push((entry.metadata()?.modified()?, Artefact { key, dir: entry.path() }));
+            }
+        }
+        kept.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+        Ok(kept.into_iter().map(|(_, artefact)| artefact).collect())
+    }
+
     /// Removes what interrupted builds of this name have left, whatever their recipe was.
     fn forget_interrupted(&self, name: &str) -> Result<()> {
-        let hash = |file: &str| {
-            file.strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix('-'))
-                .is_some_and(|hash| hash.len() == 16)
-        };
+        let hash = |file: &str| is_key(file, name);
         for dir in [self.root.clone(), self.root.join("work")] {
             for entry in fs::read_dir(&dir)? {
                 let file = entry?.file_name().into_string().unwrap_or_default();
@@ -183,6 +193,13 @@ impl Cache {
     fn times(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
         self.measured.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Whether a directory's name is that of an artefact of this name.
+fn is_key(file: &str, name: &str) -> bool {
+    file.strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// An exclusive lock on a file, released when dropped.
@@ -240,6 +257,22 @@ mod tests {
                 .unwrap();
             assert_eq!((made, artefact.read("file").unwrap().as_str()), (expected, content));
         }
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_is_listed_by_its_whole_name_the_newest_first() {
+        let root = root("kept");
+        let cache = Cache::at(root.clone()).unwrap();
+        for (name, content) in [("thing", "a"), ("thing-else", "x"), ("thing", "b")] {
+            let recipe = Recipe::new(name, 1).part("content", content);
+            let make = |shop: &super::Workshop<'_>| Ok(fs::write(shop.out.join("file"), content)?);
+            cache.get(recipe, make).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let kept = cache.kept("thing").unwrap();
+        let content: Vec<_> = kept.iter().map(|kept| kept.read("file").unwrap()).collect();
+        assert_eq!(content, ["b", "a"]);
         fs::remove_dir_all(root).unwrap();
     }
 

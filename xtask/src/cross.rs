@@ -1,9 +1,9 @@
 //! Our own binaries for arm64, static: through rustup's musl target, else with Debian's compiler.
 
-use crate::apt::{self, Apt, Package};
+use crate::apt::{self, Apt, Package, Sources};
 use crate::cache::{Artefact, Cache, Recipe};
 use crate::log::output;
-use crate::paths;
+use crate::{mirror, paths};
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeSet;
 use std::fs;
@@ -129,13 +129,14 @@ fn add_musl(cache: &Cache) -> Result<bool> {
 fn debians(cache: &Cache, update: bool) -> Result<Artefact> {
     let native = output(Command::new("dpkg").arg("--print-architecture"))?;
     let native = native.trim();
-    let sources: Vec<String> = apt::host_targets()?
+    let required = mirror::host_targets()?
         .iter()
         .map(|target| format!("{} {} {}", target.uri, target.suite, target.component))
         .collect();
+    let sources = Sources { required, optional: Vec::new() };
     let debs = cache.path("debs");
     let architectures = format!("{native},arm64");
-    let apt = Apt::new(cache.path("apt-rust"), debs.clone(), &architectures, &sources)?;
+    let apt = Apt::new(cache.path("apt-rust"), debs.clone(), &architectures, sources)?;
     let kept = cache.path("rust-packages.json");
     let known = fs::read(&kept).ok().filter(|_| !update);
     let known = known.and_then(|text| serde_json::from_slice(&text).ok());

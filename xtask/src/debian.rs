@@ -1,53 +1,41 @@
 //! Which Debian packages the testbed is made of: resolved once, kept, and recorded.
 
-use crate::apt::{self, Apt, Package};
+use crate::apt::{self, Package};
 use crate::cache::{Artefact, Cache, Recipe};
+use crate::resolution::{Resolution, SUITE, XEN_SUITES};
 use crate::suites::{PassedOver, Suites, first};
-use crate::toolstack::{self, Toolstack};
+use crate::toolstack::Toolstack;
+use crate::xen::Kept;
 use crate::xen_tree::{VARIABLE, XenTree};
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// The suite of the kernels, of the guests' userland and, if it can be had there, of Xen.
-pub(crate) const SUITE: &str = "trixie";
-/// Where Xen comes from: the first of these suites whose mirror has all that is needed. A source
-/// package goes missing at times, when its index is ahead of the mirror's files.
-const XEN_SUITES: [&str; 2] = [SUITE, "bookworm"];
-const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// The Debian root file system of a guest.
-const ROOTFS: [&str; 6] = ["base-files", "bash", "coreutils", "e2fsprogs", "mount", "sed"];
-
-/// The candidates at one moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Resolution {
-    /// Seconds since 1970.
-    pub(crate) resolved_at: u64,
-    pub(crate) suite: String,
-    /// The packages and suites that were asked for; other ones want another resolution.
-    wanted: String,
-    pub(crate) rootfs: Vec<Package>,
-    pub(crate) stock_kernel: Package,
-    pub(crate) linux_source: Package,
-    /// Xen of the suites that were looked at.
-    toolstacks: Vec<Toolstack>,
-    /// The suites whose Xen could not be had.
-    passed_over: Vec<PassedOver>,
-}
+use std::time::Duration;
 
 /// The Xen that was chosen.
 pub(crate) struct Chosen {
     pub(crate) toolstack: Toolstack,
+    /// The suites before it, none of which could be used.
     pub(crate) passed_over: Vec<PassedOver>,
+    /// The hypervisor if its source can't be had: one of the toolstack's series, built before.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// A suite's toolstack, and what its hypervisor is if not to be built from the suite's source.
+struct Found {
+    toolstack: Toolstack,
+    kept: Option<(Kept, PassedOver)>,
 }
 
 impl Chosen {
     /// Says so if Xen isn't the first suite's.
     pub(crate) fn announce(&self, tree: Option<&XenTree>) {
-        let Self { toolstack, passed_over } = self;
+        let Self { toolstack, passed_over, kept } = self;
+        if let Some(Kept { version, .. }) = kept {
+            eprintln!(
+                "  Xen {version} is one that was built before: {}'s source of it is missing",
+                toolstack.suite
+            );
+        }
         if passed_over.is_empty() {
             return;
         }
@@ -77,18 +65,15 @@ pub(crate) struct Debian<'a> {
 impl<'a> Debian<'a> {
     /// The resolution in the cache, or a new one if there is none, it is old, or `update` asks.
     pub(crate) fn resolve(cache: &'a Cache, update: bool) -> Result<Self> {
-        let kept: Option<Resolution> = fs::read(file(cache))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .filter(|kept: &Resolution| kept.suite == SUITE && kept.wanted == wanted());
+        let kept = Resolution::kept(cache);
         let mut suites = Suites::new(cache);
-        if let Some(resolution) = kept.clone().filter(|kept| !update && kept.age() < MAX_AGE) {
+        if let Some(resolution) = kept.clone().filter(|kept| !update && !kept.is_old()) {
             return Ok(Self { cache, suites, fresh: false, resolution });
         }
-        let fresh = suites.refreshed(SUITE).and_then(|apt| candidates(&apt));
+        let fresh = suites.refreshed(SUITE).and_then(|apt| Resolution::candidates(&apt));
         match (fresh, kept) {
             (Ok(resolution), _) => {
-                let debian = Self { cache, suites, fresh: true, resolution };
+                let mut debian = Self { cache, suites, fresh: true, resolution };
                 debian.save()?;
                 Ok(debian)
             }
@@ -126,23 +111,25 @@ impl<'a> Debian<'a> {
             let expected = Duration::from_secs(60);
             self.cache.timed("download", expected, || apt.download(&packages, &log))?;
         }
-        let (toolstack, passed_over) = first(&XEN_SUITES, |suite| self.toolstack(suite, tree))
+        let (found, passed_over) = first(&XEN_SUITES, |suite| self.toolstack(suite, tree))
             .with_context(|| match tree {
                 Some(tree) => format!("{VARIABLE}={tree} wants a toolstack of its series"),
                 None => format!("Xen and dom0's userland ({VARIABLE} can replace the source)"),
             })?;
+        let Found { toolstack, kept } = found;
+        let (kept, sourceless) = kept.unzip();
         if tree.is_none() {
-            self.resolution.passed_over.clone_from(&passed_over);
+            self.resolution.passed_over = passed_over.iter().cloned().chain(sourceless).collect();
         }
         self.save()?;
-        Ok(Chosen { toolstack, passed_over })
+        Ok(Chosen { toolstack, passed_over, kept })
     }
 
     /// Xen of a suite, downloaded; an inner error if another suite has to do.
-    fn toolstack(&mut self, suite: &str, tree: Option<&XenTree>) -> Result<Result<Toolstack>> {
+    fn toolstack(&mut self, suite: &str, tree: Option<&XenTree>) -> Result<Result<Found>> {
         let known = self.resolution.passed_over.iter().find(|passed| passed.suite == suite);
-        if let (Some(known), None) = (known, tree) {
-            return Ok(Err(anyhow::Error::msg(known.why.clone())));
+        if let (Some(known), None) = (known.cloned(), tree) {
+            return self.without_source(known);
         }
         let toolstack = match self.resolve_toolstack(suite) {
             Ok(toolstack) => toolstack,
@@ -152,8 +139,33 @@ impl<'a> Debian<'a> {
             return Ok(Err(unsuited));
         }
         match self.download_toolstack(&toolstack, tree.is_none()) {
-            Ok(()) => Ok(Ok(toolstack)),
-            Err(error) => self.gone(error),
+            Ok(()) => Ok(Ok(Found { toolstack, kept: None })),
+            Err(error) => match self.gone::<Found>(error)? {
+                Err(why) if tree.is_none() => {
+                    let why = format!("{why:#}");
+                    self.without_source(PassedOver { suite: suite.to_owned(), why })
+                }
+                gone => Ok(gone),
+            },
+        }
+    }
+
+    /// Xen of a suite that is passed over, if nothing but its source is missing and the cache has a
+    /// hypervisor of its series.
+    fn without_source(&self, passed_over: PassedOver) -> Result<Result<Found>> {
+        let why = anyhow::Error::msg(passed_over.why.clone());
+        let toolstacks = &self.resolution.toolstacks;
+        let Some(toolstack) = toolstacks.iter().find(|known| known.suite == passed_over.suite)
+        else {
+            return Ok(Err(why));
+        };
+        let Some(kept) = Kept::of_series(self.cache, toolstack.series()?)? else {
+            return Ok(Err(why));
+        };
+        let (toolstack, kept) = (toolstack.clone(), Some((kept, passed_over)));
+        match self.download_toolstack(&toolstack, false) {
+            Ok(()) => Ok(Ok(Found { toolstack, kept })),
+            Err(_) => Ok(Err(why)),
         }
     }
 
@@ -187,8 +199,9 @@ impl<'a> Debian<'a> {
             .timed(&name, Duration::from_secs(30), || toolstack.download(&apt, with_source, &log))
     }
 
-    fn save(&self) -> Result<()> {
-        Ok(fs::write(file(self.cache), serde_json::to_vec_pretty(&self.resolution)?)?)
+    fn save(&mut self) -> Result<()> {
+        self.resolution.without_security.extend(self.suites.take_unreached());
+        self.resolution.save(self.cache)
     }
 
     /// A downloaded file.
@@ -212,41 +225,12 @@ impl<'a> Debian<'a> {
     }
 }
 
-impl Resolution {
-    fn age(&self) -> Duration {
-        let at = UNIX_EPOCH + Duration::from_secs(self.resolved_at);
-        SystemTime::now().duration_since(at).unwrap_or_default()
-    }
-}
-
-fn file(cache: &Cache) -> PathBuf {
-    cache.path("resolution.json")
-}
-
-fn wanted() -> String {
-    [&toolstack::DOM0[..], &ROOTFS, &XEN_SUITES].concat().join(" ")
-}
-
-fn candidates(apt: &Apt) -> Result<Resolution> {
-    let stock_kernel = apt.dependency("linux-image-cloud-arm64", "linux-image-")?;
-    let linux_source = apt.dependency("linux-source", "linux-source-")?;
-    Ok(Resolution {
-        resolved_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
-        suite: SUITE.to_owned(),
-        wanted: wanted(),
-        rootfs: apt.closure(&ROOTFS)?,
-        stock_kernel: apt.candidate(&stock_kernel)?,
-        linux_source: apt.candidate(&linux_source)?,
-        toolstacks: Vec::new(),
-        passed_over: Vec::new(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Debian, Resolution, XEN_SUITES};
+    use super::Debian;
     use crate::apt::{Package, Source};
-    use crate::cache::Cache;
+    use crate::cache::{Cache, Recipe};
+    use crate::resolution::{Resolution, XEN_SUITES};
     use crate::suites::{PassedOver, Suites};
     use crate::toolstack::Toolstack;
     use crate::xen_tree::XenTree;
@@ -279,19 +263,11 @@ mod tests {
         let root = std::env::temp_dir().join(format!("xtask-debian-{name}-{}", std::process::id()));
         let cache = Cache::at(root.clone()).unwrap();
         let kernel = package("linux", "6.12");
-        let resolution = Resolution {
-            resolved_at: 0,
-            suite: XEN_SUITES[0].to_owned(),
-            wanted: String::new(),
-            rootfs: vec![],
-            stock_kernel: kernel.clone(),
-            linux_source: kernel,
-            toolstacks: vec![
-                toolstack(XEN_SUITES[0], "4.20.4+63-1", trixie_has_source),
-                toolstack(XEN_SUITES[1], "4.17.5+72-1", true),
-            ],
-            passed_over: vec![],
-        };
+        let toolstacks = vec![
+            toolstack(XEN_SUITES[0], "4.20.4+63-1", trixie_has_source),
+            toolstack(XEN_SUITES[1], "4.17.5+72-1", true),
+        ];
+        let resolution = Resolution::of(&kernel, toolstacks);
         for file in resolution.toolstacks.iter().flat_map(|toolstack| {
             let sources = toolstack.source.iter().flat_map(|source| source.files.clone());
             let packages = toolstack.packages().into_iter().map(|package| package.file);
@@ -327,14 +303,51 @@ mod tests {
             let chosen = debian.download_resolved(None).unwrap();
             assert_eq!(chosen.toolstack.suite, XEN_SUITES[1]);
             assert_eq!(chosen.passed_over[0].suite, XEN_SUITES[0]);
-            let recorded = fs::read(super::file(debian.cache)).unwrap();
-            let recorded: Resolution = serde_json::from_slice(&recorded).unwrap();
+            let recorded = Resolution::kept(debian.cache).unwrap();
             assert_eq!(recorded.passed_over, chosen.passed_over);
         });
         with("recorded", true, false, |mut debian| {
             let (suite, why) = (XEN_SUITES[0].to_owned(), "404".to_owned());
             debian.resolution.passed_over = vec![PassedOver { suite, why }];
             assert_eq!(debian.download_resolved(None).unwrap().toolstack.suite, XEN_SUITES[1]);
+        });
+    }
+
+    /// A hypervisor that was built from a tree of Xen 4.20.
+    fn build(cache: &Cache) {
+        let config = fs::read_to_string(crate::paths::testbed("xen.config")).unwrap();
+        let make = |shop: &crate::cache::Workshop<'_>| {
+            fs::write(
+                shop.out.join("config"),
+                format!("# Xen/arm 4.20.4 Configuration\n{config}"),
+            )?;
+            Ok(fs::write(shop.out.join("xen"), "")?)
+        };
+        cache.get(Recipe::new("xen", 1), make).unwrap();
+    }
+
+    #[test]
+    fn a_hypervisor_built_before_stands_in_for_a_missing_source_and_no_older_suite_does() {
+        with("kept-xen", false, true, |mut debian| {
+            build(debian.cache);
+            for again in [false, true] {
+                // The second time, the source is known to be missing.
+                debian.fresh = !again;
+                let chosen = debian.download_resolved(None).unwrap();
+                assert_eq!(chosen.toolstack.suite, XEN_SUITES[0]);
+                assert!(chosen.passed_over.is_empty());
+                assert_eq!(chosen.kept.unwrap().version, "4.20.4");
+                assert_eq!(
+                    debian.resolution.passed_over.len(),
+                    1,
+                    "its source is looked for again"
+                );
+            }
+        });
+        with("kept-xen-source", true, true, |mut debian| {
+            build(debian.cache);
+            let chosen = debian.download_resolved(None).unwrap();
+            assert!(chosen.kept.is_none(), "a source that is there is what Xen is built from");
         });
     }
 

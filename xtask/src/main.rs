@@ -19,10 +19,12 @@ mod image;
 mod kernel;
 mod log;
 mod miri;
+mod mirror;
 mod paths;
 mod pc;
 mod progress;
 mod qemu;
+mod resolution;
 mod run;
 mod series;
 mod shell;
@@ -45,6 +47,8 @@ const VARIABLES: &str = "\
 Environment:
   XEN_VIRTIO_XEN_SOURCE  an unpacked Xen source tree to build the hypervisor from
   XEN_VIRTIO_MIRROR      the Debian mirror, if not the one the host's apt uses
+  XEN_VIRTIO_SECURITY_MIRROR
+                         its archive of security updates, if not `debian-security` beside `debian`
   XEN_VIRTIO_CROSS       `debian`: compile for arm64 with Debian's Rust compiler
   XDG_CACHE_HOME         where the cache is, if not in ~/.cache";
 

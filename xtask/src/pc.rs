@@ -3,15 +3,16 @@
 use crate::apt::{Apt, Package};
 use crate::cache::{Artefact, Cache, Recipe};
 use crate::cpio::Archive;
+use crate::mirror::Mirror;
+use crate::resolution::{self, SUITE};
 use crate::{apt, kernel, paths};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const SUITE: &str = "trixie";
 /// Raise it when the steps below change what they make.
 const REVISION: &str = "1";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -31,9 +32,11 @@ pub(crate) const PACKAGES: [&str; 8] = [
     "xz-utils",
 ];
 
-/// The packages, as the suite had them when they were first asked for.
+/// The packages, as the suite had them at one moment.
 #[derive(Serialize, Deserialize)]
 struct Packages {
+    /// Seconds since 1970.
+    resolved_at: u64,
     kernel: Package,
     userland: Vec<Package>,
 }
@@ -66,30 +69,50 @@ impl Guest {
     }
 }
 
-/// The packages in the cache, or the suite's candidates.
+/// The packages in the cache, or the suite's candidates if they are old or not there.
 fn packages(cache: &Cache, debs: &Path) -> Result<Packages> {
     let kept = cache.path("pc-packages.json");
     let known = fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    if let Some(known) = known.filter(|known: &Packages| known.present(debs)) {
-        return Ok(known);
+    let known = known.filter(|known: &Packages| known.present(debs));
+    let old = match known {
+        Some(known) if !resolution::is_old(known.resolved_at) => return Ok(known),
+        old => old,
+    };
+    match (candidates(cache, debs), old) {
+        (Ok(packages), _) => {
+            fs::write(kept, serde_json::to_vec_pretty(&packages)?)?;
+            Ok(packages)
+        }
+        (Err(error), Some(old)) => {
+            eprintln!("  {SUITE} cannot be asked now; using what it had last\n  ({error:#})");
+            Ok(old)
+        }
+        (Err(error), None) => Err(error),
     }
-    let sources = [format!("{} {SUITE} main", apt::mirror()?)];
-    let apt = Apt::new(cache.path("apt-pc"), debs.to_owned(), "amd64", &sources)?;
+}
+
+/// The suite's candidates, downloaded.
+fn candidates(cache: &Cache, debs: &Path) -> Result<Packages> {
+    let sources = Mirror::find()?.suite(SUITE);
+    let apt = Apt::new(cache.path("apt-pc"), debs.to_owned(), "amd64", sources)?;
     let log = cache.log("pc-packages")?;
-    let packages = cache.timed("pc-packages", Duration::from_secs(40), || {
-        apt.update(&log)?;
+    cache.timed("pc-packages", Duration::from_secs(40), || {
+        for archive in apt.update(&log)? {
+            eprintln!("  the security updates of {archive} can't be reached, and aren't used");
+        }
         let depends = apt.field("linux-image-cloud-amd64", "Depends")?;
         let kernel = depends
             .split([',', ' '])
             .find(|name| name.starts_with("linux-image-"))
             .context("linux-image-cloud-amd64 depends on no kernel")?;
-        let packages =
-            Packages { kernel: apt.candidate(kernel)?, userland: apt.closure(&USERLAND)? };
+        let packages = Packages {
+            resolved_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+            kernel: apt.candidate(kernel)?,
+            userland: apt.closure(&USERLAND)?,
+        };
         apt.download(&packages.all(), &log)?;
         Ok(packages)
-    })?;
-    fs::write(kept, serde_json::to_vec_pretty(&packages)?)?;
-    Ok(packages)
+    })
 }
 
 impl Packages {

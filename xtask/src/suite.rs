@@ -50,8 +50,7 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { passed, failed, skipped } = self;
-        write!(f, "testbed: {passed} passed, {failed} failed")?;
-        if *skipped > 0 { write!(f, ", {skipped} skipped") } else { Ok(()) }
+        write!(f, "testbed: {passed} passed, {failed} failed, {skipped} skipped")
     }
 }
 
@@ -75,7 +74,7 @@ pub(crate) fn run(cases: &[Case], jobs: usize, verbose: bool) -> Result<bool> {
         }
     });
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{tally}");
+    println!("{tally} on Xen {}", testbed.xen_version);
     Ok(tally.failed == 0)
 }
 
@@ -143,9 +142,9 @@ mod tests {
     use super::Tally;
 
     #[test]
-    fn the_closing_line_names_the_skipped_if_any() {
+    fn the_closing_line_counts_passed_failed_and_skipped() {
         let line = |skipped| Tally { passed: 12, failed: 1, skipped }.to_string();
-        assert_eq!(line(0), "testbed: 12 passed, 1 failed");
+        assert_eq!(line(0), "testbed: 12 passed, 1 failed, 0 skipped");
         assert_eq!(line(5), "testbed: 12 passed, 1 failed, 5 skipped");
     }
 }

@@ -1,7 +1,8 @@
 //! Debian's suites on one mirror, each with an apt of its own, and the choice among them.
 
-use crate::apt::{self, Apt};
+use crate::apt::{Apt, Sources};
 use crate::cache::Cache;
+use crate::mirror::Mirror;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -11,33 +12,41 @@ pub(crate) struct Suites<'a> {
     cache: &'a Cache,
     /// Those whose lists were fetched by this process.
     refreshed: Vec<String>,
+    /// The archives of security updates that could not be reached then.
+    unreached: Vec<String>,
 }
 
 impl<'a> Suites<'a> {
     pub(crate) fn new(cache: &'a Cache) -> Self {
-        Self { cache, refreshed: Vec::new() }
+        Self { cache, refreshed: Vec::new(), unreached: Vec::new() }
     }
 
     /// A suite's apt, its lists as they were fetched last.
     pub(crate) fn kept(&self, suite: &str) -> Result<Apt> {
         // Without a mirror, what was downloaded is still there.
-        let sources: Vec<String> =
-            apt::mirror().map(|mirror| format!("{mirror} {suite} main")).into_iter().collect();
+        let sources = Mirror::find().map_or_else(|_| Sources::default(), |m| m.suite(suite));
         let dir = self.cache.path(&format!("apt-{suite}"));
-        Apt::new(dir, self.cache.path("debs"), "arm64", &sources)
+        Apt::new(dir, self.cache.path("debs"), "arm64", sources)
     }
 
     /// A suite's apt, its lists as the mirror has them now.
     pub(crate) fn refreshed(&mut self, suite: &str) -> Result<Apt> {
-        apt::mirror()?;
+        Mirror::find()?;
         let apt = self.kept(suite)?;
         if !self.refreshed.iter().any(|done| done == suite) {
             let name = format!("lists-{suite}");
             let log = self.cache.log(&name)?;
-            self.cache.timed(&name, Duration::from_secs(10), || apt.update(&log))?;
+            let unreached =
+                self.cache.timed(&name, Duration::from_secs(10), || apt.update(&log))?;
+            self.unreached.extend(unreached);
             self.refreshed.push(suite.to_owned());
         }
         Ok(apt)
+    }
+
+    /// The archives of security updates that could not be reached since they were last asked for.
+    pub(crate) fn take_unreached(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unreached)
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::cache::{Artefact, Cache};
 use crate::case::{Case, DAEMON};
 use crate::cross::{self, Compiler};
-use crate::debian::{Chosen, Debian, SUITE};
+use crate::debian::{Chosen, Debian};
 use crate::log::output;
+use crate::resolution::SUITE;
 use crate::series::Series;
 use crate::suites::PassedOver;
 use crate::xen::Sources;
@@ -30,6 +31,7 @@ pub(crate) struct Testbed {
     compiler: Compiler,
     /// Xen's.
     pub(crate) series: Series,
+    pub(crate) xen_version: String,
     pub(crate) versions: Versions,
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Versions {
     pub(crate) xen_suite: String,
     /// The suites before it, and why their Xen isn't used.
     pub(crate) xen_passed_over: Vec<PassedOver>,
+    /// The archives of security updates that could not be reached.
+    pub(crate) without_security: Vec<String>,
     pub(crate) xen_debian: String,
     pub(crate) kernel_slim: String,
     pub(crate) kernel_stock: String,
@@ -61,22 +65,30 @@ impl Testbed {
         let mut debian = Debian::resolve(&cache, update)?;
         let chosen = debian.download(own.as_ref())?;
         chosen.announce(own.as_ref());
-        let Chosen { toolstack, passed_over } = chosen;
+        debian.resolution.announce();
+        let Chosen { toolstack, passed_over, kept } = chosen;
         let compiler = Compiler::choose(&cache, update)?;
         let packages = &debian.resolution;
         let dom0_tree = debian.tree("packages-dom0", &toolstack.dom0)?;
         let rootfs_tree = debian.tree("packages-rootfs", &packages.rootfs)?;
         let stock_kernel = kernel::stock(&cache, &debian)?;
-        let sources = Sources::choose(&toolstack, own.as_ref())?;
-        let xen = xen::with_ioreq(&cache, &debian, &sources)?;
+        let (xen, origin) = match kept {
+            Some(kept) => (kept.artefact, format!("{}, built before", kept.version)),
+            None => {
+                let sources = Sources::choose(&toolstack, own.as_ref())?;
+                (xen::with_ioreq(&cache, &debian, &sources)?, sources.to_string())
+            }
+        };
+        let xen_version = xen::built_version(&xen)?;
         let kernel = kernel::slim(&cache, &debian)?;
         let qemu = output(Command::new("qemu-system-aarch64").arg("--version"))?;
         let versions = Versions {
             suite: SUITE.to_owned(),
             resolved_at: packages.resolved_at,
-            xen: format!("{sources} with IOREQ_SERVER"),
+            xen: format!("{origin} with IOREQ_SERVER"),
             xen_suite: toolstack.suite.clone(),
             xen_passed_over: passed_over,
+            without_security: debian.resolution.without_security.clone(),
             xen_debian: toolstack.version().to_owned(),
             kernel_slim: format!(
                 "{} (linux-source {})",
@@ -100,6 +112,7 @@ impl Testbed {
             stock_kernel,
             compiler,
             series: toolstack.series()?,
+            xen_version,
             versions,
         })
     }
