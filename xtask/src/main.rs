@@ -22,6 +22,7 @@ mod miri;
 mod mirror;
 mod paths;
 mod pc;
+mod peer;
 mod progress;
 mod qemu;
 mod resolution;
