@@ -78,6 +78,9 @@ pub(crate) fn run(cases: &[Case], jobs: usize, verbose: bool) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
+/// What a failed test must not keep from running: the others.
+const ALL: &str = "--no-fail-fast";
+
 /// `cargo nextest` (or `cargo test`) and the examples in the documentation, then all cases.
 pub(crate) fn workspace_and_cases(jobs: usize) -> Result<bool> {
     let nextest = Command::new("cargo")
@@ -88,11 +91,11 @@ pub(crate) fn workspace_and_cases(jobs: usize) -> Result<bool> {
         .is_ok_and(|status| status.success());
     let runs: &[&[&str]] = if nextest {
         &[
-            &["nextest", "run", "--workspace", "--all-features"],
-            &["test", "--doc", "--workspace", "--all-features"],
+            &["nextest", "run", "--workspace", "--all-features", ALL],
+            &["test", "--doc", "--workspace", "--all-features", ALL],
         ]
     } else {
-        &[&["test", "--workspace", "--all-features"]]
+        &[&["test", "--workspace", "--all-features", ALL]]
     };
     let mut passed = true;
     for run in runs {
