@@ -235,7 +235,7 @@ fn nodes(input: &mut Input<'_>) -> Report {
         store.write(None, &format!("{path}/{node}"), input.bytes(len.into())).expect("a write");
     }
 
-    let read = DiskNodes::read(&store, id, &path);
+    let read = DiskNodes::read(&store, None, id, &path);
     let window = read_window(&store, &path);
     match &read {
         Ok(disk) => {
