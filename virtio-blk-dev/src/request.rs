@@ -142,7 +142,7 @@ pub(crate) fn decide(
     let limits = &params.limits;
     match kind {
         RequestKind::Read => {
-            let offset = position(sector, data_in, params.live.capacity())?;
+            let offset = data_position(sector, data_in, params.live.capacity())?;
             return Ok(Action::Read { offset });
         }
         RequestKind::Flush => return Ok(Action::Flush),
@@ -157,7 +157,7 @@ pub(crate) fn decide(
     }
     let range = match kind {
         RequestKind::Write => {
-            let offset = position(sector, data_out, params.live.capacity())?;
+            let offset = data_position(sector, data_out, params.live.capacity())?;
             return Ok(Action::Write { offset });
         }
         RequestKind::Discard => limits.discard.map(|_| RangeKind::Discard),
@@ -165,6 +165,20 @@ pub(crate) fn decide(
         _ => limits.secure_erase.map(|_| RangeKind::SecureErase),
     };
     range.map(Action::Ranges).ok_or(Status::Unsupported)
+}
+
+/// The byte position of a read's or a write's data.
+///
+/// Such a request moves `data`, in multiples of 512 bytes (virtio 1.2 §5.2.6). One that has none in
+/// the direction of its type, be it that there is none or that its buffers are marked for the other
+/// direction, is an error of its driver, for which that clause has `IOERR`: `OK` would tell the driver
+/// that a buffer holds, or the disk has got, what was never moved.
+#[inline]
+fn data_position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
+    if len == 0 {
+        return Err(Status::IoErr);
+    }
+    position(sector, len, capacity)
 }
 
 /// The byte position of `sector`, if `len` bytes from there are whole sectors of the disk.
@@ -209,8 +223,9 @@ mod tests {
         let read = |sector, len| decide(RequestKind::Read, sector, 0, len, &params(false));
         assert_eq!(read(7, 512), Ok(Action::Read { offset: 7 * 512 }));
         assert_eq!(read(0, 8 * 512), Ok(Action::Read { offset: 0 }));
-        assert_eq!(read(8, 0), Ok(Action::Read { offset: 8 * 512 }));
+        assert_eq!(position(8, 0, 8 * 512), Ok(8 * 512));
         for (sector, len) in [
+            (7, 0),
             (8, 512),
             (7, 1024),
             (9, 0),
@@ -230,6 +245,7 @@ mod tests {
         let write = |out, data_in| decide(RequestKind::Write, 7, out, data_in, &params(false));
         assert_eq!(write(512, 4096), Ok(Action::Write { offset: 7 * 512 }));
         assert_eq!(write(1024, 512), Err(Status::IoErr));
+        assert_eq!(write(0, 512), Err(Status::IoErr), "its data is where the device writes");
     }
 
     #[test]

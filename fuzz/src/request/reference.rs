@@ -124,7 +124,7 @@ impl Prediction {
         let place = |len: u64| {
             let start = u128::from(sector) * 512;
             let end = start + u128::from(len);
-            (len.is_multiple_of(512) && end <= self.disk.len() as u128)
+            (len > 0 && len.is_multiple_of(512) && end <= self.disk.len() as u128)
                 .then_some((start as usize, end as usize))
         };
         match kind {

@@ -71,6 +71,7 @@ impl Rules {
         match request.kind {
             IN => {
                 within(request.sector, data_in as u64)?;
+                some(data_in)?;
                 lost(data_in)?;
                 Ok(Effect::Reads(request.sector))
             }
@@ -84,6 +85,7 @@ impl Rules {
             OUT | DISCARD | WRITE_ZEROES | SECURE_ERASE if self.read_only => Err(IOERR),
             OUT => {
                 within(request.sector, request.out.len() as u64)?;
+                some(request.out.len())?;
                 lost(request.out.len())?;
                 let sectors = request.out.chunks(SECTOR).map(|chunk| chunk.try_into().ok());
                 Ok(Effect::Changes((request.sector as usize..).zip(sectors).collect()))
@@ -131,6 +133,11 @@ impl Rules {
         }
         Ok(Effect::Changes(changes))
     }
+}
+
+/// A read or write of nothing is an error of its driver.
+fn some(len: usize) -> Result<(), u8> {
+    if len > 0 { Ok(()) } else { Err(IOERR) }
 }
 
 /// Whole sectors of the disk.

@@ -90,7 +90,18 @@ fn spec_5_2_6_1_data_is_whole_sectors() {
         assert_eq!(guest.request(OUT, 0, &vec![7; len], 0), answer(IOERR, 1), "{len} bytes");
     }
     assert_eq!(image.bytes(), contents(4));
-    assert_eq!(guest.request(IN, 4, &[], 0), answer(OK, 1), "no data is whole sectors, too");
+}
+
+#[test]
+fn spec_5_2_6_a_read_or_write_without_data_in_its_direction_is_an_error_of_the_driver() {
+    let (mut guest, image) = writable(4);
+    assert_eq!(guest.request(IN, 0, &[], 0), answer(IOERR, 1), "nothing to read to");
+    assert_eq!(guest.request(IN, 0, &[7; 512], 0), answer(IOERR, 1), "room marked as data");
+    assert_eq!(guest.request(OUT, 0, &[], 0), answer(IOERR, 1), "nothing to write");
+    let room = guest.request(OUT, 0, &[], 512);
+    assert_eq!((room.status, room.len), (IOERR, 0), "data marked as room");
+    assert_eq!(image.bytes(), contents(4));
+    assert_eq!(guest.request(FLUSH, 0, &[], 0), answer(OK, 1), "a flush has none");
 }
 
 #[test]
