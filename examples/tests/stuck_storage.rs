@@ -24,6 +24,7 @@ use xen_virtio_blk::{
     device_id::{DeviceId, Kind},
     disk::DiskSpec,
     guest::{Guest, GuestError},
+    map_budget::MapBudget,
     nodes::DiskNodes,
     platform::Handles,
     settings::DiskSettings,
@@ -103,7 +104,7 @@ fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
         grants: domain.grant_table(),
         events: domain.event_channel(),
     };
-    Guest::start(domid, handles, patience).unwrap().0
+    Guest::start(domid, handles, MapBudget::default(), patience).unwrap().0
 }
 
 /// A guest that has asked for a flush, which its storage doesn't finish.

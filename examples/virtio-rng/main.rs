@@ -136,7 +136,8 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
                     let data = &data.to_le_bytes()[..size.into()];
                     device.write(addr.wrapping_sub(nodes.base), data);
                 }
-                RequestKind::Invalidate => memory.invalidate(),
+                // Dropped in this order: answered, and then unmapped, which takes its time.
+                RequestKind::Invalidate => drop((request, memory.invalidate())),
                 _ => {}
             }
         }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::{
     cpus::CpuList,
+    map_budget::MapBudget,
     rate::{Bps, Iops},
     settings::MAX_POLL_US,
     storage::EngineKind,
@@ -67,6 +68,10 @@ pub struct RunArgs {
     /// off. It does so only while requests come that fast: an idle disk costs no CPU either way.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = value_parser!(u64).range(..=MAX_POLL_US))]
     pub poll_us: u64,
+    /// How much of each guest's memory may be mapped here, as 512M or 2G, at least 16M [default: a part of
+    /// this domain's memory, by what a mapped page costs it].
+    #[arg(long, value_name = "SIZE")]
+    pub map_budget: Option<MapBudget>,
     /// CPUs for the queues' threads, as 0,2 or 0-3: queue 0 of each disk runs on the first, queue 1 on
     /// the second, round robin [default: any].
     #[arg(long, value_name = "LIST")]
@@ -113,6 +118,7 @@ mod tests {
             ("--queues", "0", "1"),
             ("--queues", "257", "256"),
             ("--poll-us", "1000001", "0"),
+            ("--map-budget", "1M", "1G"),
             ("--cpus", "1-0", "0-1"),
             ("--iops", "fast", "10K/20K"),
             ("--bps", "0", "100M"),

@@ -81,7 +81,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
         Ok(Self {
             store,
             dir,
-            guests: Guests::new(platform),
+            guests: Guests::new(platform, settings.map_budget()),
             errors: ErrorNodes::new(home),
             refused: BTreeSet::new(),
             retries: Retries::new(),

@@ -19,6 +19,7 @@ use crate::{
     device_id::DeviceId,
     disk::DiskSpec,
     figures::Figures,
+    map_budget::MapBudget,
     platform::{Handles, Platform},
     service::Service,
     storage::Storage,
@@ -102,9 +103,10 @@ impl Guest {
     pub fn start<P: Platform>(
         domid: DomId,
         handles: Handles<P>,
+        budget: MapBudget,
         patience: Duration,
     ) -> Result<(Self, Liveness<P::Model>), GuestError> {
-        let service = Service::new(domid, handles)?;
+        let service = Service::new(domid, handles, budget)?;
         let liveness = service.liveness();
         let no_thread = |error: io::Error| GuestError::Thread { domid, reason: error.to_string() };
         let wake = Arc::new(Wake::new().map_err(no_thread)?);

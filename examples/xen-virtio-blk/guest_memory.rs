@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xen_foreignmem::{DomainMemory, Layout};
+use xen_foreignmem::{DomainMemory, Layout, Retired};
 
 use crate::platform::{Handles, Platform};
 
@@ -17,10 +17,11 @@ pub struct GuestMemory<P: Platform> {
 }
 
 impl<P: Platform> GuestMemory<P> {
-    /// Maps nothing yet.
-    pub fn new(handles: &Handles<P>) -> Self {
+    /// Maps nothing yet, and at most `budget` bytes.
+    pub fn new(handles: &Handles<P>, budget: u64) -> Self {
+        let layout = Layout::default().budget(budget);
         Self {
-            foreign: DomainMemory::new(Some(Arc::clone(&handles.memory)), None, Layout::default()),
+            foreign: DomainMemory::new(Some(Arc::clone(&handles.memory)), None, layout),
             granted: DomainMemory::new(None, Some(Arc::clone(&handles.grants)), Layout::default()),
         }
     }
@@ -30,8 +31,9 @@ impl<P: Platform> GuestMemory<P> {
         if grants { self.granted.clone() } else { self.foreign.clone() }
     }
 
-    /// Forgets foreign mappings: the guest's frames have changed.
-    pub fn invalidate(&self) {
-        self.foreign.invalidate();
+    /// Puts foreign mappings out of use: the guest's frames have changed. To be dropped when the guest is
+    /// answered.
+    pub fn invalidate(&self) -> Retired {
+        self.foreign.invalidate()
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     attach::PATIENCE,
     device_id::DeviceId,
     guest::{Detaching, Guest, GuestError},
+    map_budget::MapBudget,
     platform::Platform,
 };
 
@@ -22,6 +23,8 @@ use crate::{
 /// external abort in the guest.
 pub(crate) struct Guests<P: Platform> {
     platform: P,
+    /// For each guest.
+    budget: MapBudget,
     guests: BTreeMap<DomId, Served<P>>,
 }
 
@@ -43,8 +46,8 @@ impl<P: Platform> Served<P> {
 }
 
 impl<P: Platform> Guests<P> {
-    pub(crate) fn new(platform: P) -> Self {
-        Self { platform, guests: BTreeMap::new() }
+    pub(crate) fn new(platform: P, budget: MapBudget) -> Self {
+        Self { platform, budget, guests: BTreeMap::new() }
     }
 
     /// Each guest, to be told something.
@@ -99,7 +102,7 @@ impl<P: Platform> Guests<P> {
                     .platform
                     .open(id.domid)
                     .map_err(|source| GuestError::Open { domid: id.domid, source })?;
-                let (guest, liveness) = Guest::start(id.domid, handles, PATIENCE)?;
+                let (guest, liveness) = Guest::start(id.domid, handles, self.budget, PATIENCE)?;
                 let (devices, closing) = Default::default();
                 (place.insert(Served { guest, devices, closing, liveness }), true)
             }

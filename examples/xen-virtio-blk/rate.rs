@@ -42,7 +42,8 @@ fn rate(text: &str, unit: u64) -> Result<Rate, String> {
         })
 }
 
-fn amount(text: &str, unit: u64) -> Option<u64> {
+/// A number, with `K`, `M` or `G` behind it for powers of `unit`.
+pub(crate) fn amount(text: &str, unit: u64) -> Option<u64> {
     let power = match text.as_bytes().last()? {
         b'K' | b'k' => 1,
         b'M' | b'm' => 2,

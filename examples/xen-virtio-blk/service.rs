@@ -8,7 +8,7 @@ use std::{
 
 use backend_process::LogLimit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 use xen_ioreq::{DomId, IoreqServer, Liveness, RequestKind};
 
 use crate::{
@@ -17,8 +17,10 @@ use crate::{
     figures::Figures,
     guest::{Command, GuestError},
     guest_memory::GuestMemory,
+    map_budget::MapBudget,
     platform::{Handles, Platform},
     storage::Storage,
+    unmapper::Unmapper,
     wake::Wake,
 };
 
@@ -39,22 +41,35 @@ pub(crate) struct Service<P: Platform> {
     /// virtio device. Unanswered, an access would be an external abort in the guest.
     empty: BTreeSet<u64>,
     memory: GuestMemory<P>,
+    unmapper: Unmapper,
     handles: Handles<P>,
     limit: LogLimit,
 }
 
 impl<P: Platform> Service<P> {
     /// Creates the guest's IOREQ server. Nothing is asked of it before its first window.
-    pub(crate) fn new(domid: DomId, handles: Handles<P>) -> Result<Self, GuestError> {
+    pub(crate) fn new(
+        domid: DomId,
+        handles: Handles<P>,
+        budget: MapBudget,
+    ) -> Result<Self, GuestError> {
         let server = IoreqServer::create(
             Arc::clone(&handles.model),
             Arc::clone(&handles.memory),
             Arc::clone(&handles.events),
         )?;
+        // The server's page is mapped.
+        let budget = budget.bytes();
+        info!(
+            domid,
+            budget_mib = budget >> 20,
+            "at most this of the guest's memory will be mapped"
+        );
         Ok(Self {
             domid,
             server,
-            memory: GuestMemory::new(&handles),
+            memory: GuestMemory::new(&handles, budget),
+            unmapper: Unmapper::new(domid),
             handles,
             disks: BTreeMap::new(),
             empty: BTreeSet::new(),
@@ -161,7 +176,7 @@ impl<P: Platform> Service<P> {
         drop(disk);
         if self.disks.is_empty() {
             // Nobody needs the guest's memory any more.
-            self.memory.invalidate();
+            self.unmapper.unmap(self.memory.invalidate());
         }
     }
 
@@ -205,8 +220,10 @@ impl<P: Platform> Service<P> {
                     }
                 }
                 RequestKind::Invalidate => {
-                    self.memory.invalidate();
+                    let retired = self.memory.invalidate();
+                    // The vCPU doesn't wait for unmapping.
                     request.complete();
+                    self.unmapper.unmap(retired);
                 }
                 kind => {
                     if let Some(dropped) = self.limit.allow() {

@@ -16,6 +16,7 @@ use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
 use crate::{
     args::RunArgs,
     cpus::CpuList,
+    map_budget::MapBudget,
     rate::{Bps, Iops},
     storage::EngineKind,
 };
@@ -132,12 +133,13 @@ pub enum SettingsError {
 pub struct Settings {
     all: DiskSettings,
     disks: BTreeMap<PathBuf, DiskSettings>,
+    map_budget: MapBudget,
 }
 
 impl Settings {
     /// The same for every disk.
     pub fn new(all: DiskSettings) -> Self {
-        Self { all, disks: BTreeMap::new() }
+        Self { all, disks: BTreeMap::new(), map_budget: MapBudget::default() }
     }
 
     /// What the command line and the file it names say.
@@ -162,7 +164,8 @@ impl Settings {
             poll: Duration::from_micros(args.poll_us),
             ..DiskSettings::default()
         };
-        let settings = Self::with_tables(all, tables)?;
+        let map_budget = args.map_budget.unwrap_or_default();
+        let settings = Self { map_budget, ..Self::with_tables(all, tables)? };
         for disk in settings.disks.values().chain([&settings.all]) {
             // Where the process can't even ask, pinning will fail and say so.
             if let Ok(Some(cpu)) = disk.cpus.out_of_reach() {
@@ -170,6 +173,11 @@ impl Settings {
             }
         }
         Ok(settings)
+    }
+
+    /// How much of each guest's memory may be mapped.
+    pub fn map_budget(&self) -> MapBudget {
+        self.map_budget
     }
 
     /// How the disk with this image is served.
@@ -198,7 +206,7 @@ impl Settings {
             }
             disks.insert(image, disk);
         }
-        Ok(Self { all, disks })
+        Ok(Self { disks, ..Self::new(all) })
     }
 }
 

@@ -46,6 +46,10 @@ impl Chunk {
         self.range.start
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.mapping.len() as u64
+    }
+
     /// The run of mapped pages that `addr` is in; None if it is not mapped, here.
     pub(crate) fn window(&self, addr: u64) -> Option<Window> {
         if !self.range.contains(&addr) {

@@ -1,33 +1,72 @@
 //! The chunks of a guest's RAM that are mapped.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::budget::Use;
 use crate::chunk::Chunk;
-use crate::error::{MapError, MapTarget};
+use crate::error::MapError;
 use crate::foreign::ForeignMemory;
 use crate::layout::Layout;
 use crate::mapping::Prot;
+use crate::retired::Retired;
 use crate::stats::{Counters, count};
 use crate::{PAGE_SIZE, lock};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
+/// How many chunks are given up at the most for one that the kernel had no memory for.
+const MAX_TRIES: u32 = 16;
 
 /// The mapped chunks, by address: what every queue of a guest falls back to.
 #[derive(Debug)]
 pub(crate) struct ChunkCache {
-    chunks: Mutex<BTreeMap<u64, Arc<Chunk>>>,
+    /// Held for a look-up or a change only, never while anything is mapped or unmapped: the thread that
+    /// answers an INVALIDATE takes it while a vCPU waits.
+    cached: Mutex<Cached>,
+    /// Held by who maps or evicts. The kernel maps for one thread of a process at a time anyhow.
+    mapper: Mutex<()>,
     /// Advances when a chunk is mapped: the time that "least recently" is counted in.
     clock: AtomicU64,
     counters: Arc<Counters>,
 }
 
+#[derive(Debug, Default)]
+struct Cached {
+    chunks: BTreeMap<u64, Arc<Chunk>>,
+    /// How often the guest's memory has changed. What was mapped before a change is not cached after it.
+    generation: u64,
+}
+
+impl Cached {
+    fn find(&self, addr: u64) -> Option<&Arc<Chunk>> {
+        let (_, chunk) = self.chunks.range(..=addr).next_back()?;
+        chunk.window(addr).is_some().then_some(chunk)
+    }
+
+    /// Takes the chunk out that nobody holds and that was used least recently.
+    fn take_oldest(&mut self) -> Option<Arc<Chunk>> {
+        let unused = self.chunks.iter().filter(|(_, chunk)| Arc::strong_count(chunk) == 1);
+        let (&start, _) = unused.min_by_key(|(_, chunk)| chunk.last_used())?;
+        self.take(start)
+    }
+
+    fn take(&mut self, start: u64) -> Option<Arc<Chunk>> {
+        let chunk = self.chunks.remove(&start)?;
+        chunk.retire();
+        Some(chunk)
+    }
+}
+
 impl ChunkCache {
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Self { chunks: Mutex::default(), clock: AtomicU64::new(1), counters }
+        Self {
+            cached: Mutex::default(),
+            mapper: Mutex::default(),
+            clock: AtomicU64::new(1),
+            counters,
+        }
     }
 
     /// The time, to [`touch`](Chunk::touch) chunks with.
@@ -35,7 +74,8 @@ impl ChunkCache {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// The chunk that has the page of `addr`, an address in a bank, mapped if need be.
+    /// A chunk that has the page of `range.start`, an address in a bank, mapped if need be. Where the
+    /// budget has no room for a chunk, as all are in use, it is one of the range's pages alone.
     ///
     /// The page alone is tried first, so that asking for what is not there costs one page, however
     /// large the chunks are; once it is there, the rest of its chunk is mapped with it.
@@ -43,34 +83,54 @@ impl ChunkCache {
         &self,
         foreign: &F,
         layout: &Layout,
-        addr: u64,
+        range: Range<u64>,
     ) -> Result<Arc<Chunk>, MapError> {
-        let mut chunks = lock(&self.chunks);
-        if let Some((_, chunk)) = chunks.range(..=addr).next_back()
-            && chunk.window(addr).is_some()
-        {
-            chunk.touch(self.now());
-            return Ok(chunk.clone());
+        let addr = range.start;
+        if let Some(chunk) = self.find(addr) {
+            return Ok(chunk);
         }
-        let gfn = addr / PAGE_SIZE as u64;
-        let error = |errno| {
-            let source = io::Error::from_raw_os_error(errno);
-            MapError::new(foreign.domid(), MapTarget::Gfn(gfn), source)
+        let _mapper = lock(&self.mapper);
+        // Another queue may have mapped it meanwhile.
+        if let Some(chunk) = self.find(addr) {
+            return Ok(chunk);
+        }
+        self.probe(foreign, addr)?;
+        let whole = layout.chunk_of(addr).ok_or_else(|| MapError::invalid(foreign, addr))?;
+        let (holey, generation) = {
+            let mut cached = lock(&self.cached);
+            (cached.take(whole.start), cached.generation)
         };
-        let range = layout.chunk_of(addr).ok_or_else(|| error(libc::EINVAL))?;
-        count(&self.counters.map_calls);
-        drop(foreign.map(RW, &[gfn])?);
-        if let Some(holey) = chunks.remove(&range.start) {
-            holey.retire();
+        drop(holey);
+        if !self.make_room(layout, whole.end - whole.start) {
+            return self.map_pages(foreign, layout, range, Use::Request);
         }
-        self.make_room(&mut chunks, layout, &range).ok_or_else(|| error(libc::ENOMEM))?;
-        let chunk = Arc::new(self.map(foreign, range)?);
-        chunks.insert(chunk.start(), chunk.clone());
-        match chunk.window(addr) {
-            Some(_) => Ok(chunk),
+        let chunk = Arc::new(self.map_evicting(foreign, whole)?);
+        chunk.touch(self.clock.fetch_add(1, Ordering::Relaxed));
+        if chunk.window(addr).is_none() {
             // The guest gave the page back in between.
-            None => Err(error(libc::EINVAL)),
+            return Err(MapError::invalid(foreign, addr));
         }
+        let mut cached = lock(&self.cached);
+        if cached.generation == generation {
+            cached.chunks.insert(chunk.start(), chunk.clone());
+        } else {
+            // Some of its frames may be the guest's no more. The access is of before the change.
+            chunk.retire();
+        }
+        Ok(chunk)
+    }
+
+    /// The pages of a range in a bank, or the first of them, mapped for a ring alone. Their number is
+    /// bounded by that of the queues, so the budget doesn't refuse them.
+    pub(crate) fn ring<F: ForeignMemory>(
+        &self,
+        foreign: &F,
+        layout: &Layout,
+        range: Range<u64>,
+    ) -> Result<Arc<Chunk>, MapError> {
+        let _mapper = lock(&self.mapper);
+        self.probe(foreign, range.start)?;
+        self.map_pages(foreign, layout, range, Use::Ring)
     }
 
     /// Maps what there is of a range, as far as it is not mapped yet.
@@ -82,32 +142,90 @@ impl ChunkCache {
     ) -> Result<(), MapError> {
         let mut addr = range.start;
         while addr < range.end {
-            let gfn = addr / PAGE_SIZE as u64;
-            let error = |errno| {
-                let source = io::Error::from_raw_os_error(errno);
-                MapError::new(foreign.domid(), MapTarget::Gfn(gfn), source)
+            let whole = layout.chunk_of(addr).ok_or_else(|| MapError::invalid(foreign, addr))?;
+            let at = std::mem::replace(&mut addr, whole.end);
+            let _mapper = lock(&self.mapper);
+            let generation = {
+                let cached = lock(&self.cached);
+                if cached.chunks.contains_key(&whole.start) {
+                    continue;
+                }
+                cached.generation
             };
-            let chunk = layout.chunk_of(addr).ok_or_else(|| error(libc::EINVAL))?;
-            addr = chunk.end;
-            let mut chunks = lock(&self.chunks);
-            if chunks.contains_key(&chunk.start) {
-                continue;
+            if layout.room(&self.counters, Use::Chunk) < whole.end - whole.start {
+                return Err(MapError::over_budget(foreign, at, layout));
             }
-            if !self.has_room(layout, &chunk) {
-                return Err(error(libc::ENOMEM));
-            }
-            let chunk = self.map(foreign, chunk)?;
-            if !chunk.is_all_holes() {
-                chunks.insert(chunk.start(), Arc::new(chunk));
+            let chunk = self.map(foreign, whole)?;
+            chunk.touch(self.clock.fetch_add(1, Ordering::Relaxed));
+            let mut cached = lock(&self.cached);
+            if !chunk.is_all_holes() && cached.generation == generation {
+                cached.chunks.insert(chunk.start(), Arc::new(chunk));
             }
         }
         Ok(())
     }
 
-    /// Forgets all chunks; guards keep theirs.
-    pub(crate) fn clear(&self) {
-        let chunks = std::mem::take(&mut *lock(&self.chunks));
+    /// Takes all chunks out of use, for accesses to come at once; guards keep theirs. Unmaps nothing.
+    pub(crate) fn clear(&self) -> Retired {
+        let chunks = {
+            let mut cached = lock(&self.cached);
+            cached.generation += 1;
+            std::mem::take(&mut cached.chunks)
+        };
         chunks.values().for_each(|chunk| chunk.retire());
+        Retired::new(chunks.into_values().collect())
+    }
+
+    fn find(&self, addr: u64) -> Option<Arc<Chunk>> {
+        let cached = lock(&self.cached);
+        let chunk = cached.find(addr)?;
+        chunk.touch(self.now());
+        Some(chunk.clone())
+    }
+
+    fn probe<F: ForeignMemory>(&self, foreign: &F, addr: u64) -> Result<(), MapError> {
+        count(&self.counters.map_calls);
+        foreign.map(RW, &[addr / PAGE_SIZE as u64]).map(drop)
+    }
+
+    /// Maps a range's pages for who asks, not to be found by others.
+    fn map_pages<F: ForeignMemory>(
+        &self,
+        foreign: &F,
+        layout: &Layout,
+        range: Range<u64>,
+        wanted: Use,
+    ) -> Result<Arc<Chunk>, MapError> {
+        let room = layout.room(&self.counters, wanted);
+        let pages = layout.pages_of(&range, room);
+        if pages.is_empty() {
+            count(&self.counters.refusals);
+            return Err(MapError::over_budget(foreign, range.start, layout));
+        }
+        let chunk = self.map(foreign, pages)?;
+        if wanted == Use::Request {
+            count(&self.counters.uncached);
+        }
+        chunk.retire();
+        match chunk.window(range.start) {
+            Some(_) => Ok(Arc::new(chunk)),
+            None => Err(MapError::invalid(foreign, range.start)),
+        }
+    }
+
+    /// Maps a range, giving up chunks where the kernel has no memory, or no room in this process, for it.
+    fn map_evicting<F: ForeignMemory>(
+        &self,
+        foreign: &F,
+        range: Range<u64>,
+    ) -> Result<Chunk, MapError> {
+        for _ in 1..MAX_TRIES {
+            match self.map(foreign, range.clone()) {
+                Err(error) if error.errno() == Some(libc::ENOMEM) && self.evict() => {}
+                mapped => return mapped,
+            }
+        }
+        self.map(foreign, range)
     }
 
     fn map<F: ForeignMemory>(&self, foreign: &F, range: Range<u64>) -> Result<Chunk, MapError> {
@@ -116,38 +234,30 @@ impl ChunkCache {
         count(&self.counters.map_calls);
         let (mapping, holes) = foreign.map_sparse(RW, &gfns)?;
         if holes.len() == gfns.len() && holes.iter().all(|&(_, errno)| errno == libc::ESRCH) {
-            let source = io::Error::from_raw_os_error(libc::ESRCH);
-            return Err(MapError::new(foreign.domid(), MapTarget::Gfn(range.start / page), source));
+            return Err(MapError::of_gfn(foreign, range.start, libc::ESRCH));
         }
-        let chunk = Chunk::new(range, mapping, holes, self.counters.clone());
-        chunk.touch(self.clock.fetch_add(1, Ordering::Relaxed));
-        Ok(chunk)
+        Ok(Chunk::new(range, mapping, holes, self.counters.clone()))
     }
 
-    fn has_room(&self, layout: &Layout, range: &Range<u64>) -> bool {
-        let mapped = self.counters.bytes.load(Ordering::Relaxed);
-        let wanted = mapped.saturating_add(range.end - range.start);
-        layout.budget_bytes().is_none_or(|budget| wanted <= budget)
+    /// Gives up chunks that nobody uses, the one used least recently first, until there is room for
+    /// another of `bytes`. False if there is none: too many are in use.
+    fn make_room(&self, layout: &Layout, bytes: u64) -> bool {
+        while layout.room(&self.counters, Use::Chunk) < bytes {
+            if !layout.could_have_room(bytes) || !self.evict() {
+                return false;
+            }
+        }
+        true
     }
 
-    /// Gives up chunks that nobody uses, the one used least recently first, until there is room.
-    fn make_room(
-        &self,
-        chunks: &mut BTreeMap<u64, Arc<Chunk>>,
-        layout: &Layout,
-        range: &Range<u64>,
-    ) -> Option<()> {
-        if layout.budget_bytes().is_some_and(|budget| range.end - range.start > budget) {
-            return None;
-        }
-        while !self.has_room(layout, range) {
-            let (&start, _) = chunks
-                .iter()
-                .filter(|(_, chunk)| Arc::strong_count(chunk) == 1)
-                .min_by_key(|(_, chunk)| chunk.last_used())?;
-            chunks.remove(&start)?.retire();
+    /// Unmaps the chunk that was used least recently of those that nobody holds, if there is one.
+    fn evict(&self) -> bool {
+        // Unmapped without the lock.
+        let oldest = lock(&self.cached).take_oldest();
+        let evicted = oldest.is_some();
+        if evicted {
             count(&self.counters.evictions);
         }
-        Some(())
+        evicted
     }
 }

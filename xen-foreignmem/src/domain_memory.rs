@@ -11,6 +11,7 @@ use crate::foreign::ForeignMemory;
 use crate::grant::GrantTable;
 use crate::guard::{Requests, Rings};
 use crate::layout::Layout;
+use crate::retired::Retired;
 use crate::stats::{Counters, Stats};
 use crate::{DomId, PAGE_SIZE};
 
@@ -55,7 +56,7 @@ impl<F: ForeignMemory, G: GrantTable> DomainMemory<F, G> {
     ///
     /// # Errors
     ///
-    /// A range that is not in a bank, ENOMEM when the budget is used up, or what mapping answers.
+    /// A range that is not in a bank, one for which the budget has no room, or what mapping answers.
     /// What was mapped until then stays.
     pub fn map_whole(&self, range: Range<u64>) -> Result<(), MapError> {
         match &self.0.foreign {
@@ -69,9 +70,10 @@ impl<F: ForeignMemory, G: GrantTable> DomainMemory<F, G> {
     /// Forgets the cached mappings of RAM, as Xen asks for by an INVALIDATE request
     /// (`IOREQ_TYPE_INVALIDATE`) when the guest gave memory back.
     ///
-    /// Guards keep what they have. Later accesses by new guards map anew.
-    pub fn invalidate(&self) {
-        self.0.chunks.clear();
+    /// Guards keep what they have. Later accesses by new guards map anew. Nothing is unmapped yet: drop
+    /// what this returns when the request is answered.
+    pub fn invalidate(&self) -> Retired {
+        self.0.chunks.clear()
     }
 
     /// What is mapped, and what was done so far.
@@ -91,11 +93,19 @@ impl<F: ForeignMemory, G: GrantTable> Domain<F, G> {
         self.foreign.is_some() && self.layout.bank(start, end).is_some()
     }
 
-    /// The chunk that has the page of `addr`, an address in a bank.
-    pub(crate) fn chunk(&self, addr: u64) -> Result<Arc<Chunk>, MapError> {
+    /// A chunk that has the page of `range.start`; the range is in a bank.
+    pub(crate) fn chunk(&self, range: Range<u64>) -> Result<Arc<Chunk>, MapError> {
         match &self.foreign {
-            Some(foreign) => self.chunks.get(&**foreign, &self.layout, addr),
-            None => Err(self.no_ram(addr)),
+            Some(foreign) => self.chunks.get(&**foreign, &self.layout, range),
+            None => Err(self.no_ram(range.start)),
+        }
+    }
+
+    /// The pages of a range in a bank, mapped for a ring.
+    pub(crate) fn ring(&self, range: Range<u64>) -> Result<Arc<Chunk>, MapError> {
+        match &self.foreign {
+            Some(foreign) => self.chunks.ring(&**foreign, &self.layout, range),
+            None => Err(self.no_ram(range.start)),
         }
     }
 

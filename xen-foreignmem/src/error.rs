@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
-use crate::DomId;
+use crate::foreign::ForeignMemory;
+use crate::layout::Layout;
+use crate::{DomId, PAGE_SIZE};
 
 /// The guest's memory could not be mapped. Nothing stays mapped.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +19,11 @@ pub struct MapError {
     /// The kernel's or Xen's answer.
     pub source: io::Error,
 }
+
+/// [`Layout::budget`] is in use.
+#[derive(Debug, thiserror::Error)]
+#[error("all {0} bytes that may be mapped of its memory are in use by requests in flight")]
+struct OverBudget(u64);
 
 /// What [`MapError`] speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,5 +65,23 @@ impl MapError {
     /// The errno, where there is one.
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
+    }
+
+    /// The frame of an address can't be mapped.
+    pub(crate) fn of_gfn<F: ForeignMemory>(foreign: &F, addr: u64, errno: i32) -> Self {
+        let gfn = MapTarget::Gfn(addr / PAGE_SIZE as u64);
+        Self::new(foreign.domid(), gfn, io::Error::from_raw_os_error(errno))
+    }
+
+    /// There is no RAM at an address.
+    pub(crate) fn invalid<F: ForeignMemory>(foreign: &F, addr: u64) -> Self {
+        Self::of_gfn(foreign, addr, libc::EINVAL)
+    }
+
+    /// All of the budget is in use.
+    pub(crate) fn over_budget<F: ForeignMemory>(foreign: &F, addr: u64, layout: &Layout) -> Self {
+        let used = OverBudget(layout.budget_bytes().unwrap_or(u64::MAX));
+        let source = io::Error::new(io::ErrorKind::OutOfMemory, used);
+        Self::new(foreign.domid(), MapTarget::Gfn(addr / PAGE_SIZE as u64), source)
     }
 }

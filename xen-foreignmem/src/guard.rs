@@ -1,7 +1,7 @@
 //! The two address spaces of a guest's memory, and the guards they give out.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex};
 
 use vm_memory::GuestAddressSpace;
@@ -52,15 +52,22 @@ impl<F: ForeignMemory, G: GrantTable> Handle<F, G> {
         self.kind == Kind::Rings
     }
 
-    /// The chunk that has the page of `addr`, an address in a bank.
-    pub(crate) fn chunk(&self, addr: u64) -> Result<Arc<Chunk>, MapError> {
+    /// A chunk that has the page of `range.start`; the range is in a bank.
+    ///
+    /// Rings have mappings of their own: they last as long as the queue, and would keep the memory of all
+    /// of a cached chunk from Xen when the guest gives it back.
+    pub(crate) fn chunk(&self, range: Range<u64>) -> Result<Arc<Chunk>, MapError> {
+        if self.kind == Kind::Rings {
+            return self.domain.ring(range);
+        }
+        let addr = range.start;
         let number = self.domain.layout.chunk_number(addr);
         let known = lock(&self.lookaside).get(number, addr);
         if let Some(chunk) = known {
             chunk.touch(self.domain.chunks.now());
             return Ok(chunk);
         }
-        let chunk = self.domain.chunk(addr)?;
+        let chunk = self.domain.chunk(range)?;
         lock(&self.lookaside).put(number, &chunk);
         Ok(chunk)
     }

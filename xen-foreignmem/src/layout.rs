@@ -92,11 +92,14 @@ impl Layout {
         Ok(self)
     }
 
-    /// How much RAM is mapped at the most, unlimited unless said otherwise.
+    /// How much RAM is mapped at the most, in bytes; unlimited unless said otherwise.
     ///
-    /// When it is reached, the chunk used least recently goes (what happened between two chunks being
-    /// mapped counts as one moment). When all are in use, accesses fail.
-    /// It can be exceeded for a moment by a chunk per thread.
+    /// Three quarters are for chunks. When they are used up, the chunk used least recently goes that no
+    /// guard holds (what happened between two chunks being mapped counts as one moment). When guards hold
+    /// all of them, the pages of an access are mapped alone and not cached, out of the last quarter. When
+    /// that is used up, too, the access fails: nothing waits for other requests here, as they may be
+    /// waiting for the same thread. Rings, of which there are as many as queues, and the page that is
+    /// asked for first, come on top.
     pub fn budget(mut self, bytes: u64) -> Self {
         self.budget = Some(bytes);
         self
@@ -139,6 +142,17 @@ impl Layout {
         // Below bit 63, by the banks, but for a chunk size that reaches it.
         let end = start.saturating_add(self.chunk_size);
         Some(start.max(bank.start)..end.min(bank.end))
+    }
+
+    /// The pages of a non-empty range in a bank: as many of the first as a chunk has at the most, and as
+    /// `room` bytes have.
+    pub(crate) fn pages_of(&self, range: &Range<u64>, room: u64) -> Range<u64> {
+        let page = PAGE_SIZE as u64;
+        let whole_pages = !(page - 1);
+        let start = range.start & whole_pages;
+        // Banks are of whole pages and end below bit 63.
+        let end = range.end.next_multiple_of(page);
+        start..end.min(start.saturating_add(self.chunk_size.min(room & whole_pages)))
     }
 
     pub(crate) fn chunk_number(&self, addr: u64) -> u64 {

@@ -56,7 +56,7 @@
 //! | names an address that is not RAM, wraps around, or crosses the end of a bank | an error of that access |
 //! | names RAM that it gave back (a hole) | an error; each try costs one page's mapping call |
 //! | names a grant that it did not make, or writes to one made read-only | an error, or a count in [`Stats::copy_failures`] |
-//! | touches all of its RAM | at most [`Layout::budget`] mapped |
+//! | touches all of its RAM | at most [`Layout::budget`] mapped; errors where even the requests in flight need more |
 //! | points a request at endless grants | an error at [`Layout::grants_per_guard`] |
 //! | keeps many small requests in flight | at most [`Layout::bounce_pages`] copies, mappings after that |
 //! | changes its memory while it is read | what it wrote; memory is only ever accessed as volatile, by [`VolatileSlice`](vm_memory::VolatileSlice) |
@@ -77,12 +77,14 @@ pub use layout::{Layout, LayoutError};
 pub use mapping::{Mapping, Prot};
 pub use physical::{NoPhysicalMemory, NoRegion};
 pub use pinned::PinnedMemory;
+pub use retired::Retired;
 pub use stats::Stats;
 pub use vm_memory;
 
 mod address;
 mod batch;
 mod bounce;
+mod budget;
 mod chunk;
 mod chunk_cache;
 mod domain_memory;
@@ -97,6 +99,7 @@ mod mapping;
 mod physical;
 mod pinned;
 mod pins;
+mod retired;
 mod stats;
 mod sys;
 mod window;

@@ -82,10 +82,15 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     fn ram(&self, addr: u64, end: u64) -> GuestMemoryResult<VolatileSlice<'_>> {
         let invalid = || invalid_address(GuestAddress(addr));
         let mut pins = lock(&self.pins);
-        let window = match pins.ram(addr) {
+        let handle = self.handle(GuestAddress(addr))?;
+        let held = pins.ram(addr).filter(|window| {
+            // A ring is one piece, though parts of it share pages with what was mapped before.
+            !handle.is_for_rings() || window.find(addr, true).is_some_and(|(_, n)| n >= end - addr)
+        });
+        let window = match held {
             Some(window) => window,
             None => {
-                let chunk = self.handle(GuestAddress(addr))?.chunk(addr)?;
+                let chunk = handle.chunk(addr..end)?;
                 let window = chunk.window(addr).ok_or_else(invalid)?;
                 pins.hold(chunk);
                 self.windows.add(&mut pins, window);

@@ -14,6 +14,10 @@ pub struct Stats {
     pub map_calls: u64,
     /// Chunks given up for the budget.
     pub evictions: u64,
+    /// Accesses whose pages were mapped alone and not cached, as every chunk was in use.
+    pub uncached: u64,
+    /// Accesses that failed as the whole budget was in use.
+    pub refusals: u64,
     /// Calls that mapped grants.
     pub grant_maps: u64,
     /// Calls that copied from or to grants.
@@ -31,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
     pub(crate) map_calls: AtomicU64,
     pub(crate) evictions: AtomicU64,
+    pub(crate) uncached: AtomicU64,
+    pub(crate) refusals: AtomicU64,
     pub(crate) grant_maps: AtomicU64,
     pub(crate) grant_copies: AtomicU64,
     pub(crate) copy_failures: AtomicU64,
@@ -44,6 +50,8 @@ impl Counters {
             bytes: load(&self.bytes),
             map_calls: load(&self.map_calls),
             evictions: load(&self.evictions),
+            uncached: load(&self.uncached),
+            refusals: load(&self.refusals),
             grant_maps: load(&self.grant_maps),
             grant_copies: load(&self.grant_copies),
             copy_failures: load(&self.copy_failures),

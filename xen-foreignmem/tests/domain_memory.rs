@@ -132,11 +132,11 @@ fn queues_and_invalidations_run_side_by_side() {
         }
         start.wait();
         for _ in 0..200 {
-            memory.invalidate();
+            drop(memory.invalidate());
             std::thread::yield_now();
         }
     });
-    memory.invalidate();
+    drop(memory.invalidate());
     assert_eq!((memory.stats().chunks, guest.foreign.live_mappings()), (0, 0));
     assert_eq!((guest.grants.live_mappings(), memory.stats().copy_failures), (0, 0));
 }

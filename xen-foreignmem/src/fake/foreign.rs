@@ -1,6 +1,7 @@
 //! `/dev/xen/privcmd`, as far as mappings go.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,17 @@ pub struct FakeForeignMemory {
     resources: Mutex<HashMap<(u32, u32, u32), Arc<FakePages>>>,
     bad_frames: Mutex<BTreeMap<u64, i32>>,
     faults: Faults,
+    on_map: Mutex<Option<Event<[u64]>>>,
     live: Arc<Live>,
+}
+
+/// What happens in the midst of a call.
+struct Event<T: ?Sized>(Box<dyn FnMut(&T) + Send>);
+
+impl<T: ?Sized> fmt::Debug for Event<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Event")
+    }
 }
 
 /// What is mapped now, and was at the most.
@@ -36,6 +47,7 @@ struct Live {
     pages: AtomicU64,
     peak_pages: AtomicU64,
     calls: AtomicU64,
+    on_unmap: Mutex<Option<Event<u32>>>,
 }
 
 impl Live {
@@ -46,6 +58,7 @@ impl Live {
             pages: AtomicU64::new(0),
             peak_pages: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            on_unmap: Mutex::default(),
         }
     }
 
@@ -60,6 +73,9 @@ impl Live {
 
 impl Unmap for Live {
     fn unmap(&self, _index: u64, count: u32) {
+        if let Some(Event(event)) = lock(&self.on_unmap).as_mut() {
+            event(&count);
+        }
         self.mappings.fetch_sub(1, Ordering::SeqCst);
         self.pages.fetch_sub(count.into(), Ordering::SeqCst);
         self.held.remove();
@@ -83,6 +99,7 @@ impl FakeForeignMemory {
             resources: Mutex::default(),
             bad_frames: Mutex::default(),
             faults: Faults::default(),
+            on_map: Mutex::default(),
         }
     }
 
@@ -109,6 +126,18 @@ impl FakeForeignMemory {
     /// Failures of calls that map, to come.
     pub fn map_faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Has `event` happen in the midst of each call that maps frames of the guest, when they were taken and
+    /// before they are handed out, as another thread may do it. It must map nothing itself.
+    pub fn on_map(&self, event: impl FnMut(&[u64]) + Send + 'static) {
+        *lock(&self.on_map) = Some(Event(Box::new(event)));
+    }
+
+    /// Has `event` happen before each mapping goes, with the number of its pages. It must neither map nor
+    /// unmap itself.
+    pub fn on_unmap(&self, mut event: impl FnMut(u32) + Send + 'static) {
+        *lock(&self.live.on_unmap) = Some(Event(Box::new(move |&pages| event(pages))));
     }
 
     /// From now on this frame of the guest fails with `errno`; `None` heals it.
@@ -180,6 +209,9 @@ impl ForeignMemory for FakeForeignMemory {
         self.faults.call().map_err(error)?;
         let Batch { region, errors } =
             map_frames(gfns, |gfns| self.map_batch(prot, gfns)).map_err(error)?;
+        if let Some(Event(event)) = lock(&self.on_map).as_mut() {
+            event(gfns);
+        }
         let holes = errors.iter().enumerate().filter(|&(_, &e)| e != 0).map(|(i, &e)| (i, -e));
         let mapping = Mapping::with_release(region, prot, self.live.take(gfns.len()));
         Ok((mapping, holes.collect()))

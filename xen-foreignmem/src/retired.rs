@@ -1,0 +1,32 @@
+//! Mappings that are out of use.
+
+use std::sync::Arc;
+
+use crate::chunk::Chunk;
+
+/// Mappings of RAM that were taken out of use, and stay until this is dropped.
+///
+/// Unmapping takes a hypercall a page, and the guest's vCPU waits for the answer to its INVALIDATE: so
+/// answer first, and drop this afterwards, on a thread that no vCPU waits for. Xen gets the memory back
+/// that the guest gave up when the last mapping of it has gone: this one, and those of guards.
+#[derive(Debug, Default)]
+#[must_use = "dropping it unmaps: answer the guest's INVALIDATE before"]
+pub struct Retired {
+    chunks: Vec<Arc<Chunk>>,
+}
+
+impl Retired {
+    pub(crate) fn new(chunks: Vec<Arc<Chunk>>) -> Self {
+        Self { chunks }
+    }
+
+    /// Whether there is nothing to unmap.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes of guest memory that were taken out of use.
+    pub fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.bytes()).sum()
+    }
+}
