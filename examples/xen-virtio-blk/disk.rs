@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 use backend_process::LogLimit;
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Limits, RateLimiter, RateLimits, RequestKind, Serial,
+    BlockConfig, BlockDevice, Engine, Limits, RateLimiter, RateLimits, RequestKind, Serial,
 };
 use virtio_mmio_dev::{Effect, Ignored, MmioTransport, QueueConfig, VirtioDevice};
 use xen_ioreq::DeviceModel;
@@ -42,6 +42,8 @@ pub struct Disk<P: Platform> {
     storage: Storage,
     limiter: Option<Arc<RateLimiter>>,
     workers: Vec<Option<WorkerThread>>,
+    /// Of the queues that are not served: they live as long as the disk, over resets.
+    engines: Vec<Option<Box<dyn Engine>>>,
     figures: Arc<Figures>,
     limit: LogLimit,
 }
@@ -70,7 +72,7 @@ impl<P: Platform> Disk<P> {
         };
         let transport = MmioTransport::new(device, line).map_err(|e| e.to_string())?;
         let queues = transport.device().queue_max_sizes().len();
-        Ok(Self {
+        let mut disk = Self {
             id,
             window: nodes.window(),
             limiter: (settings.limits != RateLimits::default())
@@ -80,9 +82,12 @@ impl<P: Platform> Disk<P> {
             memory,
             storage,
             workers: (0..queues).map(|_| None).collect(),
+            engines: Vec::new(),
             figures,
             limit: LogLimit::new(),
-        })
+        };
+        disk.engines = (0..queues).map(|_| Some(disk.new_engine())).collect();
+        Ok(disk)
     }
 
     /// The guest-physical addresses of the registers.
@@ -226,12 +231,20 @@ impl<P: Platform> Disk<P> {
         }
     }
 
-    fn serve(&self, index: usize, config: &QueueConfig) -> Result<WorkerThread, StartError> {
+    fn new_engine(&self) -> Box<dyn Engine> {
         let (engine, lacking) = self.storage.engine(self.settings.engine);
         if let Some(error) = lacking
             && let Some(dropped) = self.limit.allow()
         {
             warn!(id = %self.id, %error, dropped, "a queue has to do with the engine sync");
+        }
+        engine
+    }
+
+    fn serve(&mut self, index: usize, config: &QueueConfig) -> Result<WorkerThread, StartError> {
+        if self.engines[index].is_none() {
+            // The one it had broke, or went down with its thread.
+            self.engines[index] = Some(self.new_engine());
         }
         WorkerThread::start(
             config,
@@ -240,7 +253,7 @@ impl<P: Platform> Disk<P> {
             &self.transport.device().params(),
             Serving {
                 id: self.id,
-                engine,
+                engine: &mut self.engines[index],
                 limiter: self.limiter.clone(),
                 poll: self.settings.poll,
                 cpu: self.settings.cpus.of_queue(index),
@@ -275,7 +288,7 @@ impl<P: Platform> Disk<P> {
 
     fn stop_worker(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
-            worker.stop();
+            self.engines[index] = worker.stop();
             self.figures.stopped(index);
         }
     }

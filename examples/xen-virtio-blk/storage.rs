@@ -1,12 +1,16 @@
 //! The image behind a disk, and the engines that work on it.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use clap::ValueEnum;
 use serde::Deserialize;
 use virtio_blk_dev::{
-    Engine, Image, ImageFormat, OpenError, RawImage, RawOptions, SyncEngine, UringConfig,
-    UringEngine, UringError,
+    BouncePool, Engine, Image, ImageFormat, OpenError, RawImage, RawOptions, SyncEngine,
+    UringConfig, UringEngine, UringError,
 };
 
 use crate::settings::DiskSettings;
@@ -22,11 +26,19 @@ pub enum EngineKind {
     Sync,
 }
 
+/// What all disks of this process with direct I/O copy their data through.
+static BOUNCE: LazyLock<BouncePool> = LazyLock::new(|| BouncePool::new(64 << 20));
+
 /// An open image.
 #[derive(Clone)]
 pub enum Storage {
     /// A file or block device whose bytes are the disk's.
-    Raw(Arc<RawImage>),
+    Raw {
+        /// The file or device.
+        image: Arc<RawImage>,
+        /// What its engines take memory from.
+        bounce: BouncePool,
+    },
     /// An image that is known by what it can do only.
     Other(Arc<dyn Image>),
 }
@@ -37,7 +49,8 @@ impl Storage {
         match settings.format {
             ImageFormat::Raw => {
                 let options = RawOptions::new().read_only(read_only).direct(settings.direct);
-                Ok(Self::Raw(Arc::new(options.open(path)?)))
+                let image = Arc::new(options.open(path)?);
+                Ok(Self::Raw { image, bounce: BOUNCE.share(BouncePool::DISK) })
             }
             format => Ok(Self::Other(format.open(path, read_only)?)),
         }
@@ -46,7 +59,7 @@ impl Storage {
     /// What it can do.
     pub fn image(&self) -> &dyn Image {
         match self {
-            Self::Raw(image) => image.as_ref(),
+            Self::Raw { image, .. } => image.as_ref(),
             Self::Other(image) => image.as_ref(),
         }
     }
@@ -54,16 +67,20 @@ impl Storage {
     /// An engine for one queue; the synchronous one where no other can be had, and why.
     pub fn engine(&self, kind: EngineKind) -> (Box<dyn Engine>, Option<UringError>) {
         match (self, kind) {
-            (Self::Raw(image), EngineKind::IoUring) => {
+            (Self::Raw { image, bounce }, EngineKind::IoUring) => {
                 // Foreign pages can't be pinned, and a granted one must be free of references when
                 // its request is answered: data goes through the engine's own buffers.
-                let config = UringConfig { direct_into_guest: false, ..UringConfig::default() };
+                let config = UringConfig {
+                    direct_into_guest: false,
+                    bounce: bounce.clone(),
+                    ..UringConfig::default()
+                };
                 match UringEngine::with_config(Arc::clone(image), &config) {
                     Ok(engine) => (Box::new(engine), None),
                     Err(error) => (Box::new(SyncEngine::new(Arc::clone(image))), Some(error)),
                 }
             }
-            (Self::Raw(image), EngineKind::Sync) => {
+            (Self::Raw { image, .. }, EngineKind::Sync) => {
                 (Box::new(SyncEngine::new(Arc::clone(image))), None)
             }
             (Self::Other(image), _) => (Box::new(SyncEngine::new(Arc::clone(image))), None),
@@ -73,7 +90,7 @@ impl Storage {
     /// The size in bytes, asked of the host anew where an image can be resized under its guest.
     pub fn refresh_capacity(&self) -> io::Result<u64> {
         match self {
-            Self::Raw(image) => image.refresh_capacity(),
+            Self::Raw { image, .. } => image.refresh_capacity(),
             Self::Other(image) => Ok(image.capacity()),
         }
     }

@@ -42,13 +42,14 @@ struct Shared {
 pub(crate) struct WorkerThread {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Option<Box<dyn Engine>>>,
 }
 
 /// How a queue is to be served.
-pub(crate) struct Serving {
+pub(crate) struct Serving<'a> {
     pub(crate) id: DeviceId,
-    pub(crate) engine: Box<dyn Engine>,
+    /// Taken if the queue can be served, and given back when it was.
+    pub(crate) engine: &'a mut Option<Box<dyn Engine>>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     /// As [`Poller::new`] has it.
     pub(crate) poll: Duration,
@@ -64,17 +65,17 @@ impl WorkerThread {
         memory: &DomainMemory<F, G>,
         interrupt: Interrupt,
         params: &Params,
-        serving: Serving,
+        serving: Serving<'_>,
     ) -> Result<Self, StartError> {
         let Serving { id, engine, limiter, poll, cpu, log } = serving;
         let queue = LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt)?;
-        let mut worker = Worker::new(queue, engine, params);
-        if let Some(limiter) = limiter {
-            worker = worker.with_rate_limiter(limiter);
-        }
-        let counters = worker.counters();
         let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
-        let mut bell = Bell { shared: Arc::clone(&shared), id, log };
+        let counters = Arc::<Counters>::default();
+        let Some(mut engine) = engine.take() else {
+            return Err(io::Error::other("the queue's engine is in use").into());
+        };
+        let mut bell = Bell { shared: Arc::clone(&shared), id, log, engine_is_whole: true };
+        let (params, its) = (params.clone(), Arc::clone(&counters));
         let name = format!("vq-{}-{}-{}", id.domid, id.devid, config.index);
         let thread = thread::Builder::new().name(name).spawn(move || {
             if let Some(cpu) = cpu
@@ -82,6 +83,10 @@ impl WorkerThread {
                 && let Some(dropped) = bell.log.allow()
             {
                 warn!(%id, cpu, %error, dropped, "a queue's thread can't be pinned: it runs anywhere");
+            }
+            let mut worker = Worker::with_counters(queue, &mut *engine, &params, its);
+            if let Some(limiter) = limiter {
+                worker = worker.with_rate_limiter(limiter);
             }
             match worker.serve(&mut Poller::new(poll), &mut bell) {
                 Ok(()) => {}
@@ -91,6 +96,8 @@ impl WorkerThread {
                 }
                 Err(error) => error!(%id, %error, "a queue is served no more"),
             }
+            drop(worker);
+            bell.engine_is_whole.then_some(engine)
         })?;
         Ok(Self { shared, counters, thread })
     }
@@ -105,13 +112,14 @@ impl WorkerThread {
         Arc::clone(&self.counters)
     }
 
-    /// Finishes what is in flight and unmaps the rings.
-    pub(crate) fn stop(self) {
+    /// Finishes what is in flight and unmaps the rings. Gives the queue's engine back, unless it broke.
+    pub(crate) fn stop(self) -> Option<Box<dyn Engine>> {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake.wake();
-        if self.thread.join().is_err() {
+        self.thread.join().unwrap_or_else(|_| {
             error!("a queue's thread panicked");
-        }
+            None
+        })
     }
 }
 
@@ -120,6 +128,8 @@ struct Bell {
     shared: Arc<Shared>,
     id: DeviceId,
     log: LogLimit,
+    /// It can serve the queue when that is set up anew.
+    engine_is_whole: bool,
 }
 
 impl Doorbell for Bell {
@@ -140,7 +150,9 @@ impl Doorbell for Bell {
             warn!(id = %self.id, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
         }
     }
+
     fn engine_failed(&mut self, fault: &EngineFault) {
+        self.engine_is_whole = false;
         warn!(id = %self.id, %fault, "a queue's engine broke");
     }
 }

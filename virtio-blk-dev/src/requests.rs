@@ -39,8 +39,7 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
 }
 
 impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
-    pub(crate) fn new(queue_size: u16, engine: E, params: Params) -> Self {
-        let counters = Arc::<Counters>::default();
+    pub(crate) fn new(queue_size: u16, engine: E, params: Params, counters: Arc<Counters>) -> Self {
         Self {
             operations: Operations::new(queue_size, engine, Arc::clone(&params.live)),
             limiter: None,

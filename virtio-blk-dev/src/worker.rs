@@ -44,8 +44,20 @@ pub struct Worker<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> {
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// A worker for `queue` with an engine of its own, over the image that the limits in `params`
     /// are of.
+    ///
+    /// An engine that is only lent, as `&mut`, can serve another queue afterwards.
     pub fn new(queue: LiveQueue<R, D>, engine: E, params: &Params) -> Self {
-        let requests = Requests::new(queue.size(), engine, params.clone());
+        Self::with_counters(queue, engine, params, Arc::default())
+    }
+
+    /// As [`new`](Self::new), counting in `counters`, which others may read meanwhile.
+    pub fn with_counters(
+        queue: LiveQueue<R, D>,
+        engine: E,
+        params: &Params,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let requests = Requests::new(queue.size(), engine, params.clone(), counters);
         Self { queue, requests }
     }
 

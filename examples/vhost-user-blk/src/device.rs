@@ -9,7 +9,7 @@ use anyhow::Context;
 use backend_process::LogLimit;
 use tracing::{info, warn};
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Features, Image, Params, RawImage, RawOptions, Serial,
+    BlockConfig, BlockDevice, BouncePool, Features, Image, Params, RawImage, RawOptions, Serial,
 };
 use virtio_mmio_dev::VirtioDevice;
 
@@ -29,6 +29,8 @@ const USUAL_QUEUE: u16 = 128;
 pub struct Device {
     pub(crate) image: Arc<RawImage>,
     pub(crate) engine: EngineKind,
+    /// What the queues' engines take memory from.
+    pub(crate) bounce: BouncePool,
     pub(crate) poll: Duration,
     pub(crate) cpus: Option<CpuList>,
     state: Mutex<State>,
@@ -62,6 +64,7 @@ impl Device {
         Ok(Self {
             image: Arc::new(image),
             engine: args.engine,
+            bounce: BouncePool::new(BouncePool::DISK),
             poll: Duration::from_micros(args.poll_us.into()),
             cpus: args.cpus.clone(),
             state: Mutex::new(State { block, cache: WriteCache::new(config.write_back) }),

@@ -9,6 +9,7 @@ pub mod args;
 mod conversation;
 pub mod cpus;
 pub mod device;
+mod engine;
 mod events;
 mod memory;
 mod refusal;

@@ -14,6 +14,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::{
     device::Device,
+    engine::QueueEngine,
     events::Events,
     memory::Memory,
     worker::{Job, StartError, WorkerThread},
@@ -59,6 +60,8 @@ pub(crate) struct Ring {
     pub(crate) events: Events,
     kick: Option<OwnedFd>,
     worker: Option<WorkerThread>,
+    /// While it doesn't run, if it has run before.
+    engine: Option<QueueEngine>,
     /// It can't be started as it was set up.
     refused: bool,
     /// Its thread ended by itself, and with it requests that it had taken.
@@ -78,6 +81,7 @@ impl Ring {
             events: Events::default(),
             kick: None,
             worker: None,
+            engine: None,
             refused: false,
             failed: false,
             stats: Stats::default(),
@@ -135,6 +139,7 @@ impl Ring {
             kick: kick.as_fd().try_clone_to_owned().map_err(host)?,
             events: self.events.clone(),
             limit: common.limit.clone(),
+            engine: self.engine.take(),
         };
         debug!(config = ?job.config, "starting a queue");
         match WorkerThread::start(job) {
@@ -157,10 +162,11 @@ impl Ring {
         self.refused = false;
         if let Some(worker) = self.worker.take() {
             match worker.stop() {
-                Some(report) => {
+                Some((report, engine)) => {
                     self.base = Some(report.positions.next_avail);
                     self.stats += &report.stats;
                     self.failed = report.failed;
+                    self.engine = engine;
                 }
                 None => self.failed = true,
             }

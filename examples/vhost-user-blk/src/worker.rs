@@ -11,16 +11,13 @@ use std::{
 
 use backend_process::{LogLimit, limits};
 use tracing::{error, warn};
-use virtio_blk_dev::{
-    Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, SyncEngine, UringEngine,
-    Worker,
-};
+use virtio_blk_dev::{Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, Worker};
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
 use vm_memory::GuestMemoryMmap;
 
 use crate::{
-    args::EngineKind,
     device::Device,
+    engine::{Kind, QueueEngine},
     events::Events,
     sleep::{Sleep, Stop},
 };
@@ -39,6 +36,8 @@ pub(crate) enum StartError {
 /// What a queue's thread needs.
 pub(crate) struct Job {
     pub(crate) device: Arc<Device>,
+    /// The one that served the queue before.
+    pub(crate) engine: Option<QueueEngine>,
     pub(crate) config: QueueConfig,
     pub(crate) memory: Arc<GuestMemoryMmap>,
     pub(crate) kick: OwnedFd,
@@ -58,7 +57,7 @@ pub(crate) struct Report {
 /// A queue being served.
 pub(crate) struct WorkerThread {
     stop: Stop,
-    thread: JoinHandle<Report>,
+    thread: JoinHandle<(Report, Option<QueueEngine>)>,
 }
 
 impl WorkerThread {
@@ -87,8 +86,8 @@ impl WorkerThread {
     }
 
     /// Finishes what is in flight, and lets go of the rings; `None` if the thread can't say where it
-    /// left them.
-    pub(crate) fn stop(self) -> Option<Report> {
+    /// left them. Gives the engine back, too, unless it broke.
+    pub(crate) fn stop(self) -> Option<(Report, Option<QueueEngine>)> {
         self.stop.give();
         self.thread.join().ok()
     }
@@ -97,23 +96,22 @@ impl WorkerThread {
 type Started = mpsc::SyncSender<Result<(), StartError>>;
 
 impl Job {
-    fn run(self, stop: &Stop, ready: &Started) -> Report {
-        let image = Arc::clone(&self.device.image);
-        if self.device.engine == EngineKind::IoUring {
-            match UringEngine::new(Arc::clone(&image), self.config.size) {
-                Ok(engine) => return self.serve(engine, stop, ready),
-                Err(error) => {
-                    if let Some(dropped) = self.limit.allow() {
-                        warn!(%error, dropped, "no io_uring: requests are done one after the other");
-                    }
-                }
-            }
-        }
-        self.serve(SyncEngine::new(image), stop, ready)
+    fn run(mut self, stop: &Stop, ready: &Started) -> (Report, Option<QueueEngine>) {
+        let size = self.config.size;
+        let had = self.engine.take().filter(|engine| engine.queue_size == size);
+        let mut engine = had.unwrap_or_else(|| QueueEngine::new(&self.device, size, &self.limit));
+        let (report, is_whole) = match &mut engine.kind {
+            Kind::Uring(engine) => self.serve(&mut **engine, stop, ready),
+            Kind::Sync(engine) => self.serve(engine, stop, ready),
+        };
+        (report, is_whole.then_some(engine))
     }
 
-    fn serve(&self, engine: impl Engine, stop: &Stop, ready: &Started) -> Report {
+    /// What it has done, and whether the engine is still what it was.
+    fn serve(&self, engine: impl Engine, stop: &Stop, ready: &Started) -> (Report, bool) {
         let index = self.config.index;
+        // Before the worker, which is dropped first.
+        let mut mapped = Mapped(Some(Arc::clone(&self.memory)));
         let memory = &*self.memory;
         if let Some(cpus) = &self.device.cpus
             && let Err(error) = cpus.pin(index)
@@ -133,27 +131,32 @@ impl Job {
             Ok(started) => started,
             Err(error) => {
                 let _ = ready.send(Err(error));
-                return Report::default();
+                mapped.is_free();
+                return (Report::default(), true);
             }
         };
         let _ = ready.send(Ok(()));
-        let mut bell = Bell { sleep, stop, index, limit: &self.limit };
+        let mut bell = Bell { sleep, stop, index, limit: &self.limit, engine_is_whole: true };
         let mut poller = Poller::new(self.device.poll);
         // A panic is a fault of this program. The queue's positions are looked at afterwards, and
         // nothing else of what it leaves behind.
         let served = AssertUnwindSafe(|| worker.serve(&mut poller, &mut bell));
         let failed = match panic::catch_unwind(served) {
-            Ok(Ok(())) => false,
+            Ok(Ok(())) => {
+                mapped.is_free();
+                false
+            }
             Ok(Err(ServeError::StillInUse(error))) => {
                 error!(queue = index, %error, "the guest's memory stays mapped, and may still be written to: end the guest, and restart this program");
-                std::mem::forget(Arc::clone(&self.memory));
                 true
             }
             Ok(Err(error)) => {
+                mapped.is_free();
                 error!(queue = index, %error, "a queue is served no more until it is set up anew");
                 true
             }
             Err(_) => {
+                bell.engine_is_whole = false;
                 error!(
                     queue = index,
                     "a queue's thread panicked: the queue is stopped until it is set up anew, and the requests it had taken are lost"
@@ -166,7 +169,23 @@ impl Job {
             self.events.err.signal();
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(worker)));
         }
-        report
+        (report, bell.engine_is_whole)
+    }
+}
+
+/// The guest's memory, which stays mapped for ever unless it is known that nobody uses it any more.
+struct Mapped(Option<Arc<GuestMemoryMmap>>);
+
+impl Mapped {
+    /// Nobody does.
+    fn is_free(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        std::mem::forget(self.0.take());
     }
 }
 
@@ -176,6 +195,8 @@ struct Bell<'a> {
     stop: &'a Stop,
     index: u16,
     limit: &'a LogLimit,
+    /// It can serve the queue when that is set up anew.
+    engine_is_whole: bool,
 }
 
 impl Doorbell for Bell<'_> {
@@ -209,6 +230,7 @@ impl Doorbell for Bell<'_> {
     }
 
     fn engine_failed(&mut self, fault: &EngineFault) {
+        self.engine_is_whole = false;
         warn!(queue = self.index, %fault, "a queue's engine broke");
     }
 }
@@ -226,7 +248,8 @@ mod tests {
     impl WorkerThread {
         /// A thread that has ended with this.
         pub(crate) fn ended(report: Option<Report>) -> Self {
-            let thread = thread::spawn(move || report.unwrap_or_else(|| panic!("as ordered")));
+            let thread =
+                thread::spawn(move || (report.unwrap_or_else(|| panic!("as ordered")), None));
             Self { stop: Stop::new().unwrap(), thread }
         }
     }
@@ -294,11 +317,12 @@ mod tests {
             kick: eventfd(0, EventfdFlags::empty()).unwrap(),
             events,
             limit: LogLimit::new(),
+            engine: None,
         };
         let (ready, started) = mpsc::sync_channel(1);
-        let report = job.serve(Faulty, &Stop::new().unwrap(), &ready);
+        let (report, engine_is_whole) = job.serve(Faulty, &Stop::new().unwrap(), &ready);
         started.recv().unwrap().unwrap();
-        assert!(report.failed);
+        assert!(report.failed && !engine_is_whole);
         assert_eq!(report.positions.next_avail, 8, "the request that was taken isn't taken again");
         rustix::io::read(&err, &mut [0; 8]).expect("the error descriptor is signalled");
     }
