@@ -114,7 +114,7 @@ impl Disk {
             None => Box::new(SyncEngine::new(image)),
         };
         let params = transport.device().params();
-        Some(Serving(Worker::new(queue, engine, &params)))
+        Some(Serving::new(Worker::new(queue, engine, &params)))
     }
 }
 
@@ -122,6 +122,16 @@ impl Disk {
 pub struct Serving(Worker<Arc<Memory>, Arc<Memory>, Box<dyn Engine>>);
 
 impl Serving {
+    /// What `worker` serves.
+    pub fn new(worker: Worker<Arc<Memory>, Arc<Memory>, Box<dyn Engine>>) -> Self {
+        Self(worker)
+    }
+
+    /// Requests that the image failed.
+    pub fn host_errors(&self) -> u64 {
+        self.0.stats().host_errors
+    }
+
     /// One turn of the worker: how many requests it answered, and whether there may be more.
     pub fn run(&mut self) -> (u64, bool) {
         let progress = self.0.run();

@@ -81,6 +81,13 @@ impl Memory {
         data
     }
 
+    /// As [`get`](Self::get), any number of bytes.
+    pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut data = vec![0; len];
+        let _ = self.ram.read_slice(&mut data, GuestAddress(addr));
+        data
+    }
+
     /// All of it.
     pub fn snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![0; SIZE];

@@ -135,7 +135,8 @@ pub fn run(data: &[u8]) -> Report {
     }
 
     let disk = Disk::new(case.setup());
-    let transport = go_live(&disk, case.features());
+    let mut transport = Transport::new(disk.device(), || {}).expect("a transport");
+    go_live(&mut transport, case.features());
     let faulty = case.has(32);
     if faulty {
         disk.inject(case.fault);
@@ -173,9 +174,8 @@ pub fn run(data: &[u8]) -> Report {
     Report { ok, errors, broken: serving.is_broken(), predicted }
 }
 
-/// A device that the driver has brought up, but for its queue.
-fn go_live(disk: &Disk, features: u64) -> Transport {
-    let mut transport = Transport::new(disk.device(), || {}).expect("a transport");
+/// Does what a driver does to bring its device up, but for its queue.
+pub(crate) fn go_live(transport: &mut Transport, features: u64) {
     for (register, value) in [
         (Register::Status, 3),
         (Register::DriverFeatures, features as u32),
@@ -187,7 +187,6 @@ fn go_live(disk: &Disk, features: u64) -> Transport {
     }
     let effect = transport.write(Register::Status.offset(), &15_u32.to_le_bytes());
     assert_eq!(effect, Effect::Activate, "features {features:#x}");
-    transport
 }
 
 /// Runs the worker for as long as a driver can keep it busy with what is in memory already.

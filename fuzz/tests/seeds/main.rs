@@ -4,6 +4,7 @@
 //! are findings of a fuzzer, kept so that they stay mended.
 
 mod mmio;
+mod qcow2;
 mod request;
 mod xenstore;
 
@@ -11,7 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The longest that a seed may be: small ones mutate into more.
-const LONGEST: usize = 1024;
+const LONGEST: usize = 4096;
 
 fn directory(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target)
