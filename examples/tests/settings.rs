@@ -27,6 +27,7 @@ use xen_virtio_blk::{
 const DISCARD: u64 = 1 << 13;
 const WRITE_ZEROES: u64 = 1 << 14;
 const RO: u64 = 1 << 5;
+const BLK_SIZE: u64 = 1 << 6;
 
 /// Those that this kernel has.
 fn engines() -> impl Iterator<Item = EngineKind> {
@@ -93,6 +94,17 @@ fn queues_are_served_side_by_side_and_reset_alone() {
         window.write(reg::STATUS, 0);
         queues[2].release(page);
         assert_eq!(it.domain.grants().live_grants(), 0);
+    }
+}
+
+#[test]
+fn a_disk_has_the_logical_block_size_that_was_set() {
+    for (set, told) in [(None, 512), (Some(4096), 4096)] {
+        let settings = DiskSettings { logical_block_size: set, ..DiskSettings::default() };
+        let it = OneDisk::with_settings(Sharing::Foreign, settings);
+        // `blk_size` (virtio 1.2 §5.2.4).
+        assert_eq!(it.window().device_features() & BLK_SIZE, BLK_SIZE);
+        assert_eq!(it.window().read_sized(reg::CONFIG + 20, 4), told);
     }
 }
 

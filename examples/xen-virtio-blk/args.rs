@@ -58,6 +58,10 @@ pub struct RunArgs {
     /// Go around the page cache of this domain (O_DIRECT).
     #[arg(long)]
     pub direct: bool,
+    /// The logical block size of each disk in bytes, which its contents were made for: partition tables
+    /// count in it. A power of two from 512 to 65536 [default: the storage's, 512 of a file].
+    #[arg(long, value_name = "BYTES", value_parser = logical_block_size)]
+    pub logical_block_size: Option<u32>,
     /// Request queues of each disk, each served by a thread of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub queues: u16,
@@ -83,6 +87,14 @@ pub struct RunArgs {
     /// Bytes a second that each disk may move, as 100M or 100M/1G.
     #[arg(long, value_name = "N[/BURST]")]
     pub bps: Option<Bps>,
+}
+
+/// Parses the size of a logical block.
+pub(crate) fn logical_block_size(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(bytes) if bytes.is_power_of_two() && (512..=65536).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("{text}: a logical block size is a power of two from 512 to 65536")),
+    }
 }
 
 fn queue_size(text: &str) -> Result<u16, String> {
@@ -116,6 +128,9 @@ mod tests {
         for (option, value, right) in [
             ("--engine", "threads", "io_uring"),
             ("--queues", "0", "1"),
+            ("--logical-block-size", "256", "4096"),
+            ("--logical-block-size", "513", "512"),
+            ("--logical-block-size", "131072", "65536"),
             ("--queues", "257", "256"),
             ("--poll-us", "1000001", "0"),
             ("--map-budget", "1M", "1G"),

@@ -14,7 +14,7 @@ use tracing::warn;
 use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
 
 use crate::{
-    args::RunArgs,
+    args::{self, RunArgs},
     cpus::CpuList,
     map_budget::MapBudget,
     rate::{Bps, Iops},
@@ -45,6 +45,8 @@ pub struct DiskSettings {
     pub engine: EngineKind,
     /// Around the page cache.
     pub direct: bool,
+    /// What the image's contents were made for, in bytes; otherwise the storage's own.
+    pub logical_block_size: Option<u32>,
     /// Request queues, each with a thread.
     pub queues: u16,
     /// Descriptors of each queue.
@@ -69,6 +71,7 @@ impl Default for DiskSettings {
             format: ImageFormat::Raw,
             engine: EngineKind::Sync,
             direct: false,
+            logical_block_size: None,
             queues: 1,
             queue_size: 256,
             cache: Cache::Writeback,
@@ -118,6 +121,17 @@ pub enum SettingsError {
         /// Its format.
         format: ImageFormat,
     },
+    /// A logical block size for an image that isn't raw.
+    #[error(
+        "{}: a logical_block_size can be set for raw images, this one is {format}: leave it out",
+        image.display()
+    )]
+    LogicalBlockSize {
+        /// The image.
+        image: PathBuf,
+        /// Its format.
+        format: ImageFormat,
+    },
     /// io_uring was asked for.
     #[error("the engine io_uring can't be had: {0}; or choose the engine sync")]
     Uring(#[from] UringError),
@@ -154,6 +168,7 @@ impl Settings {
         let all = DiskSettings {
             engine,
             direct: args.direct,
+            logical_block_size: args.logical_block_size,
             queues: args.queues,
             queue_size: args.queue_size,
             limits: RateLimits {
@@ -200,9 +215,13 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let mut disks = BTreeMap::new();
         for (image, table) in tables {
+            let states_blocks = table.logical_block_size.is_some();
             let disk = table.over(&all);
             if disk.direct && disk.format != ImageFormat::Raw {
                 return Err(SettingsError::Direct { image, format: disk.format });
+            }
+            if states_blocks && disk.format != ImageFormat::Raw {
+                return Err(SettingsError::LogicalBlockSize { image, format: disk.format });
             }
             disks.insert(image, disk);
         }
@@ -255,6 +274,8 @@ struct DiskTable {
     format: Option<ImageFormat>,
     engine: Option<EngineKind>,
     direct: Option<bool>,
+    #[serde(deserialize_with = "logical_block_size")]
+    logical_block_size: Option<u32>,
     #[serde(deserialize_with = "queues")]
     queues: Option<u16>,
     cache: Option<Cache>,
@@ -276,6 +297,7 @@ impl DiskTable {
             format: self.format.unwrap_or(all.format),
             engine: self.engine.unwrap_or(all.engine),
             direct: self.direct.unwrap_or(all.direct),
+            logical_block_size: self.logical_block_size.or(all.logical_block_size),
             queues: self.queues.unwrap_or(all.queues),
             queue_size: all.queue_size,
             cache: self.cache.unwrap_or(all.cache),
@@ -311,6 +333,11 @@ fn word<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
 fn serial<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Serial>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Serial::new(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn logical_block_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let bytes = u64::deserialize(deserializer)?.to_string();
+    args::logical_block_size(&bytes).map(Some).map_err(D::Error::custom)
 }
 
 fn queues<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {

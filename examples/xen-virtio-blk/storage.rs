@@ -48,7 +48,10 @@ impl Storage {
     pub fn open(path: &Path, read_only: bool, settings: &DiskSettings) -> Result<Self, OpenError> {
         match settings.format {
             ImageFormat::Raw => {
-                let options = RawOptions::new().read_only(read_only).direct(settings.direct);
+                let mut options = RawOptions::new().read_only(read_only).direct(settings.direct);
+                if let Some(bytes) = settings.logical_block_size {
+                    options = options.logical_block_size(bytes);
+                }
                 let image = Arc::new(options.open(path)?);
                 Ok(Self::Raw { image, bounce: BOUNCE.share(BouncePool::DISK) })
             }

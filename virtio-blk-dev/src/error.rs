@@ -126,8 +126,8 @@ pub enum OpenError {
     /// Direct I/O can't be done in blocks as small as the guest's.
     #[error(
         "direct I/O on disk image {path} takes blocks of {needed} bytes, but the guest's have \
-         {logical}: open it without direct I/O, or, if its contents were made for such blocks, \
-         state a logical block size of {needed}"
+         {logical}: open it without direct I/O, or, if its contents were made for such blocks, set \
+         its logical_block_size to {needed}"
     )]
     DirectBlocks {
         /// The image's path.
@@ -139,8 +139,8 @@ pub enum OpenError {
     },
     /// The logical block size asked for can't be had.
     #[error(
-        "disk image {path} can't have logical blocks of {logical} bytes: state a power of two \
-         from {storage}, which its storage has, to 65536"
+        "disk image {path} can't have logical blocks of {logical} bytes: set its logical_block_size \
+         to a power of two from {storage}, which its storage has, to 65536"
     )]
     LogicalBlockSize {
         /// The image's path.

@@ -132,6 +132,29 @@ fn direct_io_on_a_file_system_of_greater_blocks_asks_for_a_decision() {
 }
 
 #[test]
+fn direct_io_on_a_file_that_shares_storage_takes_the_sectors_of_its_disk() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("disk");
+    fs::File::create(&path).unwrap().set_len(320 * MIB).unwrap();
+    let Some(device) = Loop::new(&path, 512) else { return };
+    if run("mkfs.xfs", [OsStr::new("-qf"), device.0.as_os_str()]).is_none() {
+        return skip("mkfs.xfs is missing");
+    }
+    let mount_point = TempDir::new().unwrap();
+    with_mount(&[device.0.as_os_str(), mount_point.path().as_os_str()], || {
+        let path = file(mount_point.path(), 2 * MIB);
+        let copy = mount_point.path().join("copy");
+        let reflink = [OsStr::new("--reflink=always"), path.as_os_str(), copy.as_os_str()];
+        run("cp", reflink).expect("a copy that shares storage");
+        let before = fs::read(&copy).unwrap();
+        let image = RawOptions::new().direct(true).open(&path).unwrap();
+        assert_eq!((image.topology().logical_block_size, image.alignment().offset), (512, 512));
+        direct_round_trip(image, &path);
+        assert!(fs::read(&copy).unwrap() == before);
+    });
+}
+
+#[test]
 fn a_block_device_is_a_disk() {
     let directory = TempDir::new().unwrap();
     let path = file(directory.path(), MIB);

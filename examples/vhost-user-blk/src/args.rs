@@ -29,6 +29,10 @@ pub struct Args {
     /// Go around this host's page cache (O_DIRECT).
     #[arg(long)]
     pub direct: bool,
+    /// The logical block size in bytes, which the image's contents were made for: partition tables
+    /// count in it. A power of two from 512 to 65536 [default: the storage's, 512 of a file].
+    #[arg(long, value_name = "BYTES", value_parser = logical_block_size)]
+    pub logical_block_size: Option<u32>,
     /// Queues offered, each served by a thread of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub queues: u16,
@@ -69,6 +73,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "should be a number of seconds".into())
 }
 
+fn logical_block_size(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(bytes) if bytes.is_power_of_two() && (512..=65536).contains(&bytes) => Ok(bytes),
+        _ => Err("should be a power of two from 512 to 65536".into()),
+    }
+}
+
 fn queue_size(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(size) if size.is_power_of_two() && (4..=1024).contains(&size) => Ok(size),
@@ -97,6 +108,8 @@ mod tests {
             ["--queue-size", "3"],
             ["--queue-size", "2048"],
             ["--queues", "0"],
+            ["--logical-block-size", "256"],
+            ["--logical-block-size", "4095"],
             ["--queues", "65"],
             ["--poll-us", "10001"],
             ["--cpus", "3-1"],

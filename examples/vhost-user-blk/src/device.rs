@@ -48,7 +48,10 @@ struct State {
 impl Device {
     /// Opens and locks the image.
     pub fn open(args: &Args) -> anyhow::Result<Self> {
-        let options = RawOptions::new().read_only(args.read_only).direct(args.direct);
+        let mut options = RawOptions::new().read_only(args.read_only).direct(args.direct);
+        if let Some(bytes) = args.logical_block_size {
+            options = options.logical_block_size(bytes);
+        }
         let image = options.open(&args.image)?;
         let config = BlockConfig {
             serial: Serial::new(&args.serial)?,
@@ -173,5 +176,26 @@ impl Device {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::fs::File;
+
+    #[test]
+    fn the_guest_reads_the_logical_block_size_that_was_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(8192).unwrap();
+        let args = ["vhost-user-blk", "--socket", "s", "--image", image.to_str().unwrap()];
+        for (option, told) in [(&[][..], 512_u32), (&["--logical-block-size", "4096"], 4096)] {
+            let args = Args::try_parse_from(args.iter().chain(option)).unwrap();
+            let device = Device::open(&args).unwrap();
+            // `blk_size` (virtio 1.2 §5.2.4).
+            assert_eq!(device.config(20, 4, None), told.to_le_bytes());
+        }
     }
 }

@@ -16,6 +16,7 @@ fn a_table_overrides_what_it_names_for_its_image_alone() {
         serial = "db-0"
         engine = "io_uring"
         direct = true
+        logical_block_size = 4096
         queues = 2
         cache = "writethrough"
         iops = 500
@@ -35,6 +36,7 @@ fn a_table_overrides_what_it_names_for_its_image_alone() {
     assert_eq!(disk.limits.ops, Some(Rate { per_second: 500, burst: 500 }));
     assert_eq!(disk.limits.bytes, Some(Rate { per_second: 100 << 20, burst: 1 << 30 }));
     assert_eq!(disk.cpus.of_queue(2), Some(3));
+    assert_eq!(disk.logical_block_size, Some(4096));
     let old = settings.of(Path::new("/images/old.qcow2"));
     assert_eq!((old.format, old.engine, old.queues), (ImageFormat::Qcow2, EngineKind::Sync, 3));
     let other = settings.of(Path::new("/images/other.img"));
@@ -48,6 +50,9 @@ fn what_is_wrong_in_the_file_is_named() {
         ("format = \"vhd\"", "vhd"),
         ("format = \"qcow2\"\ndirect = true", "direct"),
         ("engine = \"threads\"", "threads"),
+        ("logical_block_size = 4095", "4095: a logical block size is a power of two from 512"),
+        ("logical_block_size = 256", "from 512 to 65536"),
+        ("format = \"qcow2\"\nlogical_block_size = 4096", "for raw images"),
         ("queues = 0", "from 1 to 256"),
         ("queues = 257", "from 1 to 256"),
         ("cache = \"unsafe\"", "unsafe"),

@@ -81,6 +81,10 @@ impl RawOptions {
                 .map_err(|source| OpenError::Direct { path: path.to_owned(), source })?,
             false => Alignment::BYTE,
         };
+        let alignment = match device {
+            Some(_) => alignment,
+            None => as_fine_as(logical, alignment, &file, &metadata),
+        };
         if alignment.offset > logical {
             let (path, needed) = (path.to_owned(), alignment.offset);
             return Err(OpenError::DirectBlocks { path, needed, logical });
@@ -226,6 +230,24 @@ fn direct_alignment(
         }
     }
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The alignment of a file that may have blocks of `logical` bytes, if the kernel takes these.
+///
+/// What a file system says (`STATX_DIOALIGN`) may be what it likes best: for a file that shares storage
+/// with others XFS says its own block size, and takes the blocks of its disk all the same, through the
+/// page cache where it has to. That disk decides; a read looks whether the file system agrees.
+fn as_fine_as(logical: u32, alignment: Alignment, file: &File, metadata: &Metadata) -> Alignment {
+    if alignment.offset <= logical {
+        return alignment;
+    }
+    let disk = Device::new(metadata.dev()).logical_block_size();
+    let mut buffer = Buffer::new(alignment.memory);
+    let room = buffer.bytes().get_mut(..logical as usize).unwrap_or_default();
+    match disk.is_some_and(|bytes| bytes <= logical) && file.read_at(room, 0).is_ok() {
+        true => Alignment { offset: logical, ..alignment },
+        false => alignment,
+    }
 }
 
 /// What a writable image can do.
