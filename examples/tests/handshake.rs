@@ -13,13 +13,17 @@ use std::{
 use common::{
     guest_kernel::{GuestKernel, Sharing},
     host::{Disk, Host, OneDisk, sector_pattern},
-    virtio_driver::probe,
+    ring_driver::{RingDriver, VERSION_1},
+    virtio_driver::{ACCESS_PLATFORM, probe},
     watchdog::watchdog,
     window::{MAGIC, reg},
 };
 use proptest::prelude::*;
 use virtio_blk_dev::RawImage;
 use xen_store::{Op, Store};
+
+/// `DEVICE_NEEDS_RESET` (virtio 1.2 §2.1).
+const NEEDS_RESET: u32 = 64;
 
 /// Reads a sector through a driver of its own.
 fn read_sector(host: &Host, disk: &Disk, kernel: &Arc<GuestKernel>, sector: usize) -> [u8; 512] {
@@ -423,6 +427,31 @@ fn what_xenstore_refuses_once_is_not_the_end_of_the_backend() {
     host.store.write(None, &format!("{}/online", first.path()), b"1").unwrap();
     host.settle();
     assert_eq!(host.state(&first).as_deref(), Some("2"));
+}
+
+#[test]
+fn a_guest_that_does_not_grant_its_memory_though_it_was_told_to_is_told_the_cure() {
+    let _watchdog = watchdog();
+    let mut it = OneDisk::new(Sharing::Grant);
+    // As a Linux without CONFIG_XEN_VIRTIO, which takes VIRTIO_F_ACCESS_PLATFORM for the IOMMU's.
+    let without_option = GuestKernel::new(&it.domain, Sharing::Foreign);
+    for _ in 0..3 {
+        RingDriver::start(it.window(), &without_option, VERSION_1 | ACCESS_PLATFORM);
+        assert_eq!(it.window().read(reg::STATUS) & NEEDS_RESET, NEEDS_RESET);
+    }
+    it.host.settle();
+    let error = it.host.error(&it.disk).expect("a reason");
+    assert!(error.contains("CONFIG_XEN_VIRTIO") && error.contains("grant_usage=0"), "{error}");
+    assert_eq!(it.host.lasting_error(&it.disk), Some(error));
+    assert_eq!(it.host.state(&it.disk).as_deref(), Some("2"), "a driver that grants may come");
+    it.window().write(reg::STATUS, 0);
+    assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
+    // Other mistakes aren't taken for this one.
+    let mut other = OneDisk::new(Sharing::Foreign);
+    other.window().write(reg::STATUS, 0);
+    RingDriver::start(other.window(), &GuestKernel::new(&other.domain, Sharing::Grant), VERSION_1);
+    other.host.settle();
+    assert_eq!(other.host.error(&other.disk), None);
 }
 
 #[test]

@@ -26,6 +26,7 @@ use xen_virtio_blk::{
     guest::{Guest, GuestError},
     map_budget::MapBudget,
     nodes::DiskNodes,
+    notices::Notices,
     platform::Handles,
     settings::DiskSettings,
     storage::Storage,
@@ -104,7 +105,8 @@ fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
         grants: domain.grant_table(),
         events: domain.event_channel(),
     };
-    Guest::start(domid, handles, MapBudget::default(), patience).unwrap().0
+    let notices = Notices::channel().unwrap().0;
+    Guest::start(domid, handles, MapBudget::default(), notices, patience).unwrap().0
 }
 
 /// A guest that has asked for a flush, which its storage doesn't finish.

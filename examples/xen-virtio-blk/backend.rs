@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, mem,
+    fmt, io, mem,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -18,10 +19,23 @@ use crate::{
     guest::Guest,
     guests::Guests,
     listing,
+    notices::{NoticeBox, Notices},
     platform::Platform,
     retry::Retries,
     settings::Settings,
 };
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Xenstore has no place for this domain's backends, or can't be asked.
+    #[error(transparent)]
+    Store(#[from] xen_store::Error),
+    /// No descriptor by which the guests' threads could be heard.
+    #[error("making an eventfd")]
+    Notices(#[source] io::Error),
+}
 
 /// Serves every disk below one domain's `backend/` directory.
 pub struct Backend<S: Store, P: Platform> {
@@ -29,6 +43,7 @@ pub struct Backend<S: Store, P: Platform> {
     /// Where the kinds stand.
     dir: String,
     guests: Guests<P>,
+    notices: NoticeBox,
     errors: ErrorNodes,
     /// Devices that were looked at and are not served: not to be tried at each of their events.
     refused: BTreeSet<DeviceId>,
@@ -66,7 +81,7 @@ impl fmt::Display for Task {
 
 impl<S: Store, P: Platform> Backend<S, P> {
     /// Starts watching. Disks that already wait are served by the first [`Backend::handle_events`].
-    pub fn new(store: S, platform: P, settings: Settings) -> Result<Self, xen_store::Error> {
+    pub fn new(store: S, platform: P, settings: Settings) -> Result<Self, BackendError> {
         // A driver domain has its own number here; dom0 may have no node at all.
         let node = "domid";
         let number = |text: String| {
@@ -77,11 +92,13 @@ impl<S: Store, P: Platform> Backend<S, P> {
         let home = store.domain_path(domid)?;
         let dir = format!("{home}/backend");
         watch(&store, &dir)?;
+        let (notices, notice_box) = Notices::channel().map_err(BackendError::Notices)?;
         info!(dir, "watching for virtio disks");
         Ok(Self {
             store,
             dir,
-            guests: Guests::new(platform, settings.map_budget()),
+            guests: Guests::new(platform, settings.map_budget(), notices),
+            notices: notice_box,
             errors: ErrorNodes::new(home),
             refused: BTreeSet::new(),
             retries: Retries::new(),
@@ -91,6 +108,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
             listed: false,
             figures: Vec::new(),
         })
+    }
+
+    /// Readable when a guest's thread has something for [`Backend::handle_events`].
+    pub fn notices(&self) -> BorrowedFd<'_> {
+        self.notices.as_fd()
     }
 
     /// The store, to poll for events.
@@ -121,6 +143,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 Task::Device(id) => {
                     touched.insert(id);
                 }
+            }
+        }
+        for (id, text) in self.notices.take() {
+            if self.guests.contains(id) {
+                self.errors.write(&self.store, id, &id.path(&self.dir), &text);
             }
         }
         let listed = list && self.list(&mut touched)?;

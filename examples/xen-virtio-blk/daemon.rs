@@ -248,7 +248,9 @@ impl<S: Store, P: Platform> Daemon<S, P> {
             Link::Lost => None,
         };
         let own = [&self.orders.stop, &self.orders.report, &self.orders.resize];
-        let fds = own.map(|signals| signals.as_fd()).into_iter().chain(link);
+        // What is said while xenstore is lost waits for it.
+        let notices = connected.then(|| self.backend.notices());
+        let fds = own.map(|signals| signals.as_fd()).into_iter().chain(link).chain(notices);
         let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

@@ -15,6 +15,7 @@ use crate::{
     figures::Figures,
     guest_memory::DiskMemory,
     nodes::DiskNodes,
+    notices::Notices,
     platform::Platform,
     settings::{Cache, DiskSettings},
     storage::Storage,
@@ -32,6 +33,14 @@ pub struct DiskSpec {
     pub settings: DiskSettings,
 }
 
+/// Marks an address that is a grant (`XEN_GRANT_DMA_ADDR_OFF`, Linux drivers/xen/grant-dma-ops.c).
+const GRANT: u64 = 1 << 63;
+
+/// Said of a guest that was to grant its memory and doesn't.
+const NOT_GRANTED: &str = "the guest's driver gives plain addresses, though it was told to grant its memory \
+     (grant_usage=1): its kernel lacks CONFIG_XEN_VIRTIO, as Debian's do; write grant_usage=0 in the disk's line of \
+     xl.cfg, or boot a kernel with that option";
+
 /// A disk at work. Dropping it finishes what is in flight and ends its threads.
 pub struct Disk<P: Platform> {
     id: DeviceId,
@@ -45,6 +54,11 @@ pub struct Disk<P: Platform> {
     /// Of the queues that are not served: they live as long as the disk, over resets.
     engines: Vec<Option<Box<dyn Engine>>>,
     figures: Arc<Figures>,
+    /// The guest is to grant its memory.
+    grants: bool,
+    notices: Notices,
+    /// That it doesn't has been said.
+    told: bool,
     limit: LogLimit,
 }
 
@@ -55,6 +69,7 @@ impl<P: Platform> Disk<P> {
         storage: Storage,
         memory: DiskMemory<P>,
         model: Arc<P::Model>,
+        notices: Notices,
     ) -> Result<Self, String> {
         let DiskSpec { id, nodes, settings } = spec;
         let image = storage.image();
@@ -84,6 +99,9 @@ impl<P: Platform> Disk<P> {
             workers: (0..queues).map(|_| None).collect(),
             engines: Vec::new(),
             figures,
+            grants: nodes.grants,
+            notices,
+            told: false,
             limit: LogLimit::new(),
         };
         disk.engines = (0..queues).map(|_| Some(disk.new_engine())).collect();
@@ -223,6 +241,12 @@ impl<P: Platform> Disk<P> {
                 self.workers[index] = Some(worker);
             }
             Err(error) => {
+                let rings = [config.desc_table, config.avail_ring, config.used_ring];
+                if self.grants && rings.iter().any(|address| address & GRANT == 0) && !self.told {
+                    self.told = true;
+                    warn!(id = %self.id, "{NOT_GRANTED}");
+                    self.notices.tell(self.id, NOT_GRANTED);
+                }
                 if let Some(dropped) = self.limit.allow() {
                     warn!(id = %self.id, queue = index, %error, dropped, "the guest set up a queue that can't be served: asked it to reset");
                 }

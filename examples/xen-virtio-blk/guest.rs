@@ -20,6 +20,7 @@ use crate::{
     disk::DiskSpec,
     figures::Figures,
     map_budget::MapBudget,
+    notices::Notices,
     platform::{Handles, Platform},
     service::Service,
     storage::Storage,
@@ -98,15 +99,16 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Creates the guest's IOREQ server and starts the thread that answers it. Nothing asked of it
-    /// takes longer than `patience`. The other value tells whether the guest still lives.
+    /// Creates the guest's IOREQ server and starts the thread that answers it. What its disks have to say goes to
+    /// `notices`. Nothing asked of it takes longer than `patience`. The other value tells whether the guest still lives.
     pub fn start<P: Platform>(
         domid: DomId,
         handles: Handles<P>,
         budget: MapBudget,
+        notices: Notices,
         patience: Duration,
     ) -> Result<(Self, Liveness<P::Model>), GuestError> {
-        let service = Service::new(domid, handles, budget)?;
+        let service = Service::new(domid, handles, budget, notices)?;
         let liveness = service.liveness();
         let no_thread = |error: io::Error| GuestError::Thread { domid, reason: error.to_string() };
         let wake = Arc::new(Wake::new().map_err(no_thread)?);

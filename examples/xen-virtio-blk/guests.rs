@@ -15,6 +15,7 @@ use crate::{
     device_id::DeviceId,
     guest::{Detaching, Guest, GuestError},
     map_budget::MapBudget,
+    notices::Notices,
     platform::Platform,
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct Guests<P: Platform> {
     platform: P,
     /// For each guest.
     budget: MapBudget,
+    notices: Notices,
     guests: BTreeMap<DomId, Served<P>>,
 }
 
@@ -46,8 +48,9 @@ impl<P: Platform> Served<P> {
 }
 
 impl<P: Platform> Guests<P> {
-    pub(crate) fn new(platform: P, budget: MapBudget) -> Self {
-        Self { platform, budget, guests: BTreeMap::new() }
+    /// What disks have to say goes to `notices`.
+    pub(crate) fn new(platform: P, budget: MapBudget, notices: Notices) -> Self {
+        Self { platform, budget, notices, guests: BTreeMap::new() }
     }
 
     /// Each guest, to be told something.
@@ -102,7 +105,8 @@ impl<P: Platform> Guests<P> {
                     .platform
                     .open(id.domid)
                     .map_err(|source| GuestError::Open { domid: id.domid, source })?;
-                let (guest, liveness) = Guest::start(id.domid, handles, self.budget, PATIENCE)?;
+                let (guest, liveness) =
+                    Guest::start(id.domid, handles, self.budget, self.notices.clone(), PATIENCE)?;
                 let (devices, closing) = Default::default();
                 (place.insert(Served { guest, devices, closing, liveness }), true)
             }

@@ -23,6 +23,7 @@ mod listing;
 pub mod map_budget;
 pub mod metrics;
 pub mod nodes;
+pub mod notices;
 pub mod notify;
 mod patience;
 pub mod platform;

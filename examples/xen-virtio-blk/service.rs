@@ -18,6 +18,7 @@ use crate::{
     guest::{Command, GuestError},
     guest_memory::GuestMemory,
     map_budget::MapBudget,
+    notices::Notices,
     platform::{Handles, Platform},
     storage::Storage,
     unmapper::Unmapper,
@@ -43,6 +44,7 @@ pub(crate) struct Service<P: Platform> {
     memory: GuestMemory<P>,
     unmapper: Unmapper,
     handles: Handles<P>,
+    notices: Notices,
     limit: LogLimit,
 }
 
@@ -52,6 +54,7 @@ impl<P: Platform> Service<P> {
         domid: DomId,
         handles: Handles<P>,
         budget: MapBudget,
+        notices: Notices,
     ) -> Result<Self, GuestError> {
         let server = IoreqServer::create(
             Arc::clone(&handles.model),
@@ -71,6 +74,7 @@ impl<P: Platform> Service<P> {
             memory: GuestMemory::new(&handles, budget),
             unmapper: Unmapper::new(domid),
             handles,
+            notices,
             disks: BTreeMap::new(),
             empty: BTreeSet::new(),
             limit: LogLimit::new(),
@@ -152,8 +156,9 @@ impl<P: Platform> Service<P> {
     fn attach(&mut self, spec: DiskSpec, storage: Storage) -> Result<Arc<Figures>, GuestError> {
         let memory = self.memory.for_disk(spec.nodes.grants);
         let id = spec.id;
-        let disk = Disk::new(spec, storage, memory, Arc::clone(&self.handles.model))
-            .map_err(|message| GuestError::Disk { id, message })?;
+        let disk =
+            Disk::new(spec, storage, memory, Arc::clone(&self.handles.model), self.notices.clone())
+                .map_err(|message| GuestError::Disk { id, message })?;
         self.claim(disk.window())?;
         self.empty.remove(disk.window().start());
         let figures = disk.figures();

@@ -1,0 +1,63 @@
+//! What the guests' threads have to say of their disks where the toolstack looks: xenstore is the main thread's.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::Duration,
+};
+
+use tracing::debug;
+
+use crate::{device_id::DeviceId, wake::Wake};
+
+/// For who has something to say. Each disk says each thing once, so that no guest fills the box.
+#[derive(Clone)]
+pub struct Notices {
+    sender: Sender<(DeviceId, String)>,
+    wake: Arc<Wake>,
+}
+
+/// What has been said and not been taken yet.
+pub struct NoticeBox {
+    receiver: Receiver<(DeviceId, String)>,
+    wake: Arc<Wake>,
+}
+
+impl Notices {
+    /// Both ends.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub fn channel() -> io::Result<(Self, NoticeBox)> {
+        let (sender, receiver) = mpsc::channel();
+        let wake = Arc::new(Wake::new()?);
+        Ok((Self { sender, wake: Arc::clone(&wake) }, NoticeBox { receiver, wake }))
+    }
+
+    /// Has `text` written to the error nodes of a disk that is served.
+    pub(crate) fn tell(&self, id: DeviceId, text: &str) {
+        if self.sender.send((id, text.to_owned())).is_ok() {
+            self.wake.wake();
+        }
+    }
+}
+
+impl NoticeBox {
+    /// Takes all that is there. The descriptor is no longer readable then.
+    pub(crate) fn take(&self) -> Vec<(DeviceId, String)> {
+        if let Err(error) = self.wake.wait_with(None, Some(Duration::ZERO)) {
+            debug!(%error, "the notices' descriptor can't be read");
+        }
+        self.receiver.try_iter().collect()
+    }
+}
+
+impl AsFd for NoticeBox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
