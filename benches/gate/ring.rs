@@ -47,9 +47,9 @@ fn answer(
 ) -> Option<u32> {
     let [header] = chain.readable() else { return None };
     let [data, status] = chain.writable() else { return None };
-    let header = batch.plain_slice(header.addr, 16)?.get_ref::<[u64; 2]>(0).ok()?.load();
-    let data_slice = batch.plain_slice(data.addr, data.len as usize)?;
+    let header = batch.plain_slice(chain, header.addr, 16)?.get_ref::<[u64; 2]>(0).ok()?.load();
+    let data_slice = batch.plain_slice(chain, data.addr, data.len as usize)?;
     black_box((header, data_slice.ptr_guard_mut().as_ptr()));
-    batch.plain_slice(status.addr, 1)?.get_ref::<u8>(0).ok()?.store(0);
+    batch.plain_slice(chain, status.addr, 1)?.get_ref::<u8>(0).ok()?.store(0);
     data.len.checked_add(1)
 }

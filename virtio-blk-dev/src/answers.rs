@@ -104,7 +104,7 @@ fn put_status<M: GuestMemory, D: GuestAddressSpace>(
     let Some(end) = last.addr.0.checked_add(u64::from(last.len).saturating_sub(1)) else {
         return false;
     };
-    match batch.plain_slice(GuestAddress(end), 1) {
+    match batch.plain_slice(chain, GuestAddress(end), 1) {
         Some(slice) => slice.store(status as u8, 0, Ordering::Relaxed).is_ok(),
         None => chain.memory().store(status as u8, GuestAddress(end), Ordering::Relaxed).is_ok(),
     }

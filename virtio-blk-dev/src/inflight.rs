@@ -41,7 +41,11 @@ impl<D: GuestAddressSpace> Request<D> {
         segments: &mut Segments,
     ) -> Result<(), BadAddress> {
         let memory = &**self.chain.memory();
-        let mut add = |addr: GuestAddress, len: usize, access| match batch.plain_slice(addr, len) {
+        let mut add = |addr: GuestAddress, len: usize, access| match batch.plain_slice(
+            &self.chain,
+            addr,
+            len,
+        ) {
             Some(slice) => {
                 segments.add(&slice);
                 Ok(())
@@ -200,7 +204,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
             return Err(slot.request.take().map(refused));
         }
         // SAFETY: the memory was looked up through the guard in the chain, or in plain memory that
-        // this guard is one on. The chain now rests in a slot of its own, neither moved nor touched
+        // this guard is one on, which `Batch::plain_slice` checks. The chain now rests in a slot of its own, neither moved nor touched
         // until `finish` has the `Io` back. A slot whose `Io` never comes back is leaked by `drop`.
         Ok(unsafe { spare.begin(self.id | u64::from(head), command, durable, range) })
     }

@@ -88,7 +88,7 @@ impl Header {
         chain: &Chain<D>,
     ) -> Option<Self> {
         if let Some(first) = chain.readable().first().filter(|first| first.len >= Self::LEN as u32)
-            && let Some(slice) = batch.plain_slice(first.addr, Self::LEN)
+            && let Some(slice) = batch.plain_slice(chain, first.addr, Self::LEN)
             && let Ok(words) = slice.get_ref::<[u64; 2]>(0)
         {
             return Some(zerocopy::transmute!(words.load()));

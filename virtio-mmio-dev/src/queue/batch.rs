@@ -113,14 +113,28 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         self.state.next_avail != self.state.seen_avail || self.look()
     }
 
-    /// The `len` bytes of the requests' memory at `addr`, by a short way: if that memory is plain, and
-    /// one region has them. They are what the guard of each chain popped in this batch gives for
-    /// that address, and last as long as any of those.
+    /// The `len` bytes at `addr` of the memory that `chain` keeps, by a short way: if that memory is
+    /// plain, and one region has them. They last as long as the chain does.
     ///
-    /// `None` says nothing about the address: ask the chain's [memory](Chain::memory).
+    /// `None` says nothing about the address: ask the chain's [memory](Chain::memory). It is also
+    /// what a chain gets that was popped while the driver had another memory, which this batch
+    /// doesn't keep.
     #[inline]
-    pub fn plain_slice(&mut self, addr: GuestAddress, len: usize) -> Option<PlainSlice<'a, D::M>> {
-        self.windows.slice(addr, len)
+    pub fn plain_slice(
+        &mut self,
+        chain: &Chain<D>,
+        addr: GuestAddress,
+        len: usize,
+    ) -> Option<PlainSlice<'a, D::M>> {
+        if self.is_kept_by(chain) { self.windows.slice(addr, len) } else { None }
+    }
+
+    /// Whether the chain's guard is one on the memory that the windows show: two guards that live at
+    /// once and lead to the same place are guards on the same memory.
+    #[inline]
+    fn is_kept_by(&self, chain: &Chain<D>) -> bool {
+        const { assert!(size_of::<D::M>() != 0, "a memory without a place of its own") };
+        self.anchor.is_some_and(|anchor| std::ptr::eq::<D::M>(&**anchor, &*chain.guard))
     }
 
     /// Reads the driver's index; whether it has moved past what was taken.
