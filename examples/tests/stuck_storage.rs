@@ -25,6 +25,7 @@ use xen_virtio_blk::{
     disk::DiskSpec,
     guest::{Guest, GuestError},
     map_budget::MapBudget,
+    metrics::render,
     nodes::DiskNodes,
     notices::Notices,
     platform::Handles,
@@ -45,11 +46,17 @@ struct StuckImage {
 struct State {
     flushing: bool,
     released: bool,
+    fails: bool,
 }
 
 impl StuckImage {
     fn is_flushing(&self) -> bool {
         self.state.lock().unwrap().flushing
+    }
+
+    fn fail(&self) {
+        self.state.lock().unwrap().fails = true;
+        self.release();
     }
 
     fn release(&self) {
@@ -78,8 +85,8 @@ impl Image for StuckImage {
     fn flush(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         state.flushing = true;
-        drop(self.changed.wait_while(state, |state| !state.released).unwrap());
-        Ok(())
+        let state = self.changed.wait_while(state, |state| !state.released).unwrap();
+        if state.fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 }
 
@@ -178,4 +185,32 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
     window.write_sized(reg::CONFIG + 32, 1, 0);
     until("the flush", || image.is_flushing());
     image.release();
+}
+
+#[test]
+fn a_flush_that_failed_is_in_the_metrics_as_long_as_the_image_is_open() {
+    let _watchdog = watchdog();
+    let domain = FakeDomain::builder().domid(1).build();
+    let image = Arc::new(StuckImage::default());
+    let guest = start(&domain, 1, Duration::from_secs(60));
+    let storage = Storage::Other(Arc::clone(&image) as Arc<dyn Image>);
+    let figures = [guest.attach(disk(1), storage).unwrap()];
+    let told = |value| {
+        let text = render(&figures);
+        text.contains(&format!(
+            "xen_virtio_blk_flush_failed{{domid=\"1\",devid=\"51712\"}} {value}\n"
+        ))
+    };
+    let kernel = GuestKernel::new(&domain, Sharing::Foreign);
+    let features = VERSION_1 | FEATURE_FLUSH;
+    assert!(told(0));
+    image.fail();
+    for _ in 0..2 {
+        // Each resets the device first.
+        let window = Window::new(domain.vcpu(0), BASE);
+        let mut driver = RingDriver::start(window, &kernel, features);
+        assert_eq!(driver.request(FLUSH, 0, None).0, IOERR);
+        assert!(told(1));
+        image.state.lock().unwrap().fails = false;
+    }
 }

@@ -75,7 +75,7 @@ impl<P: Platform> Disk<P> {
         let image = storage.image();
         let config = block_config(id, &nodes, &settings, &storage)?;
         let device = BlockDevice::new(image.capacity(), &config).map_err(|e| e.to_string())?;
-        let figures = Arc::new(Figures::new(id, settings.queues.into()));
+        let figures = Arc::new(Figures::new(id, settings.queues.into(), device.durability()));
         let raised = Arc::clone(&figures);
         let irq = nodes.irq;
         let line = move || {
@@ -218,6 +218,7 @@ impl<P: Platform> Disk<P> {
             bytes_written = stats[RequestKind::Write].bytes,
             errors = stats.errors(),
             host_errors = stats.host_errors,
+            flush_failed = self.figures.has_failed_flush(),
             in_flight = stats.in_flight,
             throttled = stats.throttled,
             ioreqs = self.figures.ioreqs(),

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use tracing::info;
-use virtio_blk_dev::{Counters, OpStats, RequestKind, Stats};
+use virtio_blk_dev::{Counters, Durability, OpStats, RequestKind, Stats};
 
 use crate::device_id::DeviceId;
 
@@ -27,6 +27,7 @@ pub struct Figures {
     id: DeviceId,
     ioreqs: AtomicU64,
     interrupts: AtomicU64,
+    durability: Arc<Durability>,
     queues: Mutex<Queues>,
 }
 
@@ -39,11 +40,12 @@ struct Queues {
 
 impl Figures {
     /// Of a disk with so many queues, which has done nothing yet.
-    pub fn new(id: DeviceId, queues: usize) -> Self {
+    pub fn new(id: DeviceId, queues: usize, durability: Arc<Durability>) -> Self {
         Self {
             id,
             ioreqs: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
+            durability,
             queues: Mutex::new(Queues { past: Stats::default(), live: vec![None; queues] }),
         }
     }
@@ -61,6 +63,11 @@ impl Figures {
     /// Interrupts that were raised.
     pub fn interrupts(&self) -> u64 {
         self.interrupts.load(Ordering::Relaxed)
+    }
+
+    /// Whether a flush of the image has failed, so that none succeeds any more.
+    pub fn has_failed_flush(&self) -> bool {
+        self.durability.is_lost()
     }
 
     /// The sum over all queues.

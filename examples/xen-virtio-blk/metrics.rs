@@ -46,9 +46,15 @@ fn write_all(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
     }
     write_durations(text, disks)?;
     type OfDisk = fn(&Figures, &Stats) -> u64;
-    let of_disks: [(&str, &str, &str, OfDisk); 7] = [
+    let of_disks: [(&str, &str, &str, OfDisk); 8] = [
         ("in_flight_requests", "gauge", "Requests taken and not answered.", |_, s| s.in_flight),
         ("host_errors_total", "counter", "Requests that the host failed.", |_, s| s.host_errors),
+        (
+            "flush_failed",
+            "gauge",
+            "1 after a flush failed: none succeeds until the image is opened anew.",
+            |disk, _| disk.has_failed_flush().into(),
+        ),
         ("batches_total", "counter", "Publications of answers.", |_, s| s.batches),
         ("throttled_total", "counter", "Waits for a rate limit.", |_, s| s.throttled),
         ("interrupts_total", "counter", "Interrupts raised.", |disk, _| disk.interrupts()),

@@ -17,7 +17,7 @@ use virtio_blk_dev::{
     Counters, Doorbell, Engine, EngineFault, HostError, Params, Poller, RateLimiter, ServeError,
     Worker,
 };
-use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError};
+use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
 use crate::{cpus, device_id::DeviceId, wake::Wake};
@@ -74,7 +74,9 @@ impl WorkerThread {
         let Some(mut engine) = engine.take() else {
             return Err(io::Error::other("the queue's engine is in use").into());
         };
-        let mut bell = Bell { shared: Arc::clone(&shared), id, log, engine_is_whole: true };
+        let shared_its = Arc::clone(&shared);
+        let mut bell =
+            Bell { shared: shared_its, id, index: config.index, log, engine_is_whole: true };
         let (params, its) = (params.clone(), Arc::clone(&counters));
         let name = format!("vq-{}-{}-{}", id.domid, id.devid, config.index);
         let thread = thread::Builder::new().name(name).spawn(move || {
@@ -127,6 +129,7 @@ impl WorkerThread {
 struct Bell {
     shared: Arc<Shared>,
     id: DeviceId,
+    index: u16,
     log: LogLimit,
     /// It can serve the queue when that is set up anew.
     engine_is_whole: bool,
@@ -154,5 +157,21 @@ impl Doorbell for Bell {
     fn engine_failed(&mut self, fault: &EngineFault) {
         self.engine_is_whole = false;
         warn!(id = %self.id, %fault, "a queue's engine broke");
+    }
+
+    // Once for a disk, and the guest has no say in it: without a limit.
+    fn lost(&mut self, error: &HostError) {
+        error!(
+            id = %self.id,
+            %error,
+            "the image's storage failed to keep what the guest wrote: every flush fails from now on; \
+             check the storage, then destroy and create the guest, and check its file systems"
+        );
+    }
+
+    fn broken(&mut self, fault: RingFault) {
+        if let Some(dropped) = self.log.allow() {
+            warn!(id = %self.id, queue = self.index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
+        }
     }
 }
