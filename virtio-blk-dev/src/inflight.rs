@@ -5,6 +5,7 @@ use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
 use zerocopy::IntoBytes;
 
 use crate::buffers::{BadAddress, Segments};
+use crate::cancel::Canceller;
 use crate::engine::{Command, Io, Spare};
 use crate::params::Params;
 use crate::ranges::{Range, RangeKind, Segment};
@@ -19,6 +20,8 @@ pub(crate) struct Request<D: GuestAddressSpace> {
     pub(crate) bytes: u64,
     /// When it was taken out of the ring, in nanoseconds of the worker's clock.
     pub(crate) taken_at: u64,
+    /// What its list of ranges came to, if that was read: they are in its slot then.
+    pub(crate) listed: Option<Result<(), Status>>,
 }
 
 impl<D: GuestAddressSpace> Request<D> {
@@ -138,6 +141,9 @@ pub(crate) struct InFlight<D: GuestAddressSpace> {
     spares: Vec<Spare>,
     /// Tells this table's tags from those of any other.
     id: u64,
+    /// Bytes of a range that one operation is about at most.
+    pub(crate) piece: u64,
+    pub(crate) canceller: Canceller,
 }
 
 struct Slot<D: GuestAddressSpace> {
@@ -148,17 +154,43 @@ struct Slot<D: GuestAddressSpace> {
     durable: bool,
 }
 
+impl<D: GuestAddressSpace> Slot<D> {
+    #[inline]
+    fn has_more(&self) -> bool {
+        self.durable || !self.ranges.is_empty()
+    }
+
+    /// What comes next: a piece of a range, or the flush at their end.
+    fn next(&mut self, piece: u64) -> Option<Range> {
+        Range::next_piece(&mut self.ranges, piece).or_else(|| {
+            let flush = Range { command: Command::Flush, offset: 0, len: 0 };
+            std::mem::take(&mut self.durable).then_some(flush)
+        })
+    }
+
+    #[inline]
+    fn forget(&mut self) {
+        self.ranges.clear();
+        self.durable = false;
+    }
+}
+
+/// 1 GiB: hosts have frozen over much larger discards, and between two pieces a worker can be told to
+/// end.
+const PIECE: u64 = 1 << 30;
 const SLOT_BITS: u32 = 16;
 /// No head has this index: a queue is at most 32768 long.
 const NO_SLOT: u64 = 0xffff;
 
-/// A request that can't be carried out.
+/// A request that no operation carries out, and its status.
 pub(crate) struct Refused<D: GuestAddressSpace>(pub(crate) Request<D>, pub(crate) Status);
 
 /// What an operation that has come back was for.
 pub(crate) enum Finished<D: GuestAddressSpace> {
     /// The whole request.
     Request(Request<D>),
+    /// A request that is given up although nothing failed.
+    Cancelled(Request<D>),
     /// A part of a request, of which this comes next.
     Next(Io),
     /// No request: a flush of the worker's own, or nothing of this table.
@@ -174,6 +206,8 @@ impl<D: GuestAddressSpace> InFlight<D> {
                 .collect(),
             spares: Vec::with_capacity(usize::from(queue_size)),
             id: NEXT.fetch_add(1, Ordering::Relaxed) << SLOT_BITS,
+            piece: PIECE,
+            canceller: Canceller::default(),
         }
     }
 
@@ -209,10 +243,44 @@ impl<D: GuestAddressSpace> InFlight<D> {
         Ok(unsafe { spare.begin(self.id | u64::from(head), command, durable, range) })
     }
 
+    /// Reads the list of ranges that is the data of `request` into its slot, once.
+    ///
+    /// # Errors
+    /// The status, if one of the ranges can't be: then there is none in the slot.
+    pub(crate) fn list(
+        &mut self,
+        request: &mut Request<D>,
+        kind: RangeKind,
+        params: &Params,
+    ) -> Result<(), Status> {
+        if let Some(listed) = request.listed {
+            return listed;
+        }
+        let slot = self.slots.get_mut(usize::from(request.chain.head())).ok_or(Status::IoErr)?;
+        slot.ranges.clear();
+        let listed = request.ranges(kind, params, &mut slot.ranges);
+        if listed.is_err() {
+            // None of them is left for the slot's next request.
+            slot.ranges.clear();
+        }
+        request.bytes = slot.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len));
+        slot.ranges.reverse();
+        request.listed = Some(listed);
+        listed
+    }
+
+    /// Forgets the ranges of a request that isn't carried out.
+    pub(crate) fn forget(&mut self, request: &Request<D>) {
+        if let Some(slot) = self.slots.get_mut(usize::from(request.chain.head())) {
+            slot.forget();
+        }
+    }
+
     /// Makes the first of the operations that carry out `request`, whose data is a list of ranges.
     ///
     /// # Errors
-    /// The request, if one of its ranges can't be: then none is touched.
+    /// The request, if one of its ranges can't be: then none is touched. Also if there is nothing to
+    /// do.
     pub(crate) fn start_ranges<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
@@ -221,19 +289,20 @@ impl<D: GuestAddressSpace> InFlight<D> {
         durable: bool,
         params: &Params,
     ) -> Result<Io, Option<Refused<D>>> {
-        let Some(slot) = self.slots.get_mut(usize::from(request.chain.head())) else {
-            return Err(Some(Refused(request, Status::IoErr)));
-        };
-        slot.ranges.clear();
-        if let Err(status) = request.ranges(kind, params, &mut slot.ranges) {
-            // None of them is left for the slot's next request.
-            slot.ranges.clear();
+        if let Err(status) = self.list(&mut request, kind, params) {
             return Err(Some(Refused(request, status)));
         }
-        request.bytes = slot.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len));
-        slot.ranges.reverse();
-        let Some(Range { command, offset, len }) = slot.ranges.pop() else {
-            return Err(Some(Refused(request, Status::IoErr)));
+        let piece = self.piece;
+        let slot = match self.slots.get_mut(usize::from(request.chain.head())) {
+            Some(slot) if !self.canceller.is_cancelled() => slot,
+            _ => {
+                self.forget(&request);
+                return Err(Some(Refused(request, Status::IoErr)));
+            }
+        };
+        let Some(Range { command, offset, len }) = Range::next_piece(&mut slot.ranges, piece)
+        else {
+            return Err(Some(Refused(request, Status::Ok)));
         };
         // One flush for all of them.
         slot.durable = durable;
@@ -256,15 +325,20 @@ impl<D: GuestAddressSpace> InFlight<D> {
         if let Ok(index) = usize::try_from(tag & NO_SLOT)
             && let Some(slot) = self.slots.get_mut(index)
         {
-            if !failed && let Some(Range { command, offset, len }) = slot.ranges.pop() {
-                return Finished::Next(io.again(command, (offset, len)));
+            let mut cancelled = false;
+            if !failed && slot.has_more() {
+                cancelled = self.canceller.is_cancelled();
+                if !cancelled && let Some(next) = slot.next(self.piece) {
+                    return Finished::Next(io.again(next.command, (next.offset, next.len)));
+                }
             }
-            if std::mem::take(&mut slot.durable) && !failed {
-                return Finished::Next(io.again(Command::Flush, (0, 0)));
-            }
-            slot.ranges.clear();
+            slot.forget();
             self.spares.push(io.end());
-            return slot.request.take().map_or(Finished::None, Finished::Request);
+            return match slot.request.take() {
+                Some(request) if cancelled => Finished::Cancelled(request),
+                Some(request) => Finished::Request(request),
+                None => Finished::None,
+            };
         }
         Finished::None
     }

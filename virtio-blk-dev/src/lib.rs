@@ -117,6 +117,7 @@
 
 mod answers;
 mod buffers;
+mod cancel;
 mod clock;
 mod config;
 mod device;
@@ -144,6 +145,7 @@ mod wait;
 mod worker;
 
 pub use buffers::{Sink, Source};
+pub use cancel::Canceller;
 pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
 pub use device::BlockDevice;
 pub use durability::Durability;
@@ -162,7 +164,7 @@ pub use image::{
 pub use limits::{Limits, RangeLimits, ZeroesLimits};
 pub use params::Params;
 pub use poller::Poller;
-pub use rate_limit::{Rate, RateLimiter, RateLimits};
+pub use rate_limit::{Rate, RateLimiter, RateLimits, Turn};
 pub use request::RequestKind;
 pub use serve::{Doorbell, ServeError};
 pub use stats::{Counters, HostError, OpStats, Stats};

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
+use crate::cancel::Canceller;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::flushes::{Flushes, Place};
 use crate::params::Live;
@@ -14,19 +16,21 @@ pub(crate) struct Operations<E: Engine> {
     /// Finished and not looked at yet, in the order they finished.
     finished: VecDeque<Completion>,
     flushes: Flushes,
+    canceller: Canceller,
     /// The operation whose failure, not looked at yet, made the disk lose its
     /// [`Durability`](crate::Durability).
     loss: Option<u64>,
 }
 
 impl<E: Engine> Operations<E> {
-    pub(crate) fn new(queue_size: u16, engine: E, live: Arc<Live>) -> Self {
+    pub(crate) fn new(queue_size: u16, engine: E, live: Arc<Live>, canceller: Canceller) -> Self {
         Self {
             engine,
             live,
             taken: Vec::with_capacity(queue_size.into()),
             finished: VecDeque::with_capacity(queue_size.into()),
             flushes: Flushes::with_capacity(queue_size),
+            canceller,
             loss: None,
         }
     }
@@ -50,8 +54,8 @@ impl<E: Engine> Operations<E> {
             1 => {
                 let io = self.taken.pop();
                 let Some(io) = io else { return };
-                if io.is_stable() {
-                    self.hand_over_stable(io);
+                if !io.is_plain() {
+                    self.hand_over_other(io);
                 } else if let Some(completion) = self.engine.submit_alone(io) {
                     self.finished.push_back(completion);
                 }
@@ -61,7 +65,7 @@ impl<E: Engine> Operations<E> {
                 let mut taken = std::mem::take(&mut self.taken);
                 for io in taken.drain(..) {
                     let completion =
-                        if io.is_stable() { self.submit(io) } else { self.engine.submit(io) };
+                        if io.is_plain() { self.engine.submit(io) } else { self.submit(io) };
                     self.finished.extend(completion);
                 }
                 self.taken = taken;
@@ -72,7 +76,7 @@ impl<E: Engine> Operations<E> {
     }
 
     #[cold]
-    fn hand_over_stable(&mut self, io: Io) {
+    fn hand_over_other(&mut self, io: Io) {
         let completion = self.submit(io);
         self.finished.extend(completion);
         self.engine.commit();
@@ -81,6 +85,9 @@ impl<E: Engine> Operations<E> {
     /// Gives the engine one operation, which is handed back if it is finished at once.
     pub(crate) fn submit(&mut self, io: Io) -> Option<Completion> {
         if !io.is_stable() {
+            if !io.is_plain() && self.canceller.is_cancelled() {
+                return Some(Completion { io, result: Err(cancelled()) });
+            }
             return self.engine.submit(io);
         }
         if self.live.durability().is_lost() {
@@ -114,23 +121,22 @@ impl<E: Engine> Operations<E> {
         }
     }
 
-    /// Looks what the engine has finished.
+    /// Looks what the engine has finished. Whether the next flush was begun, which may be finished at
+    /// once, too.
     #[inline]
-    pub(crate) fn poll(&mut self) {
+    pub(crate) fn poll(&mut self) -> bool {
         let Self { engine, finished, .. } = self;
         let (mut stable, old) = (false, finished.len());
         engine.poll_completions(&mut |completion| {
             stable |= completion.io.is_stable();
             finished.push_back(completion);
         });
-        if stable {
-            self.note_from(old);
-        }
+        stable && self.note_from(old)
     }
 
     /// Before any of them is answered: what succeeded beside a failed flush isn't known to be stable.
     #[cold]
-    fn note_from(&mut self, old: usize) {
+    fn note_from(&mut self, old: usize) -> bool {
         let mut finished = std::mem::take(&mut self.finished);
         finished.iter().skip(old).for_each(|completion| self.note(completion));
         finished.append(&mut self.finished);
@@ -138,11 +144,12 @@ impl<E: Engine> Operations<E> {
         while let Some(leader) = self.flushes.next() {
             let Some(completion) = self.engine.submit(leader) else {
                 self.engine.commit();
-                return;
+                return true;
             };
             self.note(&completion);
             self.finished.push_back(completion);
         }
+        false
     }
 
     /// Sees what an operation that was to make something stable has come to.
@@ -190,4 +197,14 @@ impl<E: Engine> Operations<E> {
         let finished = finished.drain(..).map(|completion| completion.io);
         taken.drain(..).chain(finished).chain(flushes.take_kept())
     }
+}
+
+/// What becomes of ranges that were taken and not begun when the worker was cancelled.
+fn cancelled() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECANCELED)
+}
+
+/// Whether that is it, and no error of the host.
+pub(crate) fn is_cancelled(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECANCELED)
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 pub struct RateLimits {
     /// Requests.
     pub ops: Option<Rate>,
-    /// Bytes read or written. What is discarded or zeroed moves none.
+    /// Bytes read, written, zeroed or erased, whether the storage has a quick way to zero and erase or
+    /// not: which it takes isn't known before. What is discarded moves none.
     pub bytes: Option<Rate>,
 }
 
@@ -24,11 +25,24 @@ pub struct Rate {
 /// Holds a disk to its [`RateLimits`]: what its workers share. No lock: each limit is one number,
 /// the time at which all that was let through will have been paid for (the "theoretical arrival
 /// time" of the generic cell rate algorithm, ITU-T I.371).
+///
+/// A request [reserves](Self::reserve) its turn once, and isn't asked for again: requests begin in the
+/// order in which they reserved, whatever their size and queue. As a worker holds back one request
+/// at most, one waits for no more than its own cost and that of what the other queues have reserved.
 #[derive(Debug)]
 pub struct RateLimiter {
     start: Instant,
     ops: Option<Limit>,
     bytes: Option<Limit>,
+}
+
+/// When a request may begin, and what was reserved for it.
+#[derive(Debug)]
+#[must_use = "a turn that isn't taken must be given back"]
+pub struct Turn {
+    /// Nanoseconds since the limiter's start.
+    at: u64,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -45,25 +59,33 @@ impl RateLimiter {
         Self { start: Instant::now(), ops: limits.ops.map(limit), bytes: limits.bytes.map(limit) }
     }
 
-    /// Lets one request of `bytes` bytes through, or tells how long to wait before it is asked
-    /// again.
-    ///
-    /// # Errors
-    /// The time to wait.
-    pub fn admit(&self, now: Instant, bytes: u64) -> Result<(), Duration> {
-        let now = nanos(now.saturating_duration_since(self.start));
-        if let Some(ops) = &self.ops {
-            ops.take(now, 1)?;
+    /// Reserves a turn for one request of `bytes` bytes, after all that were reserved before.
+    pub fn reserve(&self, now: Instant, bytes: u64) -> Turn {
+        let now = self.nanos(now);
+        let ops = self.ops.as_ref().map_or(now, |limit| limit.reserve(now, 1));
+        let moved = self.bytes.as_ref().map_or(now, |limit| limit.reserve(now, bytes));
+        Turn { at: ops.max(moved), bytes }
+    }
+
+    /// How long it is from `now` to `turn`; `None` if it has come.
+    pub fn wait(&self, turn: &Turn, now: Instant) -> Option<Duration> {
+        let left = turn.at.saturating_sub(self.nanos(now));
+        (left > 0).then(|| Duration::from_nanos(left))
+    }
+
+    /// Gives back the turn of a request that doesn't begin.
+    pub fn give_back(&self, turn: Turn) {
+        if let Some(limit) = &self.ops {
+            limit.give_back(1);
         }
-        if let Some(limit) = &self.bytes
-            && let Err(wait) = limit.take(now, bytes)
-        {
-            if let Some(ops) = &self.ops {
-                ops.give_back(1);
-            }
-            return Err(wait);
+        if let Some(limit) = &self.bytes {
+            limit.give_back(turn.bytes);
         }
-        Ok(())
+    }
+
+    fn nanos(&self, time: Instant) -> u64 {
+        let nanos = time.saturating_duration_since(self.start).as_nanos();
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 }
 
@@ -76,7 +98,8 @@ impl Limit {
         u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
-    fn take(&self, now: u64, amount: u64) -> Result<(), Duration> {
+    /// When `amount` may begin.
+    fn reserve(&self, now: u64, amount: u64) -> u64 {
         let burst = self.rate.burst.max(1);
         // More than a burst needs a whole burst's credit.
         let credit = self.cost(burst.saturating_sub(amount.min(burst)));
@@ -84,10 +107,6 @@ impl Limit {
         let mut paid_at = self.paid_at.load(Ordering::Relaxed);
         loop {
             let owed_until = paid_at.max(now);
-            let wait = owed_until.saturating_sub(now).saturating_sub(credit);
-            if wait > 0 {
-                return Err(Duration::from_nanos(wait));
-            }
             let after = owed_until.saturating_add(cost);
             match self.paid_at.compare_exchange_weak(
                 paid_at,
@@ -95,7 +114,7 @@ impl Limit {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return owed_until.saturating_sub(credit).max(now),
                 Err(other) => paid_at = other,
             }
         }
@@ -107,10 +126,6 @@ impl Limit {
         // Never refused: the closure always has a value.
         let _ = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -127,13 +142,20 @@ mod tests {
         let mut now = limiter.start;
         let end = now + Duration::from_secs(seconds);
         let mut passed = 0;
-        while now < end {
-            match limiter.admit(now, bytes) {
-                Ok(()) => passed += 1,
-                Err(wait) => now += wait,
+        loop {
+            let turn = limiter.reserve(now, bytes);
+            now += limiter.wait(&turn, now).unwrap_or_default();
+            if now >= end {
+                return passed;
             }
+            passed += 1;
         }
-        passed
+    }
+
+    /// Whether a request need not wait.
+    fn passes(limiter: &RateLimiter, now: Instant, bytes: u64) -> bool {
+        let turn = limiter.reserve(now, bytes);
+        limiter.wait(&turn, now).is_none()
     }
 
     /// So many requests at once.
@@ -166,32 +188,165 @@ mod tests {
     fn what_was_not_used_is_kept_up_to_the_burst() {
         let limiter = limiter(Some((10, 5)), None);
         let later = limiter.start + Duration::from_secs(3600);
-        let admitted = (0..100).filter(|_| limiter.admit(later, 0).is_ok()).count();
-        assert_eq!(admitted, 5);
-        assert_eq!(limiter.admit(later, 0), Err(Duration::from_millis(100)));
+        assert!((0..5).all(|_| passes(&limiter, later, 0)));
+        let sixth = limiter.reserve(later, 0);
+        assert_eq!(limiter.wait(&sixth, later), Some(Duration::from_millis(100)));
+        assert_eq!(limiter.wait(&sixth, later + Duration::from_millis(100)), None);
     }
 
     #[test]
     fn without_limits_everything_passes_and_absurd_ones_do_no_harm() {
         let none = limiter(None, None);
-        assert!((0..MANY).all(|_| none.admit(none.start, u64::MAX).is_ok()));
+        assert!((0..MANY).all(|_| passes(&none, none.start, u64::MAX)));
         let zero = limiter(Some((0, 0)), None);
-        assert!(zero.admit(zero.start, 1).is_ok());
-        assert!(zero.admit(zero.start, 1).is_err());
+        assert!(passes(&zero, zero.start, 1));
+        assert!(!passes(&zero, zero.start, 1));
         let huge = limiter(None, Some((u64::MAX, u64::MAX)));
-        assert!((0..MANY).all(|_| huge.admit(huge.start, 4096).is_ok()));
-        assert!(huge.admit(huge.start, u64::MAX).is_ok());
-        assert!(huge.admit(huge.start, u64::MAX).is_err());
+        assert!((0..MANY).all(|_| passes(&huge, huge.start, 4096)));
+        assert!(passes(&huge, huge.start, u64::MAX));
+        assert!(!passes(&huge, huge.start, u64::MAX));
     }
 
     #[test]
     fn queues_share_what_there_is() {
         let limiter = limiter(Some((1, MANY)), None);
         let passed = std::thread::scope(|scope| {
-            let count = || (0..MANY).filter(|_| limiter.admit(limiter.start, 0).is_ok()).count();
+            let count = || (0..MANY).filter(|_| passes(&limiter, limiter.start, 0)).count();
             let threads = [(); 4].map(|()| scope.spawn(count));
             threads.map(|thread| thread.join().unwrap() as u64).into_iter().sum::<u64>()
         });
         assert_eq!(passed, MANY);
+    }
+
+    #[test]
+    fn a_turn_given_back_costs_nothing() {
+        let limiter = limiter(Some((10, 1)), Some((1000, 1000)));
+        let now = limiter.start;
+        assert!(passes(&limiter, now, 1000));
+        let waits = limiter.reserve(now, u64::from(u32::MAX));
+        assert!(limiter.wait(&waits, now).is_some());
+        limiter.give_back(waits);
+        let next = limiter.reserve(now, 500);
+        assert_eq!(limiter.wait(&next, now), Some(Duration::from_millis(500)));
+    }
+
+    /// The tokens of a bucket that one queue after the other takes from: what a limit should come to.
+    struct Bucket {
+        rate: f64,
+        burst: f64,
+        tokens: f64,
+        at: f64,
+    }
+
+    impl Bucket {
+        /// When `amount` may begin, which asks at `now`, after all that asked before.
+        fn begin(&mut self, now: f64, amount: f64) -> f64 {
+            let level = |at: f64| (self.tokens + (at - self.at) * self.rate).min(self.burst);
+            let asked = now.max(self.at);
+            let lacking = (amount.min(self.burst) - level(asked)).max(0.0);
+            let begin = asked + lacking / self.rate;
+            (self.tokens, self.at) = (level(begin) - amount, begin);
+            begin
+        }
+    }
+
+    /// Queues that each have one request after the other carried out, at once, as soon as it may be.
+    /// When each began: the queue, the request's bytes, and the time.
+    fn simulate(limiter: &RateLimiter, queues: &[Vec<(u64, u64)>]) -> Vec<(usize, u64, Duration)> {
+        let start = limiter.start;
+        let mut next = vec![0; queues.len()];
+        // What each queue does next, and when: reserve, or begin.
+        let mut due: Vec<Duration> = vec![Duration::ZERO; queues.len()];
+        let mut turns: Vec<Option<Turn>> = queues.iter().map(|_| None).collect();
+        let mut begun = Vec::new();
+        loop {
+            let ready = (0..queues.len()).filter(|&q| next[q] < queues[q].len());
+            let Some(q) = ready.min_by_key(|&q| due[q]) else { return begun };
+            let (pause, bytes) = queues[q][next[q]];
+            let now = start + due[q];
+            let turn = turns[q].take().unwrap_or_else(|| limiter.reserve(now, bytes));
+            if let Some(wait) = limiter.wait(&turn, now) {
+                due[q] += wait;
+                turns[q] = Some(turn);
+            } else {
+                begun.push((q, bytes, due[q]));
+                due[q] += Duration::from_millis(pause);
+                next[q] += 1;
+            }
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "thousands of requests on one thread take long")]
+    fn large_requests_are_not_starved_by_small_ones_of_another_queue() {
+        let limiter = limiter(None, Some((1 << 20, 1 << 20)));
+        let small = vec![(0, 4096); 20_000];
+        let large = vec![(0, 1 << 20); 30];
+        let begun = simulate(&limiter, &[small, large]);
+        let minute = Duration::from_secs(60);
+        let larges = begun.iter().filter(|(queue, _, at)| *queue == 1 && *at < minute);
+        assert_eq!(larges.count(), 30, "each waits for itself and one small request");
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        fn queue() -> impl Strategy<Value = Vec<(u64, u64)>> {
+            let bytes = prop_oneof![Just(0u64), 1..=4096u64, 1..=20_000u64];
+            prop::collection::vec((prop_oneof![Just(0u64), 0..3000u64], bytes), 0..20)
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig {
+                cases: if cfg!(miri) { 2 } else { 256 },
+                failure_persistence: None,
+                ..ProptestConfig::default()
+            })]
+
+            #[test]
+            fn a_limit_is_a_bucket_of_tokens_served_in_order(
+                rate in 1..100_000u64,
+                burst in 1..10_000u64,
+                asks in prop::collection::vec((0..2000u64, 0..20_000u64), 1..40),
+            ) {
+                let limiter = limiter(None, Some((rate, burst)));
+                let (rate, burst) = (rate as f64, burst as f64);
+                let mut bucket = Bucket { rate, burst, tokens: burst, at: 0.0 };
+                let mut now = Duration::ZERO;
+                for (pause, bytes) in asks {
+                    now += Duration::from_millis(pause);
+                    let at = limiter.start + now;
+                    let turn = limiter.reserve(at, bytes);
+                    let begins = now + limiter.wait(&turn, at).unwrap_or_default();
+                    let expected = bucket.begin(now.as_secs_f64(), bytes as f64);
+                    let error = (begins.as_secs_f64() - expected).abs();
+                    prop_assert!(error < 1e-6, "{begins:?}, not {expected} s");
+                }
+            }
+
+            #[test]
+            fn no_queue_waits_for_more_than_one_request_of_each_other(
+                rate in 1000..100_000u64,
+                queues in prop::collection::vec(queue(), 1..5),
+            ) {
+                let limiter = limiter(None, Some((rate, 4096)));
+                let begun = simulate(&limiter, &queues);
+                let total: usize = queues.iter().map(Vec::len).sum();
+                prop_assert_eq!(begun.len(), total);
+                let greatest = queues.iter().flatten().map(|(_, bytes)| *bytes).max();
+                let cost = (greatest.unwrap_or(0) * queues.len() as u64) as f64 / rate as f64;
+                for (queue, requests) in queues.iter().enumerate() {
+                    let times = begun.iter().filter(|(q, ..)| *q == queue).map(|(.., at)| *at);
+                    let mut asked = Duration::ZERO;
+                    for (at, (pause, _)) in times.zip(requests) {
+                        let waited = (at - asked).as_secs_f64();
+                        prop_assert!(waited <= cost + 1e-6, "{waited} s, {cost} s at most");
+                        asked = at + Duration::from_millis(*pause);
+                    }
+                }
+            }
+        }
     }
 }

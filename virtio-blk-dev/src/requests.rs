@@ -10,9 +10,10 @@ use crate::clock::Clock;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::image::Lifetime;
 use crate::inflight::{Finished, InFlight, Refused, Request};
-use crate::operations::Operations;
+use crate::operations::{Operations, is_cancelled};
 use crate::params::Params;
-use crate::rate_limit::RateLimiter;
+use crate::ranges::RangeKind;
+use crate::rate_limit::{RateLimiter, Turn};
 use crate::request::{Action, Header, RequestKind, Status, decide};
 use crate::stats::{Counters, HostError};
 
@@ -25,9 +26,9 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
     /// What made the disk lose its [`Durability`](crate::Durability), if this worker met it.
     pub(crate) loss: Option<HostError>,
     params: Params,
-    in_flight: InFlight<D>,
-    /// Held back by the limiter.
-    held: Option<Request<D>>,
+    pub(crate) in_flight: InFlight<D>,
+    /// Held back by the limiter until its turn.
+    held: Option<(Request<D>, Turn)>,
     answers: Answers,
     /// Bytes of data begun since the last publication.
     begun_bytes: u64,
@@ -40,14 +41,16 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
 
 impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     pub(crate) fn new(queue_size: u16, engine: E, params: Params, counters: Arc<Counters>) -> Self {
+        let in_flight = InFlight::new(queue_size);
+        let (live, canceller) = (Arc::clone(&params.live), in_flight.canceller.clone());
         Self {
-            operations: Operations::new(queue_size, engine, Arc::clone(&params.live)),
+            operations: Operations::new(queue_size, engine, live, canceller),
             limiter: None,
             last_error: None,
             loss: None,
             write_back: params.live.write_back(),
             params,
-            in_flight: InFlight::new(queue_size),
+            in_flight,
             held: None,
             answers: Answers::new(queue_size, Arc::clone(&counters)),
             counters,
@@ -97,19 +100,18 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         let header = Header::read(batch, &chain);
         let (kind, sector) =
             header.map_or((RequestKind::Other, 0), |header| (header.kind(), header.sector.get()));
+        let taken_at = self.now;
+        let request = Request { chain, kind, sector, bytes: 0, taken_at, listed: None };
         // Without a place for the status the driver can't learn how the request went: it is
         // returned, and nothing else is done.
-        if header.is_none() || chain.writable_len() == 0 {
-            let request = Request { chain, kind, sector, bytes: 0, taken_at: self.now };
+        if header.is_none() || request.chain.writable_len() == 0 {
             self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
             return None;
         }
         if self.limiter.is_some() {
-            return self
-                .admit(batch, Request { chain, kind, sector, bytes: 0, taken_at: self.now });
+            return self.admit(batch, request);
         }
-        let taken_at = self.now;
-        self.carry_out(batch, Request { chain, kind, sector, bytes: 0, taken_at });
+        self.carry_out(batch, request);
         None
     }
 
@@ -118,36 +120,65 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         &mut self,
         batch: &mut Batch<'_, M, D>,
     ) -> Option<Duration> {
-        let request = self.held.take()?;
-        self.admit(batch, request)
+        let (request, turn) = self.held.take()?;
+        let now = self.clock.at(self.now);
+        let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&turn, now));
+        if wait.is_some() {
+            self.held = Some((request, turn));
+        } else {
+            self.carry_out(batch, request);
+        }
+        wait
     }
 
-    /// Begins what was held back.
-    pub(crate) fn resume_regardless<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        if let Some(request) = self.held.take() {
-            self.carry_out(batch, request);
+    /// Leaves what was held back to the driver, as if it had not been taken: it is neither begun
+    /// before its turn nor failed.
+    pub(crate) fn put_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        let Some((request, turn)) = self.held.take() else { return };
+        if let Some(limiter) = &self.limiter {
+            limiter.give_back(turn);
+        }
+        self.in_flight.forget(&request);
+        let Request { chain, kind, sector, taken_at, .. } = request;
+        // Nothing is popped while a request is held, so that it is always the last one.
+        if let Err(chain) = batch.put_back(chain) {
+            let request = Request { chain, kind, sector, bytes: 0, taken_at, listed: None };
+            self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
         }
     }
 
     fn admit<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: Request<D>,
+        mut request: Request<D>,
     ) -> Option<Duration> {
+        let bytes = self.bytes_of(&mut request);
         if let Some(limiter) = &self.limiter {
-            let bytes = match request.kind {
-                RequestKind::Read => request.data_in(),
-                RequestKind::Write => request.data_out(),
-                _ => 0,
-            };
-            if let Err(wait) = limiter.admit(self.clock.at(self.now), bytes) {
+            let now = self.clock.at(self.now);
+            let turn = limiter.reserve(now, bytes);
+            let wait = limiter.wait(&turn, now);
+            if wait.is_some() {
                 self.counters.throttled.add(1);
-                self.held = Some(request);
-                return Some(wait);
+                self.held = Some((request, turn));
+                return wait;
             }
         }
         self.carry_out(batch, request);
         None
+    }
+
+    /// What a request costs the limit on bytes: nothing, if it is refused.
+    fn bytes_of(&mut self, request: &mut Request<D>) -> u64 {
+        let (data_out, data_in) = (request.data_out(), request.data_in());
+        match decide(request.kind, request.sector, data_out, data_in, &self.params) {
+            Ok(Action::Read { .. }) => data_in,
+            Ok(Action::Write { .. }) => data_out,
+            Ok(Action::Ranges(kind @ (RangeKind::WriteZeroes | RangeKind::SecureErase))) => {
+                let listed = self.in_flight.list(request, kind, &self.params);
+                listed.map_or(0, |()| request.bytes)
+            }
+            _ => 0,
+        }
     }
 
     /// Makes a request ready for the engine, or answers it at once.
@@ -219,7 +250,8 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         match io {
             Ok(io) => self.operations.take(io),
             Err(Some(Refused(request, status))) => {
-                self.answer_at_once(batch, request, &Outcome::failed(status));
+                let outcome = Outcome::carried_out(&request, status);
+                self.answer_at_once(batch, request, &outcome);
             }
             Err(None) => {}
         }
@@ -258,10 +290,9 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         self.answers.publish(batch, &self.clock);
     }
 
-    /// Answers what the engine has finished; whether more was submitted.
+    /// Answers what the engine has finished; whether more was submitted, so that it may have more.
     pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) -> bool {
-        self.operations.poll();
-        let mut more = false;
+        let mut more = self.operations.poll();
         while let Some(completion) = self.operations.next_finished() {
             more |= self.take_back(batch, completion);
         }
@@ -285,6 +316,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             let status = match result {
                 Ok(()) if is_ok => Status::Ok,
                 Ok(()) => Status::IoErr,
+                Err(error) if is_cancelled(&error) => Status::IoErr,
                 Err(source) => {
                     self.failed(tag, &finished, source);
                     Status::IoErr
@@ -294,6 +326,11 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
                 Finished::Request(request) => {
                     let outcome = Outcome::carried_out(&request, status);
                     self.answers.answer(batch, request, &outcome);
+                    return false;
+                }
+                // Pieces of it are done, and others aren't.
+                Finished::Cancelled(request) => {
+                    self.answers.answer(batch, request, &Outcome::failed(Status::IoErr));
                     return false;
                 }
                 Finished::Next(io) => match self.operations.submit(io) {
@@ -308,7 +345,9 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     #[cold]
     fn failed(&mut self, tag: u64, finished: &Finished<D>, source: io::Error) {
         let (kind, sector) = match finished {
-            Finished::Request(request) => (request.kind, request.sector),
+            Finished::Request(request) | Finished::Cancelled(request) => {
+                (request.kind, request.sector)
+            }
             Finished::Next(_) | Finished::None => (RequestKind::Flush, 0),
         };
         self.counters.host_errors.add(1);

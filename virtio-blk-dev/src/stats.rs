@@ -20,7 +20,7 @@ pub struct Stats {
     pub batches: u64,
     /// Batches that the driver didn't want an interrupt for.
     pub interrupts_suppressed: u64,
-    /// Times that requests had to wait for a rate limit.
+    /// Requests that had to wait for a rate limit.
     pub throttled: u64,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use virtio_mmio_dev::{Batch, LiveQueue};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
+use crate::cancel::Canceller;
 use crate::engine::{Engine, EngineFault, StillInUse};
 use crate::params::Params;
 use crate::rate_limit::RateLimiter;
@@ -68,6 +69,19 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         self
     }
 
+    /// The worker, which has discards, zeroes and secure erases carried out in pieces of so many bytes
+    /// at most, instead of 1 GiB.
+    #[must_use]
+    pub fn with_range_piece(mut self, bytes: u64) -> Self {
+        self.requests.in_flight.piece = bytes;
+        self
+    }
+
+    /// By what another thread ends long requests early, before it resets the device or the queue.
+    pub fn canceller(&self) -> Canceller {
+        self.requests.in_flight.canceller.clone()
+    }
+
     /// Takes a bounded number of requests, hands over their I/O, answers what has finished, and
     /// interrupts at most once for every 256 KiB of data. Unless there is [more](Progress::more) to
     /// do, the driver will notify of its next request.
@@ -92,7 +106,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     }
 
     /// Waits until nothing is in flight and answers it: after this no guest memory is in use.
-    /// Takes no new requests; what a rate limit holds back is carried out.
+    /// Takes no new requests; what a rate limit holds back is left to the driver, as if it had not
+    /// been taken. Lists of ranges are carried out to their end, unless
+    /// [`canceller`](Self::canceller) says that nobody waits for that.
     ///
     /// # Errors
     /// The engine can't tell when it will be done with what is left: guest memory is still in use,
@@ -102,7 +118,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         let Self { queue, requests } = self;
         queue.batch(|batch| {
             requests.begin();
-            requests.resume_regardless(batch);
+            requests.put_back(batch);
             requests.finish_part(batch);
             while requests.operations.engine.in_flight() > 0 {
                 requests.operations.engine.wait()?;

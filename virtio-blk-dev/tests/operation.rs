@@ -68,7 +68,7 @@ fn a_limit_holds_requests_back_and_tells_for_how_long() {
 }
 
 #[test]
-fn a_drain_answers_what_a_limit_holds_back_and_takes_no_more() {
+fn a_drain_leaves_what_a_limit_holds_back_to_the_driver_and_takes_no_more() {
     let (mut guest, image) = limited(SyncEngine::new, &no_more_than(1));
     let heads = writes(&mut guest, 3);
     assert_eq!(guest.worker.run().processed, 1);
@@ -77,10 +77,98 @@ fn a_drain_answers_what_a_limit_holds_back_and_takes_no_more() {
     guest.worker.drain().unwrap();
     assert_eq!(guest.worker.queue().in_flight(), 0);
     assert_eq!(guest.worker.stats().in_flight, 0);
+    assert_eq!(guest.worker.queue().state().next_avail, 1, "it is taken again");
     let used: Vec<u16> = guest.used().into_iter().map(|(head, _)| head).collect();
-    assert_eq!(used, heads[..2]);
-    assert_eq!(image.bytes()[2 * 512..], contents(16)[2 * 512..]);
+    assert_eq!(used, heads[..1]);
+    assert!(image.bytes()[512..] == contents(16)[512..]);
     assert!(guest.worker.run().wait.is_some(), "and the limit holds on");
+}
+
+#[test]
+fn a_request_that_a_limit_held_back_is_served_after_a_drain() {
+    let limits = ops(if cfg!(miri) { 10 } else { 100 }, 1);
+    let (mut guest, image) = limited(SyncEngine::new, &limits);
+    let heads = writes(&mut guest, 2);
+    guest.worker.run();
+    guest.worker.drain().unwrap();
+    while let Some(wait) = guest.worker.run().wait {
+        thread::sleep(wait);
+    }
+    let used: Vec<u16> = guest.used().into_iter().map(|(head, _)| head).collect();
+    assert_eq!(used, heads);
+    assert!(image.bytes()[512..1024] == [0x81; 512]);
+}
+
+#[test]
+fn no_reset_gives_a_request_free_of_the_limit() {
+    let (mut guest, image) = limited(SyncEngine::new, &no_more_than(1));
+    writes(&mut guest, 1);
+    guest.worker.run();
+    for _ in 0..8 {
+        guest.restart(F_ALL);
+        let params = guest.transport.device().params();
+        guest.replace_worker(SyncEngine::new(Arc::clone(&image)), &params);
+        guest.free_all();
+        let bufs = [guest.header(OUT, 5), guest.out(&[9; 512]), guest.room(1)];
+        guest.add(&bufs);
+        assert!(guest.worker.run().wait.is_some());
+    }
+    guest.worker.drain().unwrap();
+    assert!(image.bytes()[5 * 512..] == contents(16)[5 * 512..]);
+}
+
+#[test]
+fn zeroes_and_erasures_cost_bytes_and_discards_none() {
+    for (kind, costs) in [(WRITE_ZEROES, true), (SECURE_ERASE, true), (DISCARD, false)] {
+        let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
+        let config = BlockConfig::for_image(&*image);
+        let features = F_ALL | F_DISCARD | F_WRITE_ZEROES | F_SECURE_ERASE;
+        let guest = Guest::new(16 * 512, &config, features, SyncEngine::new(Arc::clone(&image)));
+        let bytes = Some(Rate { per_second: 1, burst: 4 * 512 });
+        let mut guest = guest.with_rate_limiter(&RateLimits { ops: None, bytes });
+        let list = ranges(&[(1, 2, 0), (9, 1, 0)]);
+        for _ in 0..3 {
+            let bufs = [guest.header(kind, 0), guest.out(&list), guest.room(1)];
+            guest.add(&bufs);
+        }
+        let progress = guest.kick();
+        assert_eq!(
+            (progress.processed, progress.wait.is_some()),
+            (if costs { 1 } else { 3 }, costs)
+        );
+        assert_eq!(guest.worker.stats().throttled, u64::from(costs), "type {kind}");
+    }
+}
+
+#[test]
+fn a_list_is_read_once_however_long_it_waits() {
+    let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
+    let config = BlockConfig::for_image(&*image);
+    let guest =
+        Guest::new(16 * 512, &config, F_ALL | F_WRITE_ZEROES, SyncEngine::new(Arc::clone(&image)));
+    let bytes = Some(Rate { per_second: 5120, burst: 1 });
+    let mut guest = guest.with_rate_limiter(&RateLimits { ops: None, bytes });
+    let list = guest.out(&ranges(&[(1, 1, 0)]));
+    let bufs = [guest.header(WRITE_ZEROES, 0), list, guest.room(1)];
+    guest.add(&bufs);
+    guest.add(&bufs);
+    assert_eq!(guest.kick().processed, 1);
+    guest.memory_write(&ranges(&[(2, 14, 0)]), list.addr);
+    while let Some(wait) = guest.worker.run().wait {
+        thread::sleep(wait);
+    }
+    assert!(image.bytes()[1024..] == contents(16)[1024..], "what was paid for is what is zeroed");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri is slower than the limit")]
+fn a_request_that_waits_is_counted_once() {
+    let (mut guest, _) = limited(SyncEngine::new, &ops(1, 1));
+    writes(&mut guest, 4);
+    for _ in 0..10 {
+        guest.worker.run();
+    }
+    assert_eq!(guest.worker.stats().throttled, 1);
 }
 
 #[test]
@@ -128,7 +216,7 @@ fn bytes_are_limited_by_what_is_read_and_written() {
 }
 
 #[test]
-fn a_held_request_and_those_in_flight_are_drained_together() {
+fn those_in_flight_are_drained_beside_a_held_request() {
     let engine = |image| FakeEngine::new(image as Arc<dyn Image>, 7).unwrap();
     let (mut guest, image) = limited(engine, &no_more_than(6));
     writes(&mut guest, 9);
@@ -136,9 +224,9 @@ fn a_held_request_and_those_in_flight_are_drained_together() {
     let stats = guest.worker.stats();
     assert_eq!(stats.in_flight, u64::from(guest.worker.queue().in_flight()));
     guest.worker.drain().unwrap();
-    assert_eq!(guest.used().len(), 7);
-    assert_eq!(guest.worker.stats().in_flight, 0);
-    assert_eq!(image.bytes()[7 * 512..], contents(16)[7 * 512..]);
+    assert_eq!(guest.used().len(), 6);
+    assert_eq!((guest.worker.stats().in_flight, guest.worker.queue().in_flight()), (0, 0));
+    assert!(image.bytes()[6 * 512..] == contents(16)[6 * 512..]);
 }
 
 #[test]

@@ -121,6 +121,12 @@ impl Io {
         self.0.durable || self.0.command == Command::Flush
     }
 
+    /// Whether it moves data, and promises nothing.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.0.command, Command::Read | Command::Write) && !self.0.durable
+    }
+
     /// The position in the image, in bytes.
     pub fn offset(&self) -> u64 {
         self.0.offset

@@ -54,6 +54,7 @@ pub struct Guest<E: Engine = SyncEngine<FakeImage>, D: GuestAddressSpace = Arc<M
     pub worker: Worker<Arc<Memory>, D, E>,
     pub raised: Arc<AtomicU64>,
     pub event_idx: bool,
+    pub limiter: Option<Arc<RateLimiter>>,
     size: u16,
     free: Vec<u16>,
     owned: Vec<Vec<u16>>,
@@ -142,6 +143,7 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             transport,
             raised,
             event_idx: features & F_EVENT_IDX != 0,
+            limiter: None,
             size,
             free: (0..size).rev().collect(),
             owned: vec![Vec::new(); usize::from(size)],
@@ -154,7 +156,13 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
     /// The same guest, its disk held to `limits`.
     pub fn with_rate_limiter(self, limits: &RateLimits) -> Self {
         let limiter = Arc::new(RateLimiter::new(limits));
-        Self { worker: self.worker.with_rate_limiter(limiter), ..self }
+        let worker = self.worker.with_rate_limiter(Arc::clone(&limiter));
+        Self { worker, limiter: Some(limiter), ..self }
+    }
+
+    /// The same guest, its ranges carried out in pieces of so many bytes.
+    pub fn with_range_piece(self, bytes: u64) -> Self {
+        Self { worker: self.worker.with_range_piece(bytes), ..self }
     }
 
     /// Fresh memory, filled with a pattern.

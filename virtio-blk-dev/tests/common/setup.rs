@@ -41,13 +41,17 @@ fn set_queue_up(transport: &mut MmioTransport<BlockDevice>, size: u16) -> Effect
 }
 
 impl<E: Engine> Guest<E> {
-    /// Has another engine serve the queue from here on, as a worker of a device with `params`.
+    /// Has another engine serve the queue from here on, as a worker of a device with `params` that has the same limits.
     pub fn replace_worker(&mut self, engine: E, params: &Params) {
         let config = self.transport.queue(0).unwrap();
         let memory = Arc::clone(&self.memory);
         let queue =
             LiveQueue::new(&config, &self.memory, memory, self.transport.interrupt()).unwrap();
-        self.worker = Worker::new(queue, engine, params);
+        let worker = Worker::new(queue, engine, params);
+        self.worker = match &self.limiter {
+            Some(limiter) => worker.with_rate_limiter(Arc::clone(limiter)),
+            None => worker,
+        };
     }
 
     /// Resets the device, as a driver does that begins anew; nothing is served before a worker is

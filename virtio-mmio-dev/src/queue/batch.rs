@@ -51,6 +51,22 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         }
     }
 
+    /// Takes back that a chain was popped, if it was the last one: it is available again, and so it is
+    /// in the [positions](crate::LiveQueue::state). The next [`pop`](Self::pop) finds it without a
+    /// notification.
+    ///
+    /// # Errors
+    /// The chain, if another was popped after it.
+    pub fn put_back(&mut self, chain: Chain<D>) -> Result<(), Chain<D>> {
+        if !self.state.put_back(chain.head) {
+            return Err(chain);
+        }
+        let Chain { guard, buffers, .. } = chain;
+        drop(guard);
+        self.state.recycle(buffers);
+        Ok(())
+    }
+
     /// Gives a chain back, in any order: drops its guard, then stages its used entry, which the
     /// driver sees with the next [`publish`](Self::publish).
     ///
@@ -177,6 +193,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         let totals = state.walker.walk(descriptors, head, (memory, &mut self.windows), buffers)?;
         state.next_avail = state.next_avail.wrapping_add(1);
         state.in_flight = state.in_flight.wrapping_add(1);
+        state.last = Some(head);
         Ok((head, totals))
     }
 

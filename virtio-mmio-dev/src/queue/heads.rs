@@ -36,6 +36,15 @@ impl Heads {
         }
     }
 
+    /// The chain is the driver's again, as if it had not been taken; `false` if it isn't in flight.
+    pub(super) fn put_back(&mut self, head: u16) -> bool {
+        let taken = self.given_back.get_mut(usize::from(head));
+        taken
+            .filter(|given_back| **given_back == IN_FLIGHT)
+            .map(|given_back| *given_back = 0)
+            .is_some()
+    }
+
     /// The next publication gives the chain back.
     ///
     /// # Errors

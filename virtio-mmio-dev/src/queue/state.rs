@@ -22,6 +22,8 @@ pub(super) struct State {
     /// Used entries written but not published.
     pub(super) staged: u16,
     pub(super) in_flight: u16,
+    /// The head of the chain that was popped last.
+    pub(super) last: Option<u16>,
     pub(super) heads: Heads,
     pub(super) walker: Walker,
     pub(super) fault: Option<RingFault>,
@@ -41,12 +43,29 @@ impl State {
             next_used: config.next_used,
             staged: 0,
             in_flight: 0,
+            last: None,
             heads: Heads::new(config.size),
             walker: Walker::new(config),
             fault: None,
             spare: Vec::new(),
             spare_room: 0,
         }
+    }
+
+    /// Takes back that the chain of this head was popped; whether it was the last one.
+    pub(super) fn put_back(&mut self, head: u16) -> bool {
+        // A head in flight names one chain, so this one is that which was popped last.
+        if self.last != Some(head) || !self.heads.put_back(head) {
+            return false;
+        }
+        self.last = None;
+        self.next_avail = self.next_avail.wrapping_sub(1);
+        self.in_flight = self.in_flight.wrapping_sub(1);
+        if self.fault.is_some() {
+            // Nothing more is popped.
+            self.seen_avail = self.next_avail;
+        }
+        true
     }
 
     #[inline]
