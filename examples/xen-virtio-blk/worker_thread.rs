@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::BorrowedFd,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,8 +15,8 @@ use std::{
 use backend_process::LogLimit;
 use tracing::{error, warn};
 use virtio_blk_dev::{
-    Counters, Doorbell, Engine, EngineFault, HostError, Params, Poller, RateLimiter, ServeError,
-    Worker,
+    Canceller, Counters, Doorbell, Engine, EngineFault, HostError, Params, Poller, RateLimiter,
+    ServeError, Worker,
 };
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
@@ -42,6 +43,7 @@ struct Shared {
 pub(crate) struct WorkerThread {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    canceller: Canceller,
     thread: JoinHandle<Option<Box<dyn Engine>>>,
 }
 
@@ -74,19 +76,21 @@ impl WorkerThread {
         let Some(mut engine) = engine.take() else {
             return Err(io::Error::other("the queue's engine is in use").into());
         };
-        let shared_its = Arc::clone(&shared);
-        let mut bell =
-            Bell { shared: shared_its, id, index: config.index, log, engine_is_whole: true };
+        let (bells, queue_index) = (Arc::clone(&shared), config.index);
+        let mut bell = Bell { shared: bells, id, index: queue_index, log, engine_is_whole: true };
         let (params, its) = (params.clone(), Arc::clone(&counters));
+        let canceller = Canceller::default();
+        let its_canceller = canceller.clone();
         let name = format!("vq-{}-{}-{}", id.domid, id.devid, config.index);
-        let thread = thread::Builder::new().name(name).spawn(move || {
+        let serve = move || {
             if let Some(cpu) = cpu
                 && let Err(error) = cpus::pin_to(cpu)
                 && let Some(dropped) = bell.log.allow()
             {
                 warn!(%id, cpu, %error, dropped, "a queue's thread can't be pinned: it runs anywhere");
             }
-            let mut worker = Worker::with_counters(queue, &mut *engine, &params, its);
+            let mut worker = Worker::with_counters(queue, &mut *engine, &params, its)
+                .with_canceller(its_canceller);
             if let Some(limiter) = limiter {
                 worker = worker.with_rate_limiter(limiter);
             }
@@ -96,12 +100,21 @@ impl WorkerThread {
                 Err(ServeError::StillInUse(error)) => {
                     error!(%id, %error, "the guest's memory stays mapped, and may still be written to: destroy the guest, and restart this daemon");
                 }
-                Err(error) => error!(%id, %error, "a queue is served no more"),
+                Err(error) => {
+                    error!(%id, queue = queue_index, %error, "a queue is served no more: its guest was asked to reset the disk");
+                }
             }
             drop(worker);
             bell.engine_is_whole.then_some(engine)
+        };
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            // The queue goes down with the worker, and asks for a reset.
+            panic::catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
+                error!(%id, queue = queue_index, "a queue's thread panicked: its guest was asked to reset the disk; report this as a bug");
+                None
+            })
         })?;
-        Ok(Self { shared, counters, thread })
+        Ok(Self { shared, counters, canceller, thread })
     }
 
     /// The guest has notified the queue, or its configuration has changed.
@@ -115,13 +128,14 @@ impl WorkerThread {
     }
 
     /// Finishes what is in flight and unmaps the rings. Gives the queue's engine back, unless it broke.
+    /// Lists of ranges end early: the guest has reset the disk or the queue, or loses the disk, and
+    /// waits for no answer.
     pub(crate) fn stop(self) -> Option<Box<dyn Engine>> {
+        self.canceller.cancel();
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake.wake();
-        self.thread.join().unwrap_or_else(|_| {
-            error!("a queue's thread panicked");
-            None
-        })
+        // Its panics are caught.
+        self.thread.join().ok().flatten()
     }
 }
 

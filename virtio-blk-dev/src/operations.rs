@@ -16,7 +16,7 @@ pub(crate) struct Operations<E: Engine> {
     /// Finished and not looked at yet, in the order they finished.
     finished: VecDeque<Completion>,
     flushes: Flushes,
-    canceller: Canceller,
+    pub(crate) canceller: Canceller,
     /// The operation whose failure, not looked at yet, made the disk lose its
     /// [`Durability`](crate::Durability).
     loss: Option<u64>,

@@ -6,6 +6,7 @@ use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use crate::answers::{Answers, Outcome};
+use crate::cancel::Canceller;
 use crate::clock::Clock;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::image::Lifetime;
@@ -58,6 +59,11 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             clock: Clock::new(),
             now: 0,
         }
+    }
+
+    pub(crate) fn set_canceller(&mut self, canceller: Canceller) {
+        self.in_flight.canceller = canceller.clone();
+        self.operations.canceller = canceller;
     }
 
     /// Requests answered so far.

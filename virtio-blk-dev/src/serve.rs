@@ -72,7 +72,8 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// [drains](Self::drain).
     ///
     /// # Errors
-    /// What waiting gave, or draining.
+    /// What waiting gave, or draining. The driver has been told that the device needs a reset, as it
+    /// also is if this panics and the worker is dropped.
     pub fn serve(
         &mut self,
         poller: &mut Poller,
@@ -105,6 +106,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             waited = bell.wait(self.as_fd().filter(|_| self.is_busy()), progress.wait);
         }
         let drained = self.drain();
+        if waited.is_err() || drained.is_err() {
+            // Nobody serves it from here on, which its driver would wait for.
+            self.queue.give_up();
+        }
         tell(&mut self.requests, bell);
         if let Some(fault) = self.take_engine_fault() {
             bell.engine_failed(&fault);

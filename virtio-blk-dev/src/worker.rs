@@ -77,6 +77,13 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         self
     }
 
+    /// The worker, with a canceller that others have already.
+    #[must_use]
+    pub fn with_canceller(mut self, canceller: Canceller) -> Self {
+        self.requests.set_canceller(canceller);
+        self
+    }
+
     /// By what another thread ends long requests early, before it resets the device or the queue.
     pub fn canceller(&self) -> Canceller {
         self.requests.in_flight.canceller.clone()

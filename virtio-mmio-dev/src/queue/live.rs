@@ -164,6 +164,14 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         self.state.fault
     }
 
+    /// Breaks the queue: the device can't serve it any more, and its driver shouldn't wait for answers.
+    /// `DEVICE_NEEDS_RESET` is set, and [`fault`](Self::fault) is [`RingFault::GivenUp`].
+    ///
+    /// A queue that is dropped in a panic does the same.
+    pub fn give_up(&mut self) {
+        self.state.break_with(RingFault::GivenUp);
+    }
+
     /// Where the queue stands. Chains in flight are behind `next_avail` already.
     pub fn state(&self) -> Positions {
         Positions {

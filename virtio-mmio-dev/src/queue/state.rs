@@ -95,3 +95,12 @@ impl State {
         }
     }
 }
+
+impl Drop for State {
+    /// Whoever served the queue panics: what it had popped is never answered.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.break_with(RingFault::GivenUp);
+        }
+    }
+}

@@ -47,6 +47,9 @@ pub enum RingFault {
     /// The device completed a chain that isn't of this queue: the device's mistake.
     #[error("descriptor {0} was completed but is not in flight")]
     NotInFlight(u16),
+    /// The device serves the queue no more, through no fault of its driver.
+    #[error("the device has given the queue up")]
+    GivenUp,
 }
 
 impl From<Lost> for RingFault {
