@@ -18,6 +18,10 @@
 //! here starts a thread or prints; images are all that is opened.
 //!
 //! # Example
+//! The guest memory here is the one of vm-memory's feature `backend-mmap`, which the user of this
+//! crate turns on (`vm-memory = { version = "0.18", features = ["backend-mmap"] }`); the image is a
+//! file of the crate tempfile.
+//!
 //! A disk of 16 sectors, and a driver that reads the fourth:
 //! ```
 //! use std::sync::Arc;
@@ -104,6 +108,7 @@
 //!
 //! Guest memory is written through host addresses, so dirty bitmaps of `vm_memory` don't see the
 //! data of reads, and its `xen` feature, whose addresses are short-lived, must be off.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
     deny(

@@ -11,6 +11,9 @@
 //! [`vm_memory::GuestMemory`]; addresses are opaque, so those of an IOMMU or of Xen grants do.
 //!
 //! # Example
+//! The guest memory here is the one of vm-memory's feature `backend-mmap`, which the user of this
+//! crate turns on (`vm-memory = { version = "0.18", features = ["backend-mmap"] }`).
+//!
 //! A device that answers every request with zeroes, and a driver that asks once:
 //! ```
 //! use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};

@@ -41,6 +41,7 @@
 //! | The guest at the remote end | make an event spurious | say anything by it: an event carries no data, what it announces is read and checked elsewhere |
 //! | A compromised device model | use the ports it has bound | bind ports of other domains, after [`restrict`](EventChannel::restrict) |
 //! | The kernel and Xen | everything | they are trusted |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod channel;
 mod error;

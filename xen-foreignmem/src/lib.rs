@@ -64,6 +64,7 @@
 //! | dies, or is paged out for good | an error after a fifth of a second; what is mapped stays accessible |
 //!
 //! The library starts no thread, prints nothing, and opens only the device it is asked to open.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

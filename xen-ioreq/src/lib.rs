@@ -55,6 +55,7 @@
 //! | A compromised backend | answer its guest's accesses wrongly, raise its interrupts | reach other guests, when its descriptors are restricted to one (`ForeignMemory::restrict`, `EventChannel::restrict`) |
 //! | A backend killed while an [ioeventfd](eventfd::IoEventFd) is bound | crash dom0's kernel | with interrupts and kicks in userspace, this can't happen |
 //! | Xen and dom0's kernel | everything | they are trusted |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod device_model;
 mod error;

@@ -41,6 +41,7 @@
 //! | A guest | change watched nodes at any rate | grow memory: equal events wait once, and 65536 waiting events end the connection |
 //! | A guest | make a transaction lose again and again | hang the caller: [`StoreExt::transaction`] gives up after 32 attempts |
 //! | xenstored | refuse, delay, lie about contents: it is trusted with them | crash or hang the caller: every reply is checked before it is used, and awaited for a bounded time |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
 mod connection;
