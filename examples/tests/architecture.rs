@@ -53,3 +53,19 @@ fn the_code_map_names_rooms_that_exist() {
         assert!(root().join(room).is_dir(), "ARCHITECTURE.md names {room}, which isn't there");
     }
 }
+
+#[test]
+fn there_is_one_table_of_threads_and_it_has_each_that_the_daemon_starts() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let mut tables = text.split("\n| thread |").skip(1);
+    let table = tables.next().expect("a table of threads");
+    assert_eq!(tables.count(), 0, "one table can be true, of two one will not be");
+    let table = table.split("\n\n").next().unwrap_or_default();
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| `")).collect();
+    let mut started = String::new();
+    for dir in ["examples/xen-virtio-blk", "examples/process"] {
+        rust_sources(&root().join(dir), &mut started);
+    }
+    let started = started.matches("thread::Builder::new()").count();
+    assert_eq!(rows.len(), started, "threads besides main: {rows:#?}");
+}
