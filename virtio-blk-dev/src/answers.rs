@@ -23,6 +23,15 @@ impl Outcome {
         Self { status, written: 0, moved: 0 }
     }
 
+    /// Copies as much of `data` as there is room for (virtio 1.2 §5.2.6).
+    pub(crate) fn copied<D: GuestAddressSpace>(request: &Request<D>, data: &[u8]) -> Self {
+        let room = usize::try_from(request.data_in()).unwrap_or(usize::MAX).min(data.len());
+        match request.chain.copy_to(0, data.get(..room).unwrap_or_default()) {
+            Ok(n) => Self { status: Status::Ok, written: n as u64, moved: n as u64 },
+            Err(_) => Self::failed(Status::IoErr),
+        }
+    }
+
     /// Of a request that an engine carried out.
     #[inline]
     pub(crate) fn carried_out<D: GuestAddressSpace>(request: &Request<D>, status: Status) -> Self {
@@ -71,14 +80,14 @@ impl Answers {
         batch.complete(request.chain, len);
     }
 
-    /// Shows the driver what was answered. The requests' time on `clock` ends here.
+    /// Shows the driver what was answered. The requests' time on `clock` ends here: what that showed.
     pub(crate) fn publish<M: GuestMemory, D: GuestAddressSpace>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         clock: &Clock,
-    ) {
+    ) -> Option<u64> {
         if self.staged.is_empty() {
-            return;
+            return None;
         }
         let wanted = batch.publish();
         self.counters.batches.add(1);
@@ -89,6 +98,7 @@ impl Answers {
         for (kind, taken_at) in self.staged.drain(..) {
             self.counters.took(kind, now.saturating_sub(taken_at));
         }
+        Some(now)
     }
 }
 

@@ -4,6 +4,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::config::SECTOR_SIZE;
+use crate::image::Lifetime;
 use crate::params::Params;
 use crate::ranges::RangeKind;
 
@@ -202,6 +203,16 @@ pub(crate) fn position(sector: u64, len: u64, capacity: u64) -> Result<u64, Stat
 pub(crate) fn used_len(data_in: u64, written: u64) -> u32 {
     let len = if written >= data_in { data_in.saturating_add(1) } else { written };
     u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// `struct virtio_blk_lifetime` (virtio 1.2 §5.2.6). A storage may say what the guest must never
+/// see (§5.2.6.2): reserved values become the one for "undefined".
+pub(crate) fn lifetime_bytes(lifetime: &Lifetime) -> [u8; 6] {
+    let defined = |value: u16, greatest| if value > greatest { 0 } else { value }.to_le_bytes();
+    let [a, b] = defined(lifetime.pre_eol_info, 3);
+    let [c, d] = defined(lifetime.device_lifetime_est_typ_a, 11);
+    let [e, f] = defined(lifetime.device_lifetime_est_typ_b, 11);
+    [a, b, c, d, e, f]
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{GuestAddressSpace, GuestMemory};
@@ -9,13 +9,12 @@ use crate::answers::{Answers, Outcome};
 use crate::cancel::Canceller;
 use crate::clock::Clock;
 use crate::engine::{Command, Completion, Engine, Io};
-use crate::image::Lifetime;
 use crate::inflight::{Finished, InFlight, Refused, Request};
 use crate::operations::{Operations, is_cancelled};
 use crate::params::Params;
 use crate::ranges::RangeKind;
 use crate::rate_limit::{RateLimiter, Turn};
-use crate::request::{Action, Header, RequestKind, Status, decide};
+use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
 use crate::stats::{Counters, HostError};
 
 /// A worker without its queue.
@@ -36,7 +35,8 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
     /// The cache was on when last looked at.
     write_back: bool,
     clock: Clock,
-    /// When the present turn began.
+    /// What the clock showed when last looked at: when answers were published, or when a turn began
+    /// before which there were none.
     now: u64,
 }
 
@@ -84,9 +84,19 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         self.operations.has_finished()
     }
 
-    /// Looks at the clock, and at what may have changed since the last time.
-    pub(crate) fn begin(&mut self) {
+    /// Looks at the clock: at what time it is.
+    pub(crate) fn look_at_clock(&mut self) -> Instant {
         self.now = self.clock.nanos();
+        self.instant()
+    }
+
+    /// What time it was when the clock was last looked at.
+    pub(crate) fn instant(&self) -> Instant {
+        self.clock.at(self.now)
+    }
+
+    /// Looks at what may have changed since the last time.
+    pub(crate) fn begin(&mut self) {
         let write_back = self.params.live.write_back();
         if self.write_back && !write_back {
             // From here on the driver takes what is answered for stable, and what was answered
@@ -127,7 +137,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         batch: &mut Batch<'_, M, D>,
     ) -> Option<Duration> {
         let (request, turn) = self.held.take()?;
-        let now = self.clock.at(self.now);
+        let now = self.instant();
         let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&turn, now));
         if wait.is_some() {
             self.held = Some((request, turn));
@@ -160,7 +170,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     ) -> Option<Duration> {
         let bytes = self.bytes_of(&mut request);
         if let Some(limiter) = &self.limiter {
-            let now = self.clock.at(self.now);
+            let now = self.instant();
             let turn = limiter.reserve(now, bytes);
             let wait = limiter.wait(&turn, now);
             if wait.is_some() {
@@ -221,7 +231,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
                 let io = self.in_flight.start_ranges(batch, request, kind, durable, &self.params);
                 return self.make_ready(batch, io);
             }
-            Ok(Action::GetId) => copy_out(&request, self.params.serial.as_bytes()),
+            Ok(Action::GetId) => Outcome::copied(&request, self.params.serial.as_bytes()),
             Ok(Action::GetLifetime) => self.lifetime(&request),
             // The others were carried out.
             Ok(Action::Read { .. } | Action::Write { .. } | Action::Flush) => {
@@ -277,7 +287,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
 
     fn lifetime(&mut self, request: &Request<D>) -> Outcome {
         match self.operations.engine.lifetime() {
-            Ok(lifetime) => copy_out(request, &lifetime_bytes(&lifetime)),
+            Ok(lifetime) => Outcome::copied(request, &lifetime_bytes(&lifetime)),
             Err(source) => {
                 self.counters.host_errors.add(1);
                 let Request { kind, sector, .. } = *request;
@@ -293,7 +303,9 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         self.begun_bytes = 0;
         let held = u64::from(self.held.is_some());
         self.counters.in_flight.set(held.saturating_add(self.operations.in_flight() as u64));
-        self.answers.publish(batch, &self.clock);
+        if let Some(now) = self.answers.publish(batch, &self.clock) {
+            self.now = now;
+        }
     }
 
     /// Answers what the engine has finished; whether more was submitted, so that it may have more.
@@ -377,23 +389,4 @@ impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
         let _ =
             operations.engine.drain(&mut |completion| drop(in_flight.finish(completion.io, true)));
     }
-}
-
-/// Copies as much of `data` as there is room for (virtio 1.2 §5.2.6).
-fn copy_out<D: GuestAddressSpace>(request: &Request<D>, data: &[u8]) -> Outcome {
-    let room = usize::try_from(request.data_in()).unwrap_or(usize::MAX).min(data.len());
-    match request.chain.copy_to(0, data.get(..room).unwrap_or_default()) {
-        Ok(n) => Outcome { status: Status::Ok, written: n as u64, moved: n as u64 },
-        Err(_) => Outcome::failed(Status::IoErr),
-    }
-}
-
-/// `struct virtio_blk_lifetime` (virtio 1.2 §5.2.6). A storage may say what the guest must never
-/// see (§5.2.6.2): reserved values become the one for "undefined".
-fn lifetime_bytes(lifetime: &Lifetime) -> [u8; 6] {
-    let defined = |value: u16, greatest| if value > greatest { 0 } else { value }.to_le_bytes();
-    let [a, b] = defined(lifetime.pre_eol_info, 3);
-    let [c, d] = defined(lifetime.device_lifetime_est_typ_a, 11);
-    let [e, f] = defined(lifetime.device_lifetime_est_typ_b, 11);
-    [a, b, c, d, e, f]
 }

@@ -1,7 +1,7 @@
 use std::hint;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use virtio_mmio_dev::{Batch, RingFault};
 use vm_memory::{GuestAddressSpace, GuestMemory};
@@ -96,10 +96,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             // The driver is told to notify, and what came meanwhile is done.
             let progress = self.run();
             if progress.processed > 0 || progress.more {
-                poller.busy(Instant::now());
+                poller.busy(self.requests.instant());
                 continue;
             }
-            poller.sleeps(Instant::now());
+            poller.sleeps(self.requests.instant());
             if !self.is_busy() {
                 self.requests.operations.engine.rest();
             }
@@ -127,11 +127,16 @@ fn stay<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     poller: &mut Poller,
     bell: &mut impl Doorbell,
 ) -> bool {
+    // One look a turn: that with which the answers of the last were published, or with which the
+    // poller looked for work, is also when the next turn begins.
+    requests.look_at_clock();
     for _ in 0..TURNS {
         let progress = turn(batch, requests, false);
         tell(requests, bell);
         if progress.processed > 0 {
-            poller.busy(Instant::now());
+            poller.busy(requests.instant());
+        } else if progress.more {
+            requests.look_at_clock();
         }
         if bell.is_stopped() {
             return false;
@@ -160,13 +165,14 @@ fn look_out<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     poller: &mut Poller,
     bell: &impl Doorbell,
 ) -> bool {
-    while poller.idle(Instant::now()) && !bell.is_stopped() {
+    while poller.idle(requests.instant()) && !bell.is_stopped() {
         for _ in 0..LOOKS {
             if batch.is_available() || requests.has_completions() {
                 return true;
             }
             hint::spin_loop();
         }
+        requests.look_at_clock();
     }
     false
 }

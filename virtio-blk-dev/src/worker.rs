@@ -109,6 +109,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 
     fn turn(&mut self, arm: bool) -> Progress {
         let Self { queue, requests } = self;
+        requests.look_at_clock();
         queue.batch(|batch| turn(batch, requests, arm))
     }
 
@@ -123,6 +124,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// that memory; memory that no guard keeps mapped is the caller's to leak.
     pub fn drain(&mut self) -> Result<(), StillInUse> {
         let Self { queue, requests } = self;
+        requests.look_at_clock();
         queue.batch(|batch| {
             requests.begin();
             requests.put_back(batch);
@@ -190,7 +192,8 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     }
 }
 
-/// One turn of a worker: what [`Worker::run`] does with `arm`, and [`Worker::poll`] without.
+/// One turn of a worker: what [`Worker::run`] does with `arm`, and [`Worker::poll`] without. It begins
+/// when the clock was last looked at.
 pub(crate) fn turn<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     batch: &mut Batch<'_, M, D>,
     requests: &mut Requests<D, E>,
