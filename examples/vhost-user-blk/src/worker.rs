@@ -242,7 +242,7 @@ mod tests {
     use clap::Parser;
     use rustix::event::{EventfdFlags, eventfd};
     use std::fs::File;
-    use virtio_blk_dev::{Completion, Io};
+    use virtio_blk_dev::{Completion, Io, SyncEngine};
     use vm_memory::{Bytes, GuestAddress};
 
     impl WorkerThread {
@@ -273,8 +273,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_thread_that_panics_tells_the_frontend_and_where_the_queue_stands() {
+    /// A queue with one request, a read of sector 0, and what its frontend hears of errors by.
+    fn job_of_one_read() -> (Job, OwnedFd) {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
         File::create(&image).unwrap().set_len(4096).unwrap();
@@ -319,6 +319,53 @@ mod tests {
             limit: LogLimit::new(),
             engine: None,
         };
+        (job, err)
+    }
+
+    /// An engine that keeps what it is given, and ends the thread.
+    struct Keeps(Stop, Vec<Io>);
+
+    impl Engine for Keeps {
+        fn submit(&mut self, io: Io) -> Option<Completion> {
+            self.0.give();
+            self.1.push(io);
+            None
+        }
+
+        fn poll_completions(&mut self, _: &mut dyn FnMut(Completion)) {}
+
+        fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn in_flight(&self) -> usize {
+            self.1.len()
+        }
+    }
+
+    #[test]
+    fn memory_that_an_engine_keeps_stays_mapped() {
+        let (job, _err) = job_of_one_read();
+        let (memory, stop) = (Arc::downgrade(&job.memory), Stop::new().unwrap());
+        let (ready, _started) = mpsc::sync_channel(1);
+        let (report, _) = job.serve(Keeps(stop.clone(), Vec::new()), &stop, &ready);
+        assert!(report.failed);
+        drop(job);
+        assert!(memory.upgrade().is_some(), "unmapped under the kernel");
+
+        let (job, _err) = job_of_one_read();
+        let memory = Arc::downgrade(&job.memory);
+        let (ready, _started) = mpsc::sync_channel(1);
+        let engine = SyncEngine::new(Arc::clone(&job.device.image));
+        let (report, engine_is_whole) = job.serve(engine, &stop, &ready);
+        assert!(!report.failed && engine_is_whole);
+        drop(job);
+        assert!(memory.upgrade().is_none(), "mapped for nothing");
+    }
+
+    #[test]
+    fn a_thread_that_panics_tells_the_frontend_and_where_the_queue_stands() {
+        let (job, err) = job_of_one_read();
         let (ready, started) = mpsc::sync_channel(1);
         let (report, engine_is_whole) = job.serve(Faulty, &Stop::new().unwrap(), &ready);
         started.recv().unwrap().unwrap();
