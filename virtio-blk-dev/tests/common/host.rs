@@ -41,9 +41,16 @@ pub struct Loop(pub PathBuf);
 impl Loop {
     /// With logical blocks of `block` bytes; `None` where there are no loop devices to be had.
     pub fn new(file: &Path, block: u32) -> Option<Self> {
-        let block = block.to_string();
-        let args = ["--find", "--show", "--sector-size", &block, file.to_str()?];
-        let device = run("losetup", args);
+        Self::with(&["--sector-size", &block.to_string()], file)
+    }
+
+    /// Which the kernel takes for read-only.
+    pub fn read_only(file: &Path) -> Option<Self> {
+        Self::with(&["--read-only"], file)
+    }
+
+    fn with(options: &[&str], file: &Path) -> Option<Self> {
+        let device = run("losetup", [&["--find", "--show"], options, &[file.to_str()?]].concat());
         if device.is_none() {
             skip("no loop device to be had: needs root and losetup");
         }
