@@ -188,6 +188,20 @@ fn a_file_that_was_deleted_serves_on() {
 
 #[test]
 fn a_full_file_system_fails_the_write_that_needs_room_and_no_other() {
+#[test]
+fn a_block_device_that_is_read_only_is_served_to_be_read_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = file(directory.path(), 64 * KIB);
+    let Some(device) = Loop::read_only(&path) else { return };
+    let error = RawImage::open(&device.0, false).unwrap_err();
+    assert!(matches!(error, OpenError::Unwritable { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("read-only (`blockdev --getro`)"), "{message}");
+    assert!(message.contains("configure the disk as read-only"), "{message}");
+    let image = RawImage::open(&device.0, true).unwrap();
+    assert!((image.is_read_only(), image.is_deleted()) == (true, false));
+}
+
     let directory = TempDir::new().unwrap();
     let mount_point = directory.path().as_os_str();
     with_mount(

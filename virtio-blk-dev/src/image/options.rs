@@ -149,6 +149,12 @@ pub(super) fn open_locked(
     let metadata = file.metadata().map_err(failed)?;
     of_kind(&metadata)?;
     lock(&file, !read_only).map_err(|source| {
+    if !read_only && metadata.file_type().is_block_device() {
+        // The kernel opens one for writing all the same, and then fails each write.
+        let flag = sys::device_int(&file, sys::BLKROGET);
+        may_be_written(flag)
+            .map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
+    }
         let path = path.to_owned();
         match source.raw_os_error() {
             Some(libc::EAGAIN | libc::EACCES) => OpenError::InUse { path },
@@ -159,6 +165,17 @@ pub(super) fn open_locked(
 }
 
 fn other_kind(metadata: &Metadata) -> Option<&'static str> {
+/// Refuses a block device whose read-only flag is this. One that can't say is taken at its word.
+fn may_be_written(flag: io::Result<u32>) -> io::Result<()> {
+    match flag {
+        Ok(0) | Err(_) => Ok(()),
+        Ok(_) => {
+            let message = "the block device is read-only (`blockdev --getro`)";
+            Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, message))
+        }
+    }
+}
+
     let kind = metadata.file_type();
     if kind.is_file() || kind.is_block_device() {
         None
@@ -284,4 +301,17 @@ fn can_punch(file: &File, size: u64) -> bool {
     let RangeCall::Fallocate(mode) = RangeCall::discard(false) else { return false };
     size.checked_next_multiple_of(FAR)
         .is_some_and(|end| sys::fallocate(file, mode, end, FAR).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_device_that_says_it_is_read_only_is_not_written() {
+        assert!(may_be_written(Ok(0)).is_ok());
+        assert!(may_be_written(Err(io::Error::from_raw_os_error(libc::ENOTTY))).is_ok());
+        let error = may_be_written(Ok(1)).unwrap_err();
+        assert!(error.to_string().contains("read-only"), "{error}");
+    }
 }

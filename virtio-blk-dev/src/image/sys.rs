@@ -12,6 +12,8 @@ const fn blk(nr: libc::Ioctl) -> libc::Ioctl {
 /// `BLKGETSIZE64`: `_IOR(0x12, 114, size_t)`.
 const BLKGETSIZE64: libc::c_ulong =
     (2 << 30) | ((size_of::<usize>() as libc::c_ulong) << 16) | (0x12 << 8) | 114;
+/// Whether a block device is read-only, one `int`.
+pub(super) const BLKROGET: libc::Ioctl = blk(94);
 pub(super) const BLKDISCARD: libc::Ioctl = blk(119);
 pub(super) const BLKIOMIN: libc::Ioctl = blk(120);
 pub(super) const BLKIOOPT: libc::Ioctl = blk(121);
@@ -26,7 +28,7 @@ pub(super) fn device_size(device: &File) -> io::Result<u64> {
     done(result).map(|()| size)
 }
 
-/// What a request of a block device answers that stores one `int`: one of `BLKSSZGET`,
+/// What a request of a block device answers that stores one `int`: one of `BLKROGET`, `BLKSSZGET`,
 /// `BLKPBSZGET`, `BLKALIGNOFF`, `BLKIOMIN` and `BLKIOOPT`. Negative is an error.
 pub(super) fn device_int(device: &File, request: libc::Ioctl) -> io::Result<u32> {
     let mut value: libc::c_int = 0;
