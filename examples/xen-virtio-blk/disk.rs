@@ -1,11 +1,18 @@
 //! One disk of one guest: its registers, and the threads that serve its queues.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use backend_process::LogLimit;
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Engine, Limits, RateLimiter, RateLimits, RequestKind, Serial,
+    BlockConfig, BlockDevice, Engine, ImageWarning, Limits, RateLimiter, RateLimits, RequestKind,
+    Serial,
 };
 use virtio_mmio_dev::{Effect, Ignored, MmioTransport, QueueConfig, VirtioDevice};
 use xen_ioreq::DeviceModel;
@@ -49,6 +56,8 @@ pub struct Disk<P: Platform> {
     transport: MmioTransport<BlockDevice>,
     memory: DiskMemory<P>,
     storage: Storage,
+    /// The operator was told that the image was deleted.
+    told_deleted: AtomicBool,
     limiter: Option<Arc<RateLimiter>>,
     workers: Vec<Option<WorkerThread>>,
     /// Of the queues that are not served: they live as long as the disk, over resets.
@@ -90,6 +99,7 @@ impl<P: Platform> Disk<P> {
         let mut disk = Self {
             id,
             window: nodes.window(),
+            told_deleted: AtomicBool::new(false),
             limiter: (settings.limits != RateLimits::default())
                 .then(|| Arc::new(RateLimiter::new(&settings.limits))),
             settings,
@@ -177,6 +187,7 @@ impl<P: Platform> Disk<P> {
 
     /// Takes on the size that the image has now, and tells the guest.
     pub fn refresh_capacity(&mut self) {
+        self.tell_if_deleted();
         let (id, old) = (self.id, self.transport.device().capacity());
         let new = match self.storage.refresh_capacity() {
             Ok(new) => new,
@@ -194,6 +205,11 @@ impl<P: Platform> Disk<P> {
             return;
         }
         self.transport.config_changed();
+        for warning in self.storage.image().warnings() {
+            if matches!(warning, ImageWarning::HiddenTail { .. }) {
+                warn!(%id, "{warning}");
+            }
+        }
         if new > old {
             info!(%id, from = old, to = new, "the disk has grown");
         } else {
@@ -203,6 +219,7 @@ impl<P: Platform> Disk<P> {
 
     /// Logs what the disk has done so far.
     pub fn report(&self) {
+        self.tell_if_deleted();
         let stats = self.figures.stats();
         let memory = self.memory.stats();
         info!(
@@ -228,6 +245,19 @@ impl<P: Platform> Disk<P> {
             "disk totals"
         );
         self.figures.report_latencies(&stats);
+    }
+
+    /// Once: what the guest writes is gone when the disk is.
+    fn tell_if_deleted(&self) {
+        if self.storage.image().is_deleted() && !self.told_deleted.swap(true, Ordering::Relaxed) {
+            let id = self.id;
+            warn!(
+                %id,
+                "the image was deleted: what the guest writes is lost when its disk is let go; what is there can be \
+                 copied from /proc/{}/fd before that",
+                std::process::id()
+            );
+        }
     }
 
     fn start_worker(&mut self, index: usize) {

@@ -151,12 +151,17 @@ pub enum OpenError {
         storage: u32,
     },
     /// The image holds not even one logical block.
-    #[error("disk image {path} is empty ({size} bytes): give it a size, as with `truncate -s`")]
-    Empty {
+    #[error(
+        "disk image {path} has {size} bytes, and a disk has at least one block of {block}: give it \
+         a size, as with `truncate -s`"
+    )]
+    TooSmall {
         /// The image's path.
         path: PathBuf,
         /// Its size in bytes.
         size: u64,
+        /// The logical block size in bytes.
+        block: u32,
     },
     /// The image's size or block size can't be asked for.
     #[error("the size of disk image {path} can't be read: {source}")]

@@ -164,7 +164,8 @@ pub use histogram::Latency;
 #[cfg(feature = "imago")]
 pub use image::ImagoImage;
 pub use image::{
-    Alignment, Commands, Image, ImageFormat, Lifetime, RangeCall, RawImage, RawOptions, Topology,
+    Alignment, Commands, Image, ImageFormat, ImageWarning, Lifetime, RangeCall, RawImage,
+    RawOptions, Topology,
 };
 pub use limits::{Limits, RangeLimits, ZeroesLimits};
 pub use params::Params;

@@ -224,7 +224,11 @@ fn a_backing_file_is_read_and_left_alone() {
     assert!(fs::read(&base).unwrap() == contents);
     qemu_img(&directory, "check -f qcow2 top.qcow2");
 
+    let image = open(&top, true).unwrap();
+    assert!(!image.is_deleted());
     fs::remove_file(&base).unwrap();
+    assert!(image.is_deleted(), "a part of it was");
+    drop(image);
     let message = refusal(&top, ImageFormat::Qcow2, false).to_string();
     assert!(message.contains("base.img does not exist"), "{message}");
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use common::*;
 use tempfile::TempDir;
-use virtio_blk_dev::{BlockConfig, Image, OpenError, RawImage, SyncEngine};
+use virtio_blk_dev::{
+    BlockConfig, Image, ImageWarning, OpenError, RawImage, RawOptions, SyncEngine,
+};
 
 fn file(directory: &TempDir, len: usize) -> std::path::PathBuf {
     let path = directory.path().join("disk.img");
@@ -80,6 +82,26 @@ fn a_file_that_is_no_whole_number_of_sectors_is_rounded_down() {
     let directory = TempDir::new().unwrap();
     let image = RawImage::open(file(&directory, 1500), true).unwrap();
     assert_eq!((image.capacity(), image.trimmed()), (1024, 476));
+    assert_eq!(image.warnings(), [ImageWarning::HiddenTail { bytes: 476 }]);
+    assert!(image.warnings()[0].to_string().contains("last 476 bytes"));
+    assert_eq!(RawImage::open(file(&directory, 1536), true).unwrap().warnings(), []);
+}
+
+#[test]
+fn a_raw_image_that_begins_as_another_format_is_served_with_a_warning() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory, 8192);
+    for direct in [false, true] {
+        let open = || RawOptions::new().direct(direct).open(&path);
+        if matches!(open(), Err(OpenError::Direct { .. } | OpenError::DirectBlocks { .. })) {
+            continue; // A file system without direct I/O.
+        }
+        fs::write(&path, [b"QFI\xfb\0\0\0\x03".as_slice(), &[0; 8184]].concat()).unwrap();
+        let found = "a qcow2 image";
+        assert_eq!(open().unwrap().warnings(), [ImageWarning::OtherFormat { found }]);
+        fs::write(&path, [0; 8192]).unwrap();
+        assert_eq!(open().unwrap().warnings(), []);
+    }
 }
 
 #[test]
@@ -138,7 +160,8 @@ fn what_is_no_disk_is_refused_with_a_reason() {
 
     for len in [0, 1, 511] {
         let path = file(&directory, len);
-        assert!(message(&path, true).contains("is empty"), "{len} bytes");
+        let text = format!("has {len} bytes, and a disk has at least one block of 512");
+        assert!(message(&path, true).contains(&text), "{len} bytes");
     }
     let dangling = directory.path().join("dangling");
     std::os::unix::fs::symlink(directory.path().join("nothing"), &dangling).unwrap();

@@ -179,15 +179,15 @@ fn a_file_that_was_deleted_serves_on() {
     let path = file(directory.path(), 64 * KIB);
     let image = Arc::new(RawImage::open(&path, false).unwrap());
     let mut guest = driver(&image);
+    assert!(!image.is_deleted());
     fs::remove_file(&path).unwrap();
+    assert!(image.is_deleted());
     assert_eq!(guest.request(OUT, 8, &[9; 512], 0).status, OK);
     assert_eq!(guest.request(FLUSH, 0, &[], 0).status, OK);
     assert_eq!(guest.request(IN, 8, &[], 512).data, [9; 512]);
     assert_eq!(image.refresh_capacity().unwrap(), 64 * KIB);
 }
 
-#[test]
-fn a_full_file_system_fails_the_write_that_needs_room_and_no_other() {
 #[test]
 fn a_block_device_that_is_read_only_is_served_to_be_read_alone() {
     let directory = TempDir::new().unwrap();
@@ -202,6 +202,8 @@ fn a_block_device_that_is_read_only_is_served_to_be_read_alone() {
     assert!((image.is_read_only(), image.is_deleted()) == (true, false));
 }
 
+#[test]
+fn a_full_file_system_fails_the_write_that_needs_room_and_no_other() {
     let directory = TempDir::new().unwrap();
     let mount_point = directory.path().as_os_str();
     with_mount(

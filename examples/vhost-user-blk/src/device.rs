@@ -1,7 +1,10 @@
 //! The device that every frontend is shown: the same block device as behind virtio-mmio.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,8 @@ use anyhow::Context;
 use backend_process::LogLimit;
 use tracing::{info, warn};
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, BouncePool, Features, Image, Params, RawImage, RawOptions, Serial,
+    BlockConfig, BlockDevice, BouncePool, Features, Image, ImageWarning, Params, RawImage,
+    RawOptions, Serial,
 };
 use virtio_mmio_dev::VirtioDevice;
 
@@ -35,6 +39,8 @@ pub struct Device {
     pub(crate) cpus: Option<CpuList>,
     state: Mutex<State>,
     limit: LogLimit,
+    /// The operator was told that the image was deleted.
+    told_deleted: AtomicBool,
     queues: u16,
     queue_size: u16,
 }
@@ -53,6 +59,16 @@ impl Device {
             options = options.logical_block_size(bytes);
         }
         let image = options.open(&args.image)?;
+        for warning in image.warnings() {
+            let path = args.image.display();
+            match warning {
+                ImageWarning::OtherFormat { .. } => warn!(
+                    image = %path,
+                    "{warning}; this program serves raw images alone: convert it, with `qemu-img convert -O raw`"
+                ),
+                _ => warn!(image = %path, "{warning}"),
+            }
+        }
         let config = BlockConfig {
             serial: Serial::new(&args.serial)?,
             num_queues: args.queues,
@@ -72,6 +88,7 @@ impl Device {
             cpus: args.cpus.clone(),
             state: Mutex::new(State { block, cache: WriteCache::new(config.write_back) }),
             limit: LogLimit::new(),
+            told_deleted: AtomicBool::new(false),
             queues: args.queues,
             queue_size: args.queue_size,
         })
@@ -98,6 +115,9 @@ impl Device {
     /// A frontend is connected: what the driver of the one before had chosen is gone, but for the
     /// write cache, which [`WriteCache`] follows.
     pub(crate) fn connected(&self) {
+        if self.image.is_deleted() && !self.told_deleted.swap(true, Ordering::Relaxed) {
+            warn!("the image was deleted: what the guest writes is lost when this program ends");
+        }
         let mut state = self.state();
         state.block.reset();
         state.cache.connected();

@@ -12,6 +12,7 @@ mod range;
 mod raw;
 mod sys;
 mod topology;
+mod warning;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use options::RawOptions;
 pub use range::RangeCall;
 pub use raw::RawImage;
 pub use topology::Topology;
+pub use warning::ImageWarning;
 
 /// The storage behind a disk: positional, vectored, shared by all queues.
 ///
@@ -48,6 +50,17 @@ pub trait Image: Send + Sync {
     /// the image says otherwise; it doesn't change.
     fn commands(&self) -> Commands {
         Commands::default()
+    }
+
+    /// What the operator should know of the image though it is served, to be logged when it was
+    /// opened or [read anew](RawImage::refresh_capacity).
+    fn warnings(&self) -> Vec<ImageWarning> {
+        Vec::new()
+    }
+
+    /// Whether the image's file was deleted: what the guest writes is gone when it is closed.
+    fn is_deleted(&self) -> bool {
+        false
     }
 
     /// Fills `sink` from `offset` bytes on, and returns how many bytes that were. Fewer than
@@ -126,6 +139,14 @@ impl<I: Image + ?Sized> Image for Arc<I> {
 
     fn commands(&self) -> Commands {
         (**self).commands()
+    }
+
+    fn warnings(&self) -> Vec<ImageWarning> {
+        (**self).warnings()
+    }
+
+    fn is_deleted(&self) -> bool {
+        (**self).is_deleted()
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {

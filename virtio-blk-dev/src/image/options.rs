@@ -106,7 +106,8 @@ impl RawOptions {
             file,
         };
         if image.refresh_capacity().map_err(failed)? == 0 {
-            return Err(OpenError::Empty { path: path.to_owned(), size: image.trimmed() });
+            let (path, size) = (path.to_owned(), image.trimmed());
+            return Err(OpenError::TooSmall { path, size, block: logical });
         }
         Ok(image)
     }
@@ -148,13 +149,13 @@ pub(super) fn open_locked(
         .map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     of_kind(&metadata)?;
-    lock(&file, !read_only).map_err(|source| {
     if !read_only && metadata.file_type().is_block_device() {
         // The kernel opens one for writing all the same, and then fails each write.
         let flag = sys::device_int(&file, sys::BLKROGET);
         may_be_written(flag)
             .map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
     }
+    lock(&file, !read_only).map_err(|source| {
         let path = path.to_owned();
         match source.raw_os_error() {
             Some(libc::EAGAIN | libc::EACCES) => OpenError::InUse { path },
@@ -164,7 +165,6 @@ pub(super) fn open_locked(
     Ok((file, metadata))
 }
 
-fn other_kind(metadata: &Metadata) -> Option<&'static str> {
 /// Refuses a block device whose read-only flag is this. One that can't say is taken at its word.
 fn may_be_written(flag: io::Result<u32>) -> io::Result<()> {
     match flag {
@@ -176,6 +176,7 @@ fn may_be_written(flag: io::Result<u32>) -> io::Result<()> {
     }
 }
 
+fn other_kind(metadata: &Metadata) -> Option<&'static str> {
     let kind = metadata.file_type();
     if kind.is_file() || kind.is_block_device() {
         None

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::device::Device;
-use super::direct::{Alignment, Bounce, total};
+use super::direct::{Alignment, Bounce, Buffer, total};
 use super::range::RangeCall;
+use super::warning::{HEAD, ImageWarning, other_format};
 use super::{Commands, Image, Lifetime, RawOptions, Topology, sys};
 use crate::buffers::{Sink, Source};
 use crate::error::OpenError;
@@ -81,6 +82,14 @@ impl RawImage {
     /// Whether this is a block device, and not a file. It decides on the [`RangeCall`]s.
     pub fn is_block_device(&self) -> bool {
         self.device.is_some()
+    }
+
+    /// Nothing but a warning comes of what the image begins with: a guest may have written it.
+    fn looks_like_another(&self) -> Option<ImageWarning> {
+        let mut buffer = Buffer::new(HEAD as u32);
+        let head = buffer.bytes().get_mut(..HEAD)?;
+        let read = self.file.read_at(head, 0).ok()?;
+        other_format(head.get(..read)?).map(|found| ImageWarning::OtherFormat { found })
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -161,6 +170,16 @@ impl Image for RawImage {
 
     fn commands(&self) -> Commands {
         self.commands
+    }
+
+    fn warnings(&self) -> Vec<ImageWarning> {
+        let tail = Some(self.trimmed()).filter(|bytes| *bytes > 0);
+        let tail = tail.map(|bytes| ImageWarning::HiddenTail { bytes });
+        tail.into_iter().chain(self.looks_like_another()).collect()
+    }
+
+    fn is_deleted(&self) -> bool {
+        sys::is_deleted(&self.file)
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {

@@ -85,6 +85,26 @@ pub(super) fn direct_alignment(file: &File) -> io::Result<Option<(u32, u32)>> {
     Ok(said.then_some((statx.stx_dio_mem_align, statx.stx_dio_offset_align)))
 }
 
+/// Whether a regular file has no name left. What the file system has at hand is enough: it isn't asked
+/// over a network.
+pub(super) fn is_deleted(file: &File) -> bool {
+    // SAFETY: `statx` is plain data, of which all-zero is a value.
+    let mut statx: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, the path an empty string, and the kernel stores a `statx`.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC,
+            libc::STATX_TYPE | libc::STATX_NLINK,
+            &raw mut statx,
+        )
+    };
+    let is_file = u32::from(statx.stx_mode) & libc::S_IFMT == libc::S_IFREG;
+    let said = statx.stx_mask & libc::STATX_NLINK != 0;
+    done(result).is_ok() && said && is_file && statx.stx_nlink == 0
+}
+
 fn done(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

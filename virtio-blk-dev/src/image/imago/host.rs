@@ -37,6 +37,10 @@ impl HostFile {
         Ok(metadata.len())
     }
 
+    pub(super) fn is_deleted(&self) -> bool {
+        sys::is_deleted(&self.file)
+    }
+
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(test)]
         if let Some(recorder) = &self.recorder {

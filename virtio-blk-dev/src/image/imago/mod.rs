@@ -21,7 +21,7 @@ use self::journal::Journal;
 use self::storage::Layer;
 use self::writer::Zeroing;
 use super::direct::{Alignment, Bounce, total};
-use super::{Commands, Image, ImageFormat, Topology};
+use super::{Commands, Image, ImageFormat, ImageWarning, Topology};
 use crate::buffers::{Sink, Source};
 use crate::config::SECTOR_SIZE;
 use crate::error::OpenError;
@@ -74,7 +74,8 @@ impl ImagoImage {
         let size = access.size();
         let capacity = size.saturating_sub(size % SECTOR_SIZE);
         if capacity == 0 {
-            return Err(OpenError::Empty { path: path.to_owned(), size });
+            let (path, block) = (path.to_owned(), SECTOR_SIZE as u32);
+            return Err(OpenError::TooSmall { path, size, block });
         }
         // Of a qcow2 image of version 3 that is the cluster; older ones have neither zeroes nor
         // discards of their own.
@@ -182,6 +183,17 @@ impl Image for ImagoImage {
 
     fn commands(&self) -> Commands {
         self.commands
+    }
+
+    fn warnings(&self) -> Vec<ImageWarning> {
+        let bytes = self.shared().size().saturating_sub(self.capacity);
+        (bytes > 0).then_some(ImageWarning::HiddenTail { bytes }).into_iter().collect()
+    }
+
+    /// Also if it is one that the image builds on.
+    fn is_deleted(&self) -> bool {
+        let access = self.shared();
+        access.inner().collect_storage_dependencies().into_iter().any(Layer::is_deleted)
     }
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {

@@ -44,6 +44,10 @@ impl Layer {
         Self { role: Role::Data(journal), ..Self::plain(file, path) }
     }
 
+    pub(super) fn is_deleted(&self) -> bool {
+        self.file.is_deleted()
+    }
+
     fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         match &self.role {
             Role::Tables(journal) => journal.read_at(bytes, offset),
