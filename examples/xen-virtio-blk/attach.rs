@@ -1,12 +1,15 @@
 //! What attaching a disk takes, and why it may fail.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
+
+use tracing::warn;
+use virtio_blk_dev::{ImageWarning, OpenError};
 
 use crate::{
     guest::GuestError,
     nodes::{DiskNodes, NodeError},
     patience::within,
-    settings::DiskSettings,
+    settings::{DiskSettings, Settings},
     storage::Storage,
 };
 
@@ -29,7 +32,7 @@ pub(crate) enum AttachError {
     #[error(transparent)]
     Nodes(#[from] NodeError),
     #[error(transparent)]
-    Image(#[from] virtio_blk_dev::OpenError),
+    Image(#[from] OpenError),
     #[error("image {path} did not open within {seconds} s: is its storage there?")]
     Slow { path: String, seconds: u64 },
     #[error("no thread to open the image with: {0}")]
@@ -38,13 +41,33 @@ pub(crate) enum AttachError {
     Guest(#[from] GuestError),
 }
 
-/// Opens the image of a disk, for a bounded time.
-pub(crate) fn open(nodes: &DiskNodes, settings: &DiskSettings) -> Result<Storage, AttachError> {
+/// Finds out how a disk is served, and opens its image, for a bounded time.
+pub(crate) fn open(
+    nodes: &DiskNodes,
+    settings: &Settings,
+) -> Result<(DiskSettings, Storage), AttachError> {
     let (path, read_only, settings) = (nodes.image.clone(), nodes.read_only, settings.clone());
-    let opened = within(PATIENCE, move || Storage::open(&path, read_only, &settings));
+    let opened = within(PATIENCE, move || {
+        let settings = settings.of(&path).clone();
+        let storage = Storage::open(&path, read_only, &settings)?;
+        storage.image().warnings().into_iter().for_each(|warning| tell(&path, warning));
+        Ok::<_, OpenError>((settings, storage))
+    });
     let slow = || AttachError::Slow {
         path: nodes.image.display().to_string(),
         seconds: PATIENCE.as_secs(),
     };
     Ok(opened.map_err(AttachError::Thread)?.ok_or_else(slow)??)
+}
+
+fn tell(path: &Path, warning: ImageWarning) {
+    let image = path.display();
+    match warning {
+        ImageWarning::OtherFormat { .. } => warn!(
+            %image,
+            "{warning}; if so, state its format in the file that --config names, as `format = \"qcow2\"` under \
+             [{path:?}], or convert it with `qemu-img convert -O raw`"
+        ),
+        _ => warn!(%image, "{warning}"),
+    }
 }

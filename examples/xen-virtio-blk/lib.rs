@@ -19,6 +19,7 @@ pub mod figures;
 pub mod guest;
 pub mod guest_memory;
 mod guests;
+mod identity;
 mod listing;
 pub mod map_budget;
 pub mod metrics;

@@ -16,6 +16,7 @@ use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
 use crate::{
     args::{self, RunArgs},
     cpus::CpuList,
+    identity::Identity,
     map_budget::MapBudget,
     rate::{Bps, Iops},
     storage::EngineKind,
@@ -195,18 +196,39 @@ impl Settings {
         self.map_budget
     }
 
-    /// How the disk with this image is served.
+    /// How the disk with this image is served: as the table says that names it, by this path or by
+    /// another one of the same file or device. It asks the image's storage, and waits for its answer.
     pub fn of(&self, image: &Path) -> &DiskSettings {
-        self.disks.get(image).unwrap_or(&self.all)
+        let by_path = self.disks.get(image);
+        by_path.or_else(|| self.by_identity(image)).unwrap_or(&self.all)
+    }
+
+    fn by_identity(&self, image: &Path) -> Option<&DiskSettings> {
+        let identity = Identity::of(image)?;
+        let mut disks = self.disks.iter();
+        let found = disks.find(|(path, _)| Identity::of(path).as_ref() == Some(&identity));
+        found.map(|(_, settings)| settings)
     }
 
     /// Logs each table whose image is none of `images`: its disk may still come, or its name is mistyped.
     pub(crate) fn warn_of_unmatched(&self, images: &BTreeSet<PathBuf>) {
-        for image in self.disks.keys().filter(|image| !images.contains(*image)) {
+        for image in self.unmatched(images) {
             warn!(
-                "config: table [{image:?}] matches no disk yet; it will if an xl.cfg names its image exactly so"
+                "config: table [{image:?}] matches no disk yet; it will if an xl.cfg names this image"
             );
         }
+    }
+
+    fn unmatched(&self, images: &BTreeSet<PathBuf>) -> Vec<&PathBuf> {
+        let by_path = self.disks.keys().filter(|image| !images.contains(*image));
+        let left: Vec<&PathBuf> = by_path.collect();
+        if left.is_empty() {
+            return left;
+        }
+        let there: Vec<Identity> = images.iter().filter_map(|image| Identity::of(image)).collect();
+        let is_there =
+            |image: &Path| Identity::of(image).is_some_and(|identity| there.contains(&identity));
+        left.into_iter().filter(|image| !is_there(image)).collect()
     }
 
     fn with_tables(

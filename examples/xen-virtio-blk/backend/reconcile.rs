@@ -165,8 +165,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             return Err(AttachError::Stopping { guests: self.guests.len() });
         }
         let nodes = DiskNodes::read(&self.store, None, id, path)?;
-        let settings = self.settings.of(&nodes.image).clone();
-        let storage = attach::open(&nodes, &settings)?;
+        let (settings, storage) = attach::open(&nodes, &self.settings)?;
         let spec = DiskSpec { id, nodes: nodes.clone(), settings };
         let figures = self
             .guests

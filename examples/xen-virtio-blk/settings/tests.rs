@@ -43,6 +43,31 @@ fn a_table_overrides_what_it_names_for_its_image_alone() {
     assert_eq!((other.format, other.queues, other.discard), (ImageFormat::Raw, 3, true));
 }
 
+/// Otherwise its bytes would be served as they are, and the guest would overwrite the container.
+#[test]
+fn a_table_holds_for_its_image_by_whatever_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("disk.qcow2"), []).unwrap();
+    fs::write(path("other.img"), []).unwrap();
+    std::os::unix::fs::symlink("disk.qcow2", path("link")).unwrap();
+    let text = format!(
+        "[{:?}]\nformat = \"qcow2\"\n[{:?}]\nqueues = 2",
+        path("disk.qcow2"),
+        path("missing"),
+    );
+    let settings = settings(DiskSettings::default(), &text).unwrap();
+    for alias in ["disk.qcow2", "link", "./disk.qcow2"] {
+        assert_eq!(settings.of(&path(alias)).format, ImageFormat::Qcow2, "{alias}");
+    }
+    assert_eq!(settings.of(&path("other.img")).format, ImageFormat::Raw);
+    assert_eq!(settings.of(&path("missing")).queues, 2);
+    assert_eq!(settings.of(&path("gone")).queues, 1);
+    let unmatched =
+        |images: &[&str]| settings.unmatched(&images.iter().map(|name| path(name)).collect()).len();
+    assert_eq!((unmatched(&[]), unmatched(&["link"]), unmatched(&["link", "missing"])), (2, 1, 0));
+}
+
 #[test]
 fn what_is_wrong_in_the_file_is_named() {
     for (line, hint) in [
