@@ -2,7 +2,7 @@
 # memory: 3072
 # dom0-memory: 512
 # xen: 4.19
-# time-limit: 600
+# time-limit: 900
 
 for budget in default 32M; do
     case $budget in default) daemon_start run ;; *) daemon_start run --map-budget "$budget" ;; esac
