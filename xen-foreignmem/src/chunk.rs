@@ -20,6 +20,8 @@ pub(crate) struct Chunk {
     /// Whether new accesses may use it: it was neither evicted nor invalidated.
     current: AtomicBool,
     last_used: AtomicU64,
+    /// What it counts for in the budget: whole pages of the kernel.
+    cost: u64,
     counters: Arc<Counters>,
 }
 
@@ -28,16 +30,19 @@ impl Chunk {
         range: Range<u64>,
         mapping: Mapping,
         holes: Holes,
+        kernel_page_size: usize,
         counters: Arc<Counters>,
     ) -> Self {
+        let cost = mapping.len().next_multiple_of(kernel_page_size) as u64;
         count(&counters.chunks);
-        counters.bytes.fetch_add(mapping.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(cost, Ordering::Relaxed);
         Self {
             range,
             mapping,
             holes: holes.into_iter().map(|(index, _)| index).collect(),
             current: AtomicBool::new(true),
             last_used: AtomicU64::new(0),
+            cost,
             counters,
         }
     }
@@ -95,7 +100,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.counters.chunks.fetch_sub(1, Ordering::Relaxed);
-        self.counters.bytes.fetch_sub(self.mapping.len() as u64, Ordering::Relaxed);
+        self.counters.bytes.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 

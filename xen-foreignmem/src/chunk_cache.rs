@@ -197,6 +197,8 @@ impl ChunkCache {
         wanted: Use,
     ) -> Result<Arc<Chunk>, MapError> {
         let room = layout.room(&self.counters, wanted);
+        // As many pages of the kernel as fit.
+        let room = room - room % foreign.kernel_page_size() as u64;
         let pages = layout.pages_of(&range, room);
         if pages.is_empty() {
             count(&self.counters.refusals);
@@ -236,7 +238,8 @@ impl ChunkCache {
         if holes.len() == gfns.len() && holes.iter().all(|&(_, errno)| errno == libc::ESRCH) {
             return Err(MapError::of_gfn(foreign, range.start, libc::ESRCH));
         }
-        Ok(Chunk::new(range, mapping, holes, self.counters.clone()))
+        let page = foreign.kernel_page_size();
+        Ok(Chunk::new(range, mapping, holes, page, self.counters.clone()))
     }
 
     /// Gives up chunks that nobody uses, the one used least recently first, until there is room for

@@ -56,7 +56,8 @@ pub trait ForeignMemory: Send + Sync + 'static {
     /// # Errors
     ///
     /// ENOENT where there is no such resource, ESRCH when there is no such guest, EPERM without the
-    /// privilege, EINVAL for frames that it does not have or for none at all.
+    /// privilege, EINVAL for frames that it does not have or for none at all. Where the kernel's pages are
+    /// larger than Xen's, more than one frame is refused, as unsupported: Linux would write beyond the mapping.
     fn map_resource(
         &self,
         resource_type: u32,
@@ -64,6 +65,11 @@ pub trait ForeignMemory: Send + Sync + 'static {
         frame: u32,
         frames: u64,
     ) -> Result<Mapping, MapError>;
+
+    /// The size of the kernel's pages, [`PAGE_SIZE`] or a multiple of it: each mapping costs whole ones.
+    fn kernel_page_size(&self) -> usize {
+        PAGE_SIZE
+    }
 
     /// Gives up, for this descriptor and for good, every privilege over other domains and the
     /// hypercall interface itself (`IOCTL_PRIVCMD_RESTRICT`).
@@ -126,6 +132,29 @@ impl Privcmd {
     }
 }
 
+/// The size of this kernel's pages, which mappings are made of: 4 KiB, or 16 or 64 KiB on some Arm kernels.
+pub(crate) fn kernel_page_size() -> usize {
+    // SAFETY: the call only reads a constant of the system.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).map_or(PAGE_SIZE, |size| size.max(PAGE_SIZE))
+}
+
+/// Whether a kernel with pages of this size maps so many frames of a resource, as a number of pages.
+///
+/// It counts each frame as a page of its own when it fills the page tables (`privcmd_ioctl_mmap_resource` of
+/// `drivers/xen/privcmd.c`), though it asked for no more pages than hold them.
+pub(crate) fn check_resource(frames: u64, kernel_page_size: usize) -> io::Result<usize> {
+    if frames > 1 && kernel_page_size > PAGE_SIZE {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "this kernel has pages of {kernel_page_size} bytes and maps one frame of a resource at a time"
+            ),
+        ));
+    }
+    usize::try_from(frames).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
 /// The length of `pages` pages, at least one and no more than one call can name.
 fn bytes(pages: usize) -> io::Result<usize> {
     match u32::try_from(pages) {
@@ -167,8 +196,7 @@ impl ForeignMemory for Privcmd {
         frames: u64,
     ) -> Result<Mapping, MapError> {
         let prot = Prot::READ | Prot::WRITE;
-        let mapped = usize::try_from(frames)
-            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+        let mapped = check_resource(frames, kernel_page_size())
             .and_then(|frames| self.reserve(prot, frames))
             .and_then(|region| {
                 let mut resource = sys::MmapResource {
@@ -185,6 +213,10 @@ impl ForeignMemory for Privcmd {
                 Ok(Mapping::new(region, prot))
             });
         mapped.map_err(|e| self.error(MapTarget::Resource { resource_type, id, frame }, e))
+    }
+
+    fn kernel_page_size(&self) -> usize {
+        kernel_page_size()
     }
 
     fn restrict(&self) -> io::Result<()> {

@@ -12,6 +12,7 @@ use memmap2::MmapOptions;
 use vm_memory::VolatileSlice;
 
 use crate::error::{MapError, MapTarget};
+use crate::foreign::kernel_page_size;
 use crate::mapping::{Mapping, Prot, Release, Unmap};
 use crate::{DomId, PAGE_SIZE, sys};
 
@@ -28,8 +29,15 @@ pub trait GrantTable: Send + Sync + 'static {
     /// # Errors
     ///
     /// EINVAL for a reference the guest has not granted to us, or not with that access, and for no
-    /// references at all; the kernel's limits give EINVAL, ENOMEM or ENOSPC.
+    /// references at all, or for more than [`grants_per_mapping`](Self::grants_per_mapping); the kernel's
+    /// limits give EINVAL, ENOMEM or ENOSPC.
     fn map(&self, grefs: &[u32], prot: Prot) -> Result<Mapping, MapError>;
+
+    /// How many grants one mapping may have. The kernel gives each grant a page of its own, so where its pages
+    /// are larger than Xen's, several don't lie one after the other: it is one then.
+    fn grants_per_mapping(&self) -> usize {
+        usize::MAX
+    }
 
     /// Copies between local memory and granted pages, in one call to Xen for all segments.
     ///
@@ -158,12 +166,18 @@ pub struct Gntdev {
     // Shared with the mappings, which give themselves back through it.
     device: Arc<Device>,
     domid: DomId,
+    kernel_page_size: usize,
 }
 
 #[derive(Debug)]
 struct Device {
     file: File,
     unmap_failures: AtomicU64,
+}
+
+/// How many grants a mapping of a kernel with pages of this size may have.
+pub(crate) fn grants_per_mapping(kernel_page_size: usize) -> usize {
+    if kernel_page_size > PAGE_SIZE { 1 } else { usize::MAX }
 }
 
 /// Grants mapped in one call without touching the heap.
@@ -177,11 +191,15 @@ impl Gntdev {
     /// The device is missing (not a Xen domain, or `xen-gntdev` not loaded) or closed to us.
     pub fn open(domid: DomId) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open("/dev/xen/gntdev")?;
-        Ok(Self { device: Arc::new(Device { file, unmap_failures: AtomicU64::new(0) }), domid })
+        let device = Arc::new(Device { file, unmap_failures: AtomicU64::new(0) });
+        Ok(Self { device, domid, kernel_page_size: kernel_page_size() })
     }
 
     fn map_grants(&self, grefs: &[u32], prot: Prot) -> io::Result<Mapping> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        if grefs.len() > self.grants_per_mapping() {
+            return Err(invalid());
+        }
         let count = match u32::try_from(grefs.len()) {
             Ok(0) | Err(_) => return Err(invalid()),
             Ok(count) => count,
@@ -246,6 +264,10 @@ impl GrantTable for Gntdev {
     fn map(&self, grefs: &[u32], prot: Prot) -> Result<Mapping, MapError> {
         let target = MapTarget::Gref(grefs.first().copied().unwrap_or_default());
         self.map_grants(grefs, prot).map_err(|e| MapError::new(self.domid, target, e))
+    }
+
+    fn grants_per_mapping(&self) -> usize {
+        grants_per_mapping(self.kernel_page_size)
     }
 
     fn copy(&self, segments: &mut [CopySegment<'_>]) -> io::Result<()> {

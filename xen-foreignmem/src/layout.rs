@@ -92,7 +92,8 @@ impl Layout {
         Ok(self)
     }
 
-    /// How much RAM is mapped at the most, in bytes; unlimited unless said otherwise.
+    /// How much RAM is mapped at the most, in bytes, each mapping in whole pages of the kernel; unlimited
+    /// unless said otherwise.
     ///
     /// Three quarters are for chunks. When they are used up, the chunk used least recently goes that no
     /// guard holds (what happened between two chunks being mapped counts as one moment). When guards hold

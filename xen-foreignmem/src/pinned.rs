@@ -101,27 +101,32 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         Ok(self.slice(start, rest.min(end - addr) as usize))
     }
 
-    /// Makes a granted range accessible: mapped, then it starts there, or else copied.
+    /// Makes a granted range accessible: the walk over it.
     fn grant(
         &self,
         addr: GuestAddress,
         range: GrantRange,
         access: Permissions,
-    ) -> GuestMemoryResult<Option<*mut u8>> {
+    ) -> GuestMemoryResult<Walk> {
         let handle = self.handle(addr)?;
         let domain = &*handle.domain;
         let table = &**domain.grants.as_ref().ok_or(invalid_address(addr))?;
         let write = access.has_write();
         let mut pins = lock(&self.pins);
+        let len = range.len;
         if let Some(start) = pins.mapped(range, write) {
-            return Ok(Some(start));
+            return Ok(Walk::Mapped { start, len });
+        }
+        let by_pages = range.pages > table.grants_per_mapping();
+        if by_pages && pins.mapped_by_pages(range, write) {
+            return Ok(Walk::Granted { range, page: 0, write });
         }
         if let Some(pool) = &handle.pool {
             let access = (access.allow(Permissions::Read), write);
             if range.len <= domain.layout.copy_max_bytes()
                 && pins.bounce(table, pool, range, access, &domain.counters).map_err(failed)?
             {
-                return Ok(None);
+                return Ok(Walk::Copied { range, page: 0 });
             }
             if pins.has_bounced() {
                 pins.copy_out(table, pool, range.grefs(), &domain.counters);
@@ -142,8 +147,11 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         }
         .map_err(failed)?;
         self.windows.add(&mut pins, window);
+        if by_pages {
+            return Ok(Walk::Granted { range, page: 0, write });
+        }
         let (start, _) = window.find(addr.0, write).ok_or(invalid_address(addr))?;
-        Ok(Some(start))
+        Ok(Walk::Mapped { start, len })
     }
 
     /// Makes a range accessible, as far as that is done in one go.
@@ -164,12 +172,20 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
             Place::Ram { .. } => Err(invalid_address(addr)),
             Place::Grants { first, offset, pages } => {
                 let range = GrantRange { first, offset, len: count, pages };
-                Ok(match self.grant(addr, range, access)? {
-                    Some(start) => Walk::Mapped { start, len: count },
-                    None => Walk::Copied { range, page: 0 },
-                })
+                self.grant(addr, range, access)
             }
         }
+    }
+
+    /// The bytes of one page that is mapped by itself.
+    fn granted(
+        &self,
+        addr: GuestAddress,
+        page: GrantRange,
+        write: bool,
+    ) -> GuestMemoryResult<VolatileSlice<'_>> {
+        let start = lock(&self.pins).mapped(page, write).ok_or(invalid_address(addr))?;
+        Ok(self.slice(start, page.len))
     }
 
     /// The bytes of one page that is copied.
@@ -256,6 +272,7 @@ enum Walk {
     Ram { at: u64, end: u64 },
     Mapped { start: *mut u8, len: usize },
     Copied { range: GrantRange, page: usize },
+    Granted { range: GrantRange, page: usize, write: bool },
     Done,
 }
 
@@ -279,6 +296,11 @@ impl Walk {
                 let more = page + 1 < range.pages;
                 let rest = if more { Self::Copied { range, page: page + 1 } } else { Self::Done };
                 (memory.bounced(addr, gref, bytes), rest)
+            }
+            Self::Granted { range, page, write } => {
+                let next = Self::Granted { range, page: page + 1, write };
+                let rest = if page + 1 < range.pages { next } else { Self::Done };
+                (memory.granted(addr, range.page(page), write), rest)
             }
         };
         *self = if slice.is_ok() { rest } else { Self::Done };

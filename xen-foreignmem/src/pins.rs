@@ -68,6 +68,12 @@ impl GrantRange {
         (self.first + page as u32, bytes)
     }
 
+    /// A page of the range, counted from 0, as a range.
+    pub(crate) fn page(self, page: usize) -> Self {
+        let (first, bytes) = self.part(page);
+        Self { first, offset: bytes.start, len: bytes.len(), pages: 1 }
+    }
+
     fn parts(self) -> impl Iterator<Item = (u32, Range<usize>)> {
         (0..self.pages).map(move |page| self.part(page))
     }
@@ -96,7 +102,13 @@ impl Pins {
         })
     }
 
-    /// Maps a granted range, at most `max` grants with all that is mapped.
+    /// Whether each page of a granted range is mapped for this access already, wherever.
+    pub(crate) fn mapped_by_pages(&self, range: GrantRange, write: bool) -> bool {
+        (0..range.pages).all(|page| self.mapped(range.page(page), write).is_some())
+    }
+
+    /// Maps a granted range, at most `max` grants with all that is mapped. In one piece, where the kernel can;
+    /// page by page otherwise, and then it is the first page's window.
     pub(crate) fn map<G: GrantTable>(
         &mut self,
         table: &G,
@@ -112,12 +124,23 @@ impl Pins {
         }
         self.grefs.clear();
         self.grefs.extend(range.grefs());
-        count(&counters.grant_maps);
-        let mapping = table.map(&self.grefs, prot)?;
-        let held = MappedGrants { first: range.first, mapping };
-        let window = held.window();
-        self.grants.push(held);
-        Ok(window)
+        let before = self.grants.len();
+        for grefs in self.grefs.chunks(table.grants_per_mapping()) {
+            count(&counters.grant_maps);
+            match (table.map(grefs, prot), grefs) {
+                (Ok(mapping), &[first, ..]) => self.grants.push(MappedGrants { first, mapping }),
+                (Err(error), _) => {
+                    self.grants.truncate(before);
+                    return Err(error);
+                }
+                (Ok(_), []) => {}
+            }
+        }
+        let first = self.grants.get(before).map(MappedGrants::window);
+        first.ok_or_else(|| {
+            let source = io::Error::from_raw_os_error(libc::EINVAL);
+            MapError::new(table.domid(), MapTarget::Gref(range.first), source)
+        })
     }
 
     /// The local page that stands for `gref`, if there is one.

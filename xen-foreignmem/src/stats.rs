@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// Chunks of RAM that are mapped now, cached or held by a guard.
     pub chunks: u64,
-    /// Their bytes.
+    /// Their bytes, in whole pages of the kernel.
     pub bytes: u64,
     /// Calls that mapped RAM, single-page probes included.
     pub map_calls: u64,

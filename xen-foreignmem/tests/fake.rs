@@ -185,3 +185,23 @@ fn planned_failures_happen_once_and_in_their_turn() {
     assert_eq!(grants.unmap_failures(), 1);
     assert_eq!(grants.end_access(gref), Err(Busy(gref)), "the kernel still has it mapped");
 }
+
+#[test]
+fn a_kernel_with_large_pages_maps_one_grant_and_one_frame_of_a_resource_at_a_time() {
+    for kernel_page_size in [16384, 65536] {
+        let grants = FakeGrantTable::new(ram()).with_kernel_page_size(kernel_page_size);
+        let first = grants.grant_all(&[GFN, GFN + 1], false);
+        assert_eq!(grants.grants_per_mapping(), 1);
+        let refused = grants.map(&[first, first + 1], RW).unwrap_err();
+        assert_eq!(refused.errno(), Some(libc::EINVAL));
+        assert_eq!(grants.map(&[first], RW).unwrap().len(), PAGE_SIZE);
+
+        let foreign = FakeForeignMemory::new(ram()).with_kernel_page_size(kernel_page_size);
+        assert_eq!(foreign.kernel_page_size(), kernel_page_size);
+        foreign.add_resource(RESOURCE_IOREQ_SERVER, 3, 0, Arc::new(FakePages::new(2).unwrap()));
+        foreign.map_resource(RESOURCE_IOREQ_SERVER, 3, 0, 1).unwrap();
+        let refused = foreign.map_resource(RESOURCE_IOREQ_SERVER, 3, 0, 2).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pages of {kernel_page_size} bytes")), "{refused}");
+        assert_eq!(foreign.map(RW, &[GFN, GFN + 1, GFN + 2]).unwrap().len(), 3 * PAGE_SIZE);
+    }
+}

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddressSpace, GuestMemory, Permissions};
 use xen_foreignmem::PAGE_SIZE;
 use xen_foreignmem::fake::Busy;
 
-use common::{Guest, LOW, PAGE, granted, layout, lens};
+use common::{Guest, HIGH, LOW, PAGE, granted, layout, lens};
 
 #[test]
 #[cfg_attr(miri, ignore = "Miri maps no page twice")]
@@ -256,4 +256,39 @@ fn a_larger_range_after_a_smaller_one_sees_its_bytes() {
     drop(request);
     guest.ram.read(LOW + 10, &mut seen[..5]).unwrap();
     assert_eq!(&seen[..5], [4; 5], "and does not undo what was written since");
+}
+
+#[test]
+fn grants_over_several_pages_are_mapped_one_by_one_where_the_kernels_pages_are_larger() {
+    let guest = Guest::with_kernel_page_size(16384);
+    let memory = guest.memory(layout().copy_max(0));
+    let first = guest.grants.grant_all(&[LOW / PAGE + 2, HIGH / PAGE, LOW / PAGE + 1], false);
+    guest.ram.write(HIGH + 5, b"middle").unwrap();
+    // A request maps for reading what it reads, and again what it writes.
+    for (guard, mapped) in [(memory.requests().memory(), 6), (memory.rings().memory(), 3)] {
+        let place = granted(first, 100);
+        let len = 3 * PAGE_SIZE - 200;
+        for _ in 0..2 {
+            assert_eq!(lens(&*guard, place, len), [PAGE_SIZE - 100, PAGE_SIZE, PAGE_SIZE - 100]);
+        }
+        assert_eq!(&guard.read_obj::<[u8; 6]>(granted(first + 1, 5)).unwrap(), b"middle");
+        guard.write_slice(&[7; 2 * PAGE_SIZE], granted(first, 2000)).unwrap();
+        let mut seen = [0; 2];
+        guest.ram.read(HIGH + 1999, &mut seen).unwrap();
+        assert_eq!(seen, [7, 7]);
+        assert_eq!(guest.grants.live_grants(), mapped, "and nothing twice");
+        drop(guard);
+        assert_eq!(guest.grants.live_mappings(), 0);
+        guest.ram.write(HIGH, &[0; PAGE_SIZE]).unwrap();
+        guest.ram.write(HIGH + 5, b"middle").unwrap();
+    }
+}
+
+#[test]
+fn a_page_that_is_not_granted_leaves_none_of_its_range_mapped_where_pages_are_mapped_one_by_one() {
+    let guest = Guest::with_kernel_page_size(65536);
+    let request = guest.memory(layout().copy_max(0)).requests().memory();
+    let first = guest.grants.grant_all(&[LOW / PAGE, LOW / PAGE + 1], false);
+    assert!(request.read_slice(&mut [0; 3 * PAGE_SIZE], granted(first, 0)).is_err());
+    assert_eq!(guest.grants.live_mappings(), 0);
 }

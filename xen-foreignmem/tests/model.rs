@@ -39,11 +39,17 @@ struct Guest {
 
 impl Guest {
     fn new(regions: usize) -> Self {
+        Self::under(regions, PAGE_SIZE)
+    }
+
+    /// One whose backend's kernel has pages of this size.
+    fn under(regions: usize, kernel_page_size: usize) -> Self {
         let len = (SIZE / regions) as u64;
         let banks: Vec<_> = (0..regions as u64).map(|n| (BASE + n * (len + GAP), len)).collect();
         let ram = Arc::new(FakeRam::new(1, &banks));
-        let grants = Arc::new(FakeGrantTable::new(ram.clone()));
-        let foreign = Arc::new(FakeForeignMemory::new(ram.clone()));
+        let grants = FakeGrantTable::new(ram.clone()).with_kernel_page_size(kernel_page_size);
+        let foreign = FakeForeignMemory::new(ram.clone()).with_kernel_page_size(kernel_page_size);
+        let (grants, foreign) = (Arc::new(grants), Arc::new(foreign));
         let page = PAGE_SIZE as u64;
         let frames: Vec<_> =
             banks.iter().flat_map(|&(base, len)| base / page..(base + len) / page).collect();
@@ -139,17 +145,18 @@ proptest! {
         chunk_pages in prop::sample::select(vec![1_u64, 2, 4, 32]),
         copy_max in prop::sample::select(vec![0_usize, 100, 4096, 20_000]),
         bounce_pages in prop::sample::select(vec![0_usize, 1, 6, 64]),
-        budget in prop::sample::select(vec![None, Some(SIZE as u64)]),
+        budget in prop::sample::select(vec![None, Some(2 * SIZE as u64)]),
+        kernel_page_size in prop::sample::select(vec![4096_usize, 16384, 65536]),
         rings in any::<bool>(),
         requests in prop::collection::vec(prop::collection::vec(access(), 1..6), 1..8),
     ) {
-        let guest = Guest::new(regions);
+        let guest = Guest::under(regions, kernel_page_size);
         for (n, &(base, len)) in guest.banks.iter().enumerate() {
             guest.ram.write(base, &vec![n as u8 + 1; len as usize]).unwrap();
         }
         let layout = guest.layout(chunk_pages).copy_max(copy_max).bounce_pages(bounce_pages);
         let layout = match budget {
-            Some(bytes) => layout.budget(bytes),
+            Some(bytes) => layout.budget(bytes * (kernel_page_size / PAGE_SIZE) as u64),
             None => layout,
         };
         check(&guest, layout, &requests, rings);

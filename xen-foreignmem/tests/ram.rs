@@ -278,3 +278,16 @@ fn what_was_being_mapped_when_the_guest_changed_its_memory_is_not_cached() {
     assert_eq!(requests.memory().read_obj::<u8>(at(LOW)).unwrap(), 5, "mapped anew");
     assert_eq!(memory.stats().chunks, 1);
 }
+
+#[test]
+fn the_budget_counts_whole_pages_of_the_kernel() {
+    let guest = Guest::with_kernel_page_size(4 * PAGE_SIZE);
+    let memory = guest.memory(layout().budget(CHUNK + PAGE));
+    let (first, second) = (memory.requests().memory(), memory.requests().memory());
+    first.read_obj::<u8>(at(LOW)).unwrap();
+    assert_eq!(memory.stats().bytes, 4 * PAGE, "a page of the guest's takes one of the kernel's");
+    assert!(second.read_obj::<u8>(at(LOW + CHUNK)).is_err(), "another is not to be had");
+    drop(first);
+    second.read_slice(&mut [0; 3 * PAGE_SIZE], at(LOW)).unwrap();
+    assert_eq!(memory.stats().bytes, 4 * PAGE);
+}

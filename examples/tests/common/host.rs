@@ -287,7 +287,13 @@ impl Host {
 
     /// A guest is made: small, with two banks of RAM.
     pub fn create_guest(&self, domid: DomId) -> FakeDomain {
-        let domain = FakeDomain::builder().domid(domid).vcpus(2).build();
+        self.create_guest_under(domid, 4096)
+    }
+
+    /// The same, and the backend's kernel has pages of this size.
+    pub fn create_guest_under(&self, domid: DomId, kernel_page_size: usize) -> FakeDomain {
+        let guest = FakeDomain::builder().domid(domid).vcpus(2);
+        let domain = guest.kernel_page_size(kernel_page_size).build();
         self.platform.0.lock().unwrap().insert(domid, domain.clone());
         self.store.introduce_domain(domid);
         domain

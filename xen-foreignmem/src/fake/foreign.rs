@@ -13,7 +13,7 @@ use super::pages::FakePages;
 use super::ram::{FakeRam, Held};
 use crate::batch::{Batch, map_frames};
 use crate::error::{MapError, MapTarget};
-use crate::foreign::{ForeignMemory, Holes};
+use crate::foreign::{ForeignMemory, Holes, check_resource};
 use crate::mapping::{Mapping, Prot, Release, Unmap};
 use crate::{DomId, PAGE_SIZE, lock};
 
@@ -23,6 +23,7 @@ pub struct FakeForeignMemory {
     ram: Arc<FakeRam>,
     domid: DomId,
     restricted: AtomicBool,
+    kernel_page_size: usize,
     resources: Mutex<HashMap<(u32, u32, u32), Arc<FakePages>>>,
     bad_frames: Mutex<BTreeMap<u64, i32>>,
     faults: Faults,
@@ -96,11 +97,18 @@ impl FakeForeignMemory {
             ram,
             domid,
             restricted: AtomicBool::default(),
+            kernel_page_size: PAGE_SIZE,
             resources: Mutex::default(),
             bad_frames: Mutex::default(),
             faults: Faults::default(),
             on_map: Mutex::default(),
         }
+    }
+
+    /// A kernel whose pages have so many bytes, 4096 unless told.
+    pub fn with_kernel_page_size(mut self, bytes: usize) -> Self {
+        self.kernel_page_size = bytes;
+        self
     }
 
     /// The guest's side.
@@ -229,6 +237,7 @@ impl ForeignMemory for FakeForeignMemory {
         let target = MapTarget::Resource { resource_type, id, frame };
         let mapped = self.ram.check_known(self.domid).and_then(|()| {
             self.faults.call()?;
+            check_resource(frames, self.kernel_page_size)?;
             let resource = lock(&self.resources).get(&(resource_type, id, frame)).cloned();
             let resource = resource.ok_or(io::Error::from_raw_os_error(libc::ENOENT))?;
             if frames == 0 || frames > resource.pages() as u64 {
@@ -240,6 +249,10 @@ impl ForeignMemory for FakeForeignMemory {
             Ok(Mapping::with_release(region, prot, self.live.take(pages.len())))
         });
         mapped.map_err(|e| MapError::new(self.domid, target, e))
+    }
+
+    fn kernel_page_size(&self) -> usize {
+        self.kernel_page_size
     }
 
     fn restrict(&self) -> io::Result<()> {

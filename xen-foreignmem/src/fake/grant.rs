@@ -9,7 +9,7 @@ use vm_memory::VolatileSlice;
 use super::faults::Faults;
 use super::ram::{FakeRam, Held};
 use crate::error::{MapError, MapTarget};
-use crate::grant::{CopySegment, GrantTable};
+use crate::grant::{CopySegment, GrantTable, grants_per_mapping};
 use crate::mapping::{Mapping, Prot, Release, Unmap};
 use crate::{DomId, PAGE_SIZE, lock};
 
@@ -33,6 +33,7 @@ pub struct Busy(pub u32);
 pub struct FakeGrantTable {
     ram: Arc<FakeRam>,
     domid: DomId,
+    kernel_page_size: usize,
     table: Arc<Table>,
 }
 
@@ -70,7 +71,14 @@ impl FakeGrantTable {
     pub fn new(ram: Arc<FakeRam>) -> Self {
         let domid = ram.domid();
         let table = Table { held: ram.held().clone(), ..Table::default() };
-        Self { ram, domid, table: Arc::new(table) }
+        Self { ram, domid, kernel_page_size: PAGE_SIZE, table: Arc::new(table) }
+    }
+
+    /// A kernel whose pages have so many bytes, 4096 unless told: where that is more, it maps one grant at a
+    /// time, as `gntdev_mmap` wants a page of the kernel's for each.
+    pub fn with_kernel_page_size(mut self, bytes: usize) -> Self {
+        self.kernel_page_size = bytes;
+        self
     }
 
     /// The guest's memory.
@@ -161,7 +169,9 @@ impl FakeGrantTable {
 
     fn map_grants(&self, grefs: &[u32], prot: Prot) -> io::Result<Mapping> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-        if grefs.is_empty() {
+        // The address space asked for, in the kernel's pages, is to be as many as there are grants.
+        let vma_pages = (grefs.len() * PAGE_SIZE).div_ceil(self.kernel_page_size);
+        if grefs.is_empty() || vma_pages != grefs.len() {
             return Err(invalid());
         }
         self.table.map_faults.call()?;
@@ -220,6 +230,10 @@ impl GrantTable for FakeGrantTable {
     fn map(&self, grefs: &[u32], prot: Prot) -> Result<Mapping, MapError> {
         let target = MapTarget::Gref(grefs.first().copied().unwrap_or_default());
         self.map_grants(grefs, prot).map_err(|e| MapError::new(self.domid, target, e))
+    }
+
+    fn grants_per_mapping(&self) -> usize {
+        grants_per_mapping(self.kernel_page_size)
     }
 
     fn copy(&self, segments: &mut [CopySegment<'_>]) -> io::Result<()> {

@@ -23,10 +23,15 @@ pub(crate) type Memory = DomainMemory<FakeForeignMemory, FakeGrantTable>;
 impl Guest {
     /// 16 pages from [`LOW`] on, 6 from [`HIGH`] on.
     pub(crate) fn new() -> Self {
+        Self::with_kernel_page_size(PAGE_SIZE)
+    }
+
+    /// The same, and the backend's kernel has pages of this size.
+    pub(crate) fn with_kernel_page_size(bytes: usize) -> Self {
         let ram = Arc::new(FakeRam::new(3, &[(LOW, 16 * PAGE), (HIGH, 6 * PAGE)]));
-        let foreign = Arc::new(FakeForeignMemory::new(ram.clone()));
-        let grants = Arc::new(FakeGrantTable::new(ram.clone()));
-        Self { ram, foreign, grants }
+        let foreign = FakeForeignMemory::new(ram.clone()).with_kernel_page_size(bytes);
+        let grants = FakeGrantTable::new(ram.clone()).with_kernel_page_size(bytes);
+        Self { ram, foreign: Arc::new(foreign), grants: Arc::new(grants) }
     }
 
     pub(crate) fn memory(&self, layout: Layout) -> Memory {

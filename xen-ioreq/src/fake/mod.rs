@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use xen_evtchn::fake::{FakeEvtchn, FakeHub};
-use xen_foreignmem::RESOURCE_IOREQ_SERVER;
 use xen_foreignmem::fake::{FakeForeignMemory, FakeGrantTable, FakeRam};
+use xen_foreignmem::{PAGE_SIZE, RESOURCE_IOREQ_SERVER};
 
 pub use model::FakeDeviceModel;
 pub use vcpu::{Access, FakeIoreq, FakeVcpu, Fault};
@@ -90,6 +90,7 @@ pub struct Builder {
     banks: Vec<(u64, u64)>,
     patience: Duration,
     hub: Option<HubHandle>,
+    kernel_page_size: usize,
 }
 
 /// A hub, which has nothing to print.
@@ -134,6 +135,12 @@ impl Builder {
         self
     }
 
+    /// The size of the pages of the backend's kernel; 4096 unless told.
+    pub fn kernel_page_size(mut self, bytes: usize) -> Self {
+        self.kernel_page_size = bytes;
+        self
+    }
+
     /// Makes the guest.
     ///
     /// # Panics
@@ -148,8 +155,13 @@ impl Builder {
             vcpus: self.vcpus,
             patience: self.patience,
             hub,
-            foreign: Arc::new(FakeForeignMemory::new(Arc::clone(&ram))),
-            grants: Arc::new(FakeGrantTable::new(Arc::clone(&ram))),
+            foreign: Arc::new(
+                FakeForeignMemory::new(Arc::clone(&ram))
+                    .with_kernel_page_size(self.kernel_page_size),
+            ),
+            grants: Arc::new(
+                FakeGrantTable::new(Arc::clone(&ram)).with_kernel_page_size(self.kernel_page_size),
+            ),
             ram,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -180,6 +192,7 @@ impl FakeDomain {
             banks: vec![(0x4000_0000, 16 << 20), (0x2_0000_0000, 16 << 20)],
             patience: Duration::from_secs(10),
             hub: None,
+            kernel_page_size: PAGE_SIZE,
         }
     }
 
