@@ -25,8 +25,8 @@ pub(crate) enum AttachError {
     )]
     GenericVirtio,
     #[error(
-        "xen-virtio-blk was told to stop and takes on no new disks; it ends when the {guests} guests that it serves have: \
-         start it again then"
+        "xen-virtio-blk was told to stop and takes on no new disks: start it again when its last guest has \
+         ended (it serves {guests})"
     )]
     Stopping { guests: usize },
     #[error(transparent)]

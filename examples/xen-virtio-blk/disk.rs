@@ -1,6 +1,8 @@
 //! One disk of one guest: its registers, and the threads that serve its queues.
 
 use std::{
+    error::Error,
+    io,
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -8,24 +10,25 @@ use std::{
     },
 };
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, limits};
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Engine, ImageWarning, Limits, RateLimiter, RateLimits, RequestKind,
-    Serial,
+    BlockDevice, Engine, ImageWarning, RateLimiter, RateLimits, RequestKind, UringError,
 };
 use virtio_mmio_dev::{Effect, Ignored, MmioTransport, QueueConfig, VirtioDevice};
 use xen_ioreq::DeviceModel;
 
 use crate::{
+    block_config::block_config,
     device_id::DeviceId,
     figures::Figures,
     guest_memory::DiskMemory,
     nodes::DiskNodes,
     notices::Notices,
     platform::Platform,
-    settings::{Cache, DiskSettings},
+    settings::DiskSettings,
     storage::Storage,
+    wake::Wake,
     worker_thread::{Serving, StartError, WorkerThread},
 };
 
@@ -62,6 +65,9 @@ pub struct Disk<P: Platform> {
     workers: Vec<Option<WorkerThread>>,
     /// Of the queues that are not served: they live as long as the disk, over resets.
     engines: Vec<Option<Box<dyn Engine>>>,
+    /// By what the workers are woken. Made with the disk, as the engines are: when the guest starts its queues, a
+    /// descriptor that can't be had would be a guest that hangs in its boot.
+    wakes: Vec<Arc<Wake>>,
     figures: Arc<Figures>,
     /// The guest is to grant its memory.
     grants: bool,
@@ -108,13 +114,17 @@ impl<P: Platform> Disk<P> {
             storage,
             workers: (0..queues).map(|_| None).collect(),
             engines: Vec::new(),
+            wakes: Vec::new(),
             figures,
             grants: nodes.grants,
             notices,
             told: false,
             limit: LogLimit::new(),
         };
-        disk.engines = (0..queues).map(|_| Some(disk.new_engine())).collect();
+        disk.engines =
+            (0..queues).map(|_| disk.first_engine().map(Some)).collect::<Result<_, _>>()?;
+        let wakes = (0..queues).map(|_| Wake::new().map(Arc::new)).collect::<Result<_, _>>();
+        disk.wakes = wakes.map_err(|error| no_descriptors(&error))?;
         Ok(disk)
     }
 
@@ -286,8 +296,26 @@ impl<P: Platform> Disk<P> {
         }
     }
 
+    /// An engine for a queue of a disk that is being attached, and can still be refused.
+    fn first_engine(&self) -> Result<Box<dyn Engine>, String> {
+        let (engine, lacking) = self.storage.engine(self.settings.engine);
+        let source = lacking.as_ref().and_then(|error| error.source()?.downcast_ref());
+        if let Some(error) = source.filter(|error| limits::is_out_of_files(error)) {
+            return Err(no_descriptors(error));
+        }
+        Ok(self.with_warning(engine, lacking))
+    }
+
     fn new_engine(&self) -> Box<dyn Engine> {
         let (engine, lacking) = self.storage.engine(self.settings.engine);
+        self.with_warning(engine, lacking)
+    }
+
+    fn with_warning(
+        &self,
+        engine: Box<dyn Engine>,
+        lacking: Option<UringError>,
+    ) -> Box<dyn Engine> {
         if let Some(error) = lacking
             && let Some(dropped) = self.limit.allow()
         {
@@ -309,6 +337,7 @@ impl<P: Platform> Disk<P> {
             Serving {
                 id: self.id,
                 engine: &mut self.engines[index],
+                wake: Arc::clone(&self.wakes[index]),
                 limiter: self.limiter.clone(),
                 poll: self.settings.poll,
                 cpu: self.settings.cpus.of_queue(index),
@@ -349,27 +378,10 @@ impl<P: Platform> Disk<P> {
     }
 }
 
-/// What the registers are to say.
-fn block_config(
-    id: DeviceId,
-    nodes: &DiskNodes,
-    settings: &DiskSettings,
-    storage: &Storage,
-) -> Result<BlockConfig, String> {
-    let by_number = || Serial::new(&id.devid.to_string()).map_err(|error| error.to_string());
-    let mut config = BlockConfig {
-        read_only: nodes.read_only,
-        serial: settings.serial.map_or_else(by_number, Ok)?,
-        num_queues: settings.queues,
-        queue_size: settings.queue_size,
-        write_back: settings.cache == Cache::Writeback,
-        access_platform: nodes.grants,
-        ..BlockConfig::for_image(storage.image())
-    };
-    if !(nodes.discard && settings.discard) {
-        config.limits = Limits { discard: None, write_zeroes: None, ..config.limits };
-    }
-    Ok(config)
+/// Why a disk can't be attached that would lack descriptors later.
+fn no_descriptors(error: &io::Error) -> String {
+    let advice = limits::advice(error).unwrap_or_else(|| error.to_string());
+    format!("no file descriptor for its queues: {advice}")
 }
 
 impl<P: Platform> Drop for Disk<P> {

@@ -8,6 +8,7 @@
 pub mod args;
 mod attach;
 pub mod backend;
+mod block_config;
 pub mod check;
 pub mod contact;
 pub mod cpus;

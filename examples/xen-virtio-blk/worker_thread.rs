@@ -29,13 +29,13 @@ pub(crate) enum StartError {
     /// The guest's rings are not where it says, or can't be mapped.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// No thread or eventfd can be had.
+    /// No thread can be had.
     #[error("no thread for the queue: {0}")]
     Thread(#[from] io::Error),
 }
 
 struct Shared {
-    wake: Wake,
+    wake: Arc<Wake>,
     stop: AtomicBool,
 }
 
@@ -52,6 +52,8 @@ pub(crate) struct Serving<'a> {
     pub(crate) id: DeviceId,
     /// Taken if the queue can be served, and given back when it was.
     pub(crate) engine: &'a mut Option<Box<dyn Engine>>,
+    /// By what its thread is woken.
+    pub(crate) wake: Arc<Wake>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     /// As [`Poller::new`] has it.
     pub(crate) poll: Duration,
@@ -69,9 +71,9 @@ impl WorkerThread {
         params: &Params,
         serving: Serving<'_>,
     ) -> Result<Self, StartError> {
-        let Serving { id, engine, limiter, poll, cpu, log } = serving;
+        let Serving { id, engine, wake, limiter, poll, cpu, log } = serving;
         let queue = LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt)?;
-        let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { wake, stop: AtomicBool::new(false) });
         let counters = Arc::<Counters>::default();
         let Some(mut engine) = engine.take() else {
             return Err(io::Error::other("the queue's engine is in use").into());
