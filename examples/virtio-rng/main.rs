@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use backend_process::output;
+use backend_process::{output, signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
@@ -164,6 +164,8 @@ fn sleep(fds: &[BorrowedFd<'_>]) -> Result<()> {
 fn main() -> Result<()> {
     let store = XenStore::open()?;
     let nodes = find(&store)?;
+    // SIGTERM must not take the device from a guest that runs; the guest's end is ours. A second one does.
+    signals::end_at_the_second(&[signals::SIGTERM, signals::SIGINT])?;
 
     // Descriptors for this guest alone, confined to it before anything is done with them.
     let foreign = Privcmd::open(nodes.domid)?;

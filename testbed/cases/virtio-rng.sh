@@ -23,6 +23,7 @@ entropy() {
     check "$name: its backend stands ready" wait_for 20 state_is 2 "$dir"
     check "$name: xl unpause" xl unpause "$name"
     expect "$name" "%% hwrng virtio_rng"
+    kill -TERM "$pid"
     expect "$name" "%% the driver let go and came back" 120
     expect "$name" "%% script entropy status 0"
     check "$name: the guest is gone" guest_wait_gone "$name"
