@@ -66,7 +66,9 @@ impl<E: Engine> Operations<E> {
                 for io in taken.drain(..) {
                     let completion =
                         if io.is_plain() { self.engine.submit(io) } else { self.submit(io) };
-                    self.finished.extend(completion);
+                    if let Some(completion) = completion {
+                        self.finished.push_back(completion);
+                    }
                 }
                 self.taken = taken;
                 self.flushes.handed_over();
