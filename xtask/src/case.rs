@@ -45,6 +45,8 @@ pub(crate) struct Case {
     pub(crate) daemon: bool,
     /// Other binaries of the examples that do.
     pub(crate) binaries: Vec<String>,
+    /// Of the testbed's tools, those that slim guests have beside `bio`.
+    pub(crate) tools: Vec<String>,
     /// Seconds of real time.
     pub(crate) time_limit: u64,
     pub(crate) disks: Vec<(String, Content)>,
@@ -106,6 +108,7 @@ impl Case {
             stock_guest: false,
             daemon: true,
             binaries: Vec::new(),
+            tools: Vec::new(),
             time_limit: 300,
             disks: Vec::new(),
             fsck: Vec::new(),
@@ -136,6 +139,7 @@ impl Case {
             ("guest-kernel", "stock") => self.stock_guest = true,
             ("daemon", "none") => self.daemon = false,
             ("binary", _) => self.binaries.push(value.to_owned()),
+            ("tool", _) => self.tools.push(value.to_owned()),
             ("time-limit", _) => self.time_limit = value.parse()?,
             ("disk", _) => {
                 let (name, content) =

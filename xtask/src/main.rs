@@ -73,6 +73,12 @@ enum Xtask {
         /// Packages to run the tests of; all that have any, if none is named.
         packages: Vec<String>,
     },
+    /// A hostile driver in a guest on real Xen, beside a normal guest.
+    Hostile {
+        /// Show the whole console.
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// A guest of QEMU on `vhost-user-blk`: file system, flushes, verified I/O, reboot, restart.
     VhostUser {
         /// Show the whole console.
@@ -155,6 +161,7 @@ fn xtask(command: Xtask) -> Result<bool> {
             let passed = vhost_user::run(false);
             Ok(suite::workspace_and_cases(jobs)? && passed)
         }
+        Xtask::Hostile { verbose } => suite::run(&[case::Case::load("hostile")?], 1, verbose),
         Xtask::VhostUser { verbose } => Ok(vhost_user::run(verbose)),
         Xtask::Gate { update } => gate::run(update),
         Xtask::Compare { options } => compare::run(&options),

@@ -210,7 +210,7 @@ fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<A
         archive.file(&format!("usr/bin/{example}"), 0o755, &binaries.join(example))?;
     }
     archive.file("guest/slim/Image", 0o644, &testbed.kernel())?;
-    archive.bytes("guest/slim/initrd", 0o644, slim_initrd(testbed, binaries)?);
+    archive.bytes("guest/slim/initrd", 0o644, slim_initrd(testbed, binaries, case)?);
     if case.is_none_or(|case| case.stock_guest) {
         let [kernel, initrd] = testbed.stock();
         archive.file("guest/stock/vmlinuz", 0o644, &kernel)?;
@@ -219,10 +219,13 @@ fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<A
     Ok(archive)
 }
 
-fn slim_initrd(testbed: &Testbed, binaries: &Path) -> Result<Vec<u8>> {
+fn slim_initrd(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<Vec<u8>> {
     let mut initrd = fs::read(testbed.guest())?;
     let mut archive = Archive::default();
-    archive.file("usr/bin/bio", 0o755, &binaries.join("bio"))?;
+    let tools = case.into_iter().flat_map(|case| &case.tools).map(String::as_str);
+    for tool in ["bio"].into_iter().chain(tools) {
+        archive.file(&format!("usr/bin/{tool}"), 0o755, &binaries.join(tool))?;
+    }
     for script in paths::files_below(&paths::testbed("guest"))? {
         if let Some(name) =
             script.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".sh"))
