@@ -11,6 +11,7 @@ pub mod memory;
 pub mod mmio;
 pub mod qcow2;
 pub mod request;
+pub mod vhost_user;
 pub mod xenstore;
 
 // What the binary makes of xenstore's nodes. Its own files, as a build of the whole binary would

@@ -212,11 +212,13 @@ impl Frontend {
     }
 }
 
-/// One frontend, from its connection to its end.
-fn converse(connection: UnixStream, own: &UnixStream, device: Arc<Device>) {
+/// Serves one frontend, from its connection to its end; whether it left between two messages. `own`
+/// is the same connection.
+pub fn converse(connection: UnixStream, own: &UnixStream, device: Arc<Device>) -> bool {
     info!("a frontend is connected");
     let session = Arc::new(Mutex::new(Session::new(device)));
-    if let Err(error) = conversation::follow(connection, own, &session) {
+    let followed = conversation::follow(connection, own, &session);
+    if let Err(error) = &followed {
         warn!(%error, "the frontend is let go: it should mend this and connect again");
     }
     let stats = session.lock().unwrap_or_else(PoisonError::into_inner).finish();
@@ -229,4 +231,5 @@ fn converse(connection: UnixStream, own: &UnixStream, device: Arc<Device>) {
         host_errors = stats.host_errors,
         "the frontend is gone"
     );
+    followed.is_ok()
 }

@@ -6,6 +6,7 @@
 mod mmio;
 mod qcow2;
 mod request;
+mod vhost_user;
 mod xenstore;
 
 use std::fs;
