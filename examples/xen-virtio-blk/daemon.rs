@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backend_process::Signals;
+use backend_process::{Notify, Signals};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -17,7 +17,6 @@ use crate::{
     backend::Backend,
     contact::{Connect, Contact, ContactError},
     metrics::MetricsFile,
-    notify::Notify,
     platform::Platform,
     retry::Retries,
 };

@@ -26,7 +26,6 @@ pub mod map_budget;
 pub mod metrics;
 pub mod nodes;
 pub mod notices;
-pub mod notify;
 mod patience;
 pub mod platform;
 pub mod rate;

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use backend_process::{Logging, Signals, limits, output, signals};
+use backend_process::{Logging, Notify, Signals, limits, output, signals};
 use clap::Parser;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -18,7 +18,6 @@ use xen_virtio_blk::{
     contact::{self, Connect, Contact},
     daemon::{Daemon, Extras, Orders},
     metrics::MetricsFile,
-    notify::Notify,
     platform::Xen,
     run_dir::RunDir,
     settings::Settings,

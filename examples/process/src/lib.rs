@@ -32,15 +32,18 @@
 //! | [`LogLimit`] | what a guest can cause must not fill the log, nor hide another message |
 //! | [`output`] | `println!` panics when its reader is gone |
 //! | [`signals`] | SIGXFSZ ends a process that writes beyond RLIMIT_FSIZE |
+//! | [`Notify`] | the service manager's READY and STOPPING, without its library |
 //! | [`limits`] | the soft limit of open files is 1024 by default, where a disk needs several |
 
 pub mod limits;
 mod log_limit;
 mod log_queue;
 mod logging;
+mod notify;
 pub mod output;
 pub mod signals;
 
 pub use log_limit::LogLimit;
 pub use logging::Logging;
+pub use notify::Notify;
 pub use signals::Signals;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use backend_process::{Signals, limits};
+use backend_process::{Notify, Signals, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, info, warn};
 use virtio_blk_dev::RequestKind;
@@ -32,13 +32,15 @@ pub struct Stop {
     signals: Signals,
     /// How long the first does; for ever if there is none.
     timeout: Option<Duration>,
+    /// Whoever has started the program.
+    manager: Notify,
 }
 
 impl Stop {
     /// To stop by `signals`, and after the first of them under a frontend that stays for longer
     /// than `timeout`.
     pub fn new(signals: Signals, timeout: Option<Duration>) -> Self {
-        Self { signals, timeout }
+        Self { signals, timeout, manager: Notify::from_env() }
     }
 }
 
@@ -82,6 +84,7 @@ impl Server {
     pub fn run(self, stop: &Stop) -> anyhow::Result<()> {
         let Self { listener, device } = self;
         info!(socket = %listener.path.display(), "waiting for a frontend");
+        stop.manager.ready();
         // Whether it has been told that frontends wait.
         let mut told = false;
         loop {
@@ -124,6 +127,7 @@ impl Server {
 /// Serves the frontend that was connected when the order to stop came.
 fn last(frontend: Frontend, stop: &Stop, signals: usize) -> anyhow::Result<()> {
     let deadline = stop.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    stop.manager.stopping("waiting for the frontend to go");
     if signals == 1 {
         info!(
             timeout = stop.timeout.map(tracing::field::debug),

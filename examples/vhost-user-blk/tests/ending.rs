@@ -25,8 +25,10 @@ fn the_first_signal_leaves_a_connected_frontend_its_disk_until_it_goes() {
     let mut vmm = Vmm::connect(&backend, BASIC);
     let mut queue = vmm.queue(0, 0, BASIC);
     assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).0, 0);
+    assert_eq!(backend.told(), "READY=1");
     backend.signal();
     backend.logs("asked to stop", 1);
+    assert_eq!(backend.told(), "STOPPING=1\nSTATUS=waiting for the frontend to go");
     assert_eq!(queue.request(&vmm, &backend, (OUT, 3), &[0x33; 512]).0, 0);
     assert_eq!(queue.request(&vmm, &backend, (IN, 2), &[0; 512]).1, [2; 512]);
     assert!(backend.has_left(), "another program may take the socket's place");

@@ -6,7 +6,10 @@ pub mod driver;
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::{fs::FileExt, net::UnixStream},
+    os::unix::{
+        fs::FileExt,
+        net::{UnixDatagram, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -23,6 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Backend {
     pub dir: TempDir,
     child: Arc<Mutex<Child>>,
+    manager: UnixDatagram,
 }
 
 impl Backend {
@@ -63,12 +67,14 @@ impl Backend {
         }
         let log =
             log.unwrap_or_else(|| File::create(dir.path().join("log")).expect("a log").into());
+        let manager = UnixDatagram::bind(dir.path().join("notify")).expect("a socket");
         let child = Command::new("prlimit")
             .args(limits)
             .args(["--", env!("CARGO_BIN_EXE_vhost-user-blk")])
             .args(["--socket", "socket", "--image", "image"])
             .args(options)
             .current_dir(dir.path())
+            .env("NOTIFY_SOCKET", dir.path().join("notify"))
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -81,11 +87,19 @@ impl Backend {
                 let _ = child.lock().expect("no panic").kill();
             }
         });
-        Self { dir, child }
+        Self { dir, child, manager }
     }
 
     pub fn lives(&self) -> bool {
         self.child.lock().expect("no panic").try_wait().expect("its status").is_none()
+    }
+
+    /// The next that the service manager is told.
+    pub fn told(&self) -> String {
+        self.manager.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut text = [0; 256];
+        let len = self.manager.recv(&mut text).expect("a word to the service manager");
+        String::from_utf8_lossy(&text[..len]).into_owned()
     }
 
     pub fn socket(&self) -> PathBuf {

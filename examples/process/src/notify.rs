@@ -30,12 +30,12 @@ impl Notify {
         Self(Some(socket.to_owned()))
     }
 
-    /// Every guest that comes from now on is served.
+    /// Whoever comes from now on is served.
     pub fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// No new disks are taken on; `status` says what is waited for.
+    /// Nobody else is served; `status` says what is waited for.
     pub fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));
     }
@@ -68,7 +68,7 @@ mod tests {
     fn the_service_manager_hears_of_the_start_and_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let name = format!("xen-virtio-blk-test-{}", std::process::id());
+        let name = format!("backend-process-test-{}", std::process::id());
         let listeners = [
             (path.clone().into_os_string(), UnixDatagram::bind(&path).unwrap()),
             (
