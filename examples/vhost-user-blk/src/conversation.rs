@@ -100,6 +100,8 @@ pub(crate) fn follow(
         };
         let Err(error) = followed else { continue };
         let next = match &error {
+            // As a reply to nothing, it may have been refused with no answer.
+            _ if !header.is_sound() => Next::HangUp,
             Error::ReqHandlerError(_) if has_addresses || no_room => Next::Answer,
             error => Next::after(error, header.request),
         };

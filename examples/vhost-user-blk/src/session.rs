@@ -36,8 +36,9 @@ pub(crate) struct Session {
     rings: Vec<Ring>,
     common: Common,
     owned: bool,
-    /// The negotiated features of the protocol.
+    /// The negotiated features of the protocol, and whether the frontend was told of any.
     protocol: u64,
+    asked: bool,
 }
 
 impl Session {
@@ -55,6 +56,7 @@ impl Session {
             },
             owned: false,
             protocol: 0,
+            asked: false,
         }
     }
 
@@ -121,14 +123,13 @@ impl Session {
     }
 
     fn replace_memory(&mut self, memory: Memory) {
-        let (regions, bytes) = memory.extent();
-        debug!(regions, bytes, "the guest's memory");
+        debug!(extent = ?memory.extent(), "the guest's memory: regions, bytes");
         self.with_all_stopped(|session| session.common.memory = memory);
     }
 
-    /// Whether the frontend waits for an answer where it asks for one.
+    /// Whether the frontend waits for an answer where it asks for one; as `vhost` has it.
     pub(crate) fn acknowledges(&self) -> bool {
-        self.protocol & VhostUserProtocolFeatures::REPLY_ACK.bits() != 0
+        self.asked && self.protocol & VhostUserProtocolFeatures::REPLY_ACK.bits() != 0
     }
 
     /// What was not offered is left out: QEMU passes on features that it has offered its guest
@@ -184,6 +185,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_features(&mut self) -> Result<u64> {
+        self.asked = true;
         Ok(self.offered())
     }
 
