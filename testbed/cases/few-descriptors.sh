@@ -20,7 +20,7 @@ for n in 14 18 20 22 24 26 28 32 40; do
     else
         refused=$((refused + 1))
         note "limit $n: refused: $(grep 'not served' "$DAEMON_LOG" | tail -n 1 | cut -c1-250)"
-        check "limit $n: the log says why" grep -q "not served.*\(files\|can.t open\)" "$DAEMON_LOG"
+        check "limit $n: the log says why" grep -q "not served.*\(descriptor\|files\|can.t open\)" "$DAEMON_LOG"
         xl destroy $name 2>/dev/null
         sleep 2
     fi
