@@ -161,7 +161,8 @@ holds_equal() { [ "$(daemon_holds)" = "$1" ]; }
 # --- guests ---------------------------------------------------------------
 
 # guest_config NAME MEMORY VCPUS KERNEL DISKLINE…: writes /tmp/NAME.cfg.
-# KERNEL is slim (initramfs only) or stock (Debian's, root on /dev/vda).
+# KERNEL is slim (initramfs only), stock (Debian's, root on /dev/vda), or u-boot (the firmware, which
+# boots /boot/Image and /boot/initrd of the first disk's ext4).
 # GUEST_CMDLINE is added to the guest's kernel command line, GUEST_ON_REBOOT
 # (destroy) says what a reboot does, GUEST_CONFIG is added to the file verbatim.
 guest_config() {
@@ -176,6 +177,10 @@ guest_config() {
         slim)
             echo 'kernel = "/guest/slim/Image"'
             echo 'ramdisk = "/guest/slim/initrd"'
+            echo "extra = \"console=hvc0 panic=-1 loglevel=6 ${GUEST_CMDLINE:-}\""
+            ;;
+        u-boot)
+            echo 'kernel = "/guest/u-boot/u-boot.bin"'
             echo "extra = \"console=hvc0 panic=-1 loglevel=6 ${GUEST_CMDLINE:-}\""
             ;;
         stock)

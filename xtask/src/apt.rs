@@ -54,7 +54,7 @@ impl Source {
         self.files
             .iter()
             .map(|(file, _)| file.as_str())
-            .find(|file| file.contains(ending))
+            .find(|file| file.contains(ending) && !file.ends_with(".asc"))
             .with_context(|| format!("source {} {} has no {ending}", self.name, self.version))
     }
 }
@@ -302,4 +302,20 @@ pub(crate) fn unpack(debs: &Path, packages: &[Package], into: &Path, log: &Log) 
         log.run(&mut bash)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+
+    #[test]
+    fn a_signature_is_not_the_archive_it_signs() {
+        let files =
+            ["u-boot_1.orig.tar.bz2.asc", "u-boot_1.orig.tar.bz2", "u-boot_1-1.debian.tar.xz"];
+        let files = files.map(|file| (file.to_owned(), String::new())).to_vec();
+        let source = Source { name: "u-boot".to_owned(), version: "1-1".to_owned(), files };
+        assert_eq!(source.file(".orig.tar").unwrap(), "u-boot_1.orig.tar.bz2");
+        assert_eq!(source.file(".debian.tar").unwrap(), "u-boot_1-1.debian.tar.xz");
+        assert!(source.file(".dsc").is_err());
+    }
 }

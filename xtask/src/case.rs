@@ -41,6 +41,8 @@ pub(crate) struct Case {
     pub(crate) series: Option<Series>,
     /// Whether the stock kernel travels with it.
     pub(crate) stock_guest: bool,
+    /// Whether U-Boot does, as a guest's firmware.
+    pub(crate) uboot: bool,
     /// Whether our daemon does.
     pub(crate) daemon: bool,
     /// Other binaries of the examples that do.
@@ -106,6 +108,7 @@ impl Case {
             hypervisor: Hypervisor::Ioreq,
             series: None,
             stock_guest: false,
+            uboot: false,
             daemon: true,
             binaries: Vec::new(),
             tools: Vec::new(),
@@ -137,6 +140,7 @@ impl Case {
             ("xen", _) => self.series = Some(value.parse()?),
             ("guest-kernel", "slim") => self.stock_guest = false,
             ("guest-kernel", "stock") => self.stock_guest = true,
+            ("guest-firmware", "u-boot") => self.uboot = true,
             ("daemon", "none") => self.daemon = false,
             ("binary", _) => self.binaries.push(value.to_owned()),
             ("tool", _) => self.tools.push(value.to_owned()),
@@ -213,6 +217,15 @@ mod tests {
             |text: &str| parse(text).unwrap().examples().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(examples("# about: a\n"), ["xen-virtio-blk"]);
         assert_eq!(examples("# about: a\n# daemon: none\n# binary: virtio-rng\n"), ["virtio-rng"]);
+    }
+
+    #[test]
+    fn a_header_names_what_its_guests_bring() {
+        let case = parse("# about: a\n# tool: hostile\n# guest-firmware: u-boot\n").unwrap();
+        assert_eq!((case.tools, case.uboot), (vec!["hostile".to_owned()], true));
+        let case = parse("# about: a\n").unwrap();
+        assert!(case.tools.is_empty() && !case.uboot);
+        assert!(parse("# about: a\n# guest-firmware: other\n").is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which Debian packages the testbed is made of: resolved once, kept, and recorded.
 
-use crate::apt::{self, Package};
+use crate::apt::{self, Package, Source};
 use crate::cache::{Artefact, Cache, Recipe};
 use crate::resolution::{Resolution, SUITE, XEN_SUITES};
 use crate::suites::{PassedOver, Suites, first};
@@ -207,6 +207,18 @@ impl<'a> Debian<'a> {
     /// A downloaded file.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.cache.path("debs").join(name)
+    }
+
+    /// U-Boot's source, downloaded.
+    pub(crate) fn uboot(&self) -> Result<&Source> {
+        let source = self.resolution.uboot.as_ref();
+        let source = source.with_context(|| format!("{SUITE}'s index has no source of U-Boot"))?;
+        if !source.files.iter().all(|(file, _)| self.file(file).exists()) {
+            let (apt, log) = (self.suites.kept(SUITE)?, self.cache.log("download-u-boot")?);
+            let expected = Duration::from_secs(10);
+            self.cache.timed("download-u-boot", expected, || apt.download_source(source, &log))?;
+        }
+        Ok(source)
     }
 
     /// The packages' content, unpacked.

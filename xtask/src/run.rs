@@ -211,6 +211,9 @@ fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<A
     }
     archive.file("guest/slim/Image", 0o644, &testbed.kernel())?;
     archive.bytes("guest/slim/initrd", 0o644, slim_initrd(testbed, binaries, case)?);
+    if case.is_some_and(|case| case.uboot) {
+        archive.file("guest/u-boot/u-boot.bin", 0o644, &testbed.uboot()?)?;
+    }
     if case.is_none_or(|case| case.stock_guest) {
         let [kernel, initrd] = testbed.stock();
         archive.file("guest/stock/vmlinuz", 0o644, &kernel)?;

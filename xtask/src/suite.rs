@@ -64,7 +64,7 @@ pub(crate) fn run(cases: &[Case], jobs: usize, verbose: bool) -> Result<bool> {
         for _ in 0..jobs.clamp(1, cases.len().max(1)) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = match case.unmet(testbed.series) {
+                    let verdict = match testbed.unmet(case) {
                         Some(why) => skip(case, &why),
                         None => one(&testbed, &binaries, case, verbose, alone),
                     };

@@ -10,8 +10,8 @@ use crate::series::Series;
 use crate::suites::PassedOver;
 use crate::xen::Sources;
 use crate::xen_tree::XenTree;
-use crate::{domains, host, image, kernel, paths, xen};
-use anyhow::{Context as _, Result};
+use crate::{domains, host, image, kernel, paths, uboot, xen};
+use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,6 +28,8 @@ pub(crate) struct Testbed {
     dom0: Artefact,
     guest: Artefact,
     rootfs: Artefact,
+    /// Why there is none, if so: a mirror can lack its source.
+    uboot: Result<Artefact, String>,
     compiler: Compiler,
     /// Xen's.
     pub(crate) series: Series,
@@ -107,6 +109,7 @@ impl Testbed {
             dom0: domains::dom0(&cache, &dom0_tree)?,
             guest: domains::guest(&cache, &dom0_tree)?,
             rootfs: image::rootfs(&cache, &rootfs_tree)?,
+            uboot: uboot::guest(&cache, &debian).map_err(|error| format!("{error:#}")),
             xen,
             kernel,
             stock_kernel,
@@ -150,6 +153,18 @@ impl Testbed {
     /// Debian's kernel and the initramfs that goes with it.
     pub(crate) fn stock(&self) -> [PathBuf; 2] {
         [self.stock_kernel.path("vmlinuz"), self.stock_initrd.path("initrd")]
+    }
+
+    /// The guests' firmware.
+    pub(crate) fn uboot(&self) -> Result<PathBuf> {
+        let uboot = self.uboot.as_ref().map_err(|why| anyhow!("{why}"))?;
+        Ok(uboot.path("u-boot.bin"))
+    }
+
+    /// Why a case can't run here, if so.
+    pub(crate) fn unmet(&self, case: &Case) -> Option<String> {
+        let uboot = self.uboot.as_ref().err().filter(|_| case.uboot);
+        case.unmet(self.series).or_else(|| uboot.map(|why| format!("wants U-Boot: {why}")))
     }
 
     pub(crate) fn rootfs(&self) -> PathBuf {

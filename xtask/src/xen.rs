@@ -1,12 +1,12 @@
 //! Xen for arm64: built with the IOREQ server, and Debian's own build.
 
 use crate::apt::{Package, Source};
-use crate::cache::{Artefact, Cache, Recipe, Workshop};
+use crate::cache::{Artefact, Cache, Recipe};
 use crate::debian::Debian;
 use crate::series::Series;
 use crate::toolstack::Toolstack;
 use crate::xen_tree::XenTree;
-use crate::{apt, cross, paths};
+use crate::{apt, cross, paths, source};
 use anyhow::{Context as _, Result, bail};
 use std::fmt;
 use std::fs;
@@ -103,7 +103,7 @@ pub(crate) fn with_ioreq(
         if !shop.work.join("unpacked").exists() {
             let _ = fs::remove_dir_all(&tree);
             match sources {
-                Sources::Debian(source) => unpack(shop, debian, source, &tree)?,
+                Sources::Debian(package) => source::unpack(shop, debian, package, &tree)?,
                 Sources::Own(own) => own.copy(&tree, shop.log)?,
             }
             fs::write(shop.work.join("unpacked"), "")?;
@@ -138,34 +138,6 @@ pub(crate) fn debians_own(
         fs::copy(boot.join(image), shop.out.join("xen"))?;
         Ok(())
     })
-}
-
-fn unpack(shop: &Workshop<'_>, debian: &Debian<'_>, source: &Source, tree: &Path) -> Result<()> {
-    fs::create_dir(tree)?;
-    for (ending, strip) in [(".orig.tar", "1"), (".debian.tar", "0")] {
-        let archive = debian.file(source.file(ending)?);
-        shop.log.run(
-            Command::new("tar")
-                .arg("-C")
-                .arg(tree)
-                .arg("--strip-components")
-                .arg(strip)
-                .arg("-xf")
-                .arg(archive),
-        )?;
-    }
-    let series = fs::read_to_string(tree.join("debian/patches/series"))?;
-    for patch in
-        series.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        shop.log.run(
-            Command::new("patch")
-                .current_dir(tree)
-                .args(["-s", "-p1", "-i"])
-                .arg(format!("debian/patches/{patch}")),
-        )?;
-    }
-    Ok(())
 }
 
 fn make(tree: &Path) -> Command {
