@@ -37,8 +37,9 @@ impl Machine {
         let transport = MmioTransport::new(device, move || {
             let _ = line.set_irq_level(IRQ, true);
         });
-        let mut server = IoreqServer::create(model, guest.foreign_memory(), guest.event_channel())
-            .expect("a server");
+        let mut server =
+            IoreqServer::create(model, guest.foreign_memory(), guest.event_channel().unwrap())
+                .expect("a server");
         server.map_range(BASE..=BASE + 0x1ff).expect("a range");
         server.enable().expect("event channels");
         let machine = Self {

@@ -143,7 +143,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
     let guest = FakeDomain::builder().domid(1).build();
     let (model, memory) = (guest.device_model(), guest.foreign_memory()); // HOST
-    let events = guest.event_channel(); // HOST
+    let events = guest.event_channel()?; // HOST
 
     // What the device is, and where its interrupt goes.
     let image = RawImage::open(file.path(), true)?;

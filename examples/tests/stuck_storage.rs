@@ -110,7 +110,7 @@ fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
         model: domain.device_model(),
         memory: domain.foreign_memory(),
         grants: domain.grant_table(),
-        events: domain.event_channel(),
+        events: domain.event_channel().unwrap(),
     };
     let notices = Notices::channel().unwrap().0;
     Guest::start(domid, handles, MapBudget::default(), notices, patience).unwrap().0

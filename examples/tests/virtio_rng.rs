@@ -58,7 +58,7 @@ impl Guest {
         let served = thread::spawn(move || {
             let nodes = virtio_rng::find(&backend)?;
             let handles =
-                (its.device_model(), its.foreign_memory(), its.grant_table(), its.event_channel());
+                (its.device_model(), its.foreign_memory(), its.grant_table(), its.event_channel()?);
             virtio_rng::serve(&backend, &nodes, handles)
         });
         let mut guest = Self {

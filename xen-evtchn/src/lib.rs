@@ -17,7 +17,7 @@
 //! let hub = FakeHub::new();
 //! let guest_port = hub.alloc_unbound(1); // the guest, domain 1, offers a port
 //!
-//! let channel = Arc::new(hub.open()); // in production: Evtchn::open()?
+//! let channel = Arc::new(hub.open()?); // in production: Evtchn::open()?
 //! let port = Port::bind_interdomain(&channel, 1, guest_port)?;
 //!
 //! let mut pending = [0; 16];

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use xen_evtchn::fake::{Call, FakeEvtchn, FakeHub};
@@ -45,7 +46,7 @@ fn bound(hub: &FakeHub, channel: &FakeEvtchn) -> (u32, u32) {
 #[test]
 fn binding_fails_as_xen_does() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     assert_eq!(code(channel.bind_interdomain(GUEST, 1)), libc::ESRCH);
     hub.create_domain(GUEST);
     assert_eq!(code(channel.bind_interdomain(GUEST, 1)), libc::EINVAL);
@@ -60,7 +61,7 @@ fn binding_fails_as_xen_does() {
 #[test]
 fn a_fresh_bind_is_pending() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     assert!(!readable(&channel));
     let local = channel.bind_interdomain(GUEST, hub.alloc_unbound(GUEST)).unwrap();
     assert!(readable(&channel));
@@ -71,7 +72,7 @@ fn a_fresh_bind_is_pending() {
 #[test]
 fn a_pending_port_is_masked_until_unmasked_and_remembers_one_event() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, remote) = bound(&hub, &channel);
     hub.raise(GUEST, remote).unwrap();
     assert_eq!(take(&channel), [local]);
@@ -90,7 +91,7 @@ fn a_pending_port_is_masked_until_unmasked_and_remembers_one_event() {
 #[test]
 fn pending_takes_a_batch_in_order() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let ports: Vec<_> = (0..5).map(|_| bound(&hub, &channel)).collect();
     for (_, remote) in &ports {
         hub.raise(GUEST, *remote).unwrap();
@@ -107,7 +108,7 @@ fn pending_takes_a_batch_in_order() {
 #[test]
 fn a_port_belongs_to_the_descriptor_that_bound_it() {
     let hub = FakeHub::new();
-    let (ours, other) = (hub.open(), hub.open());
+    let (ours, other) = (hub.open().unwrap(), hub.open().unwrap());
     let (local, remote) = bound(&hub, &ours);
     assert_eq!(code(other.notify(local)), libc::ENOTCONN);
     assert_eq!(code(other.unbind(local)), libc::ENOTCONN);
@@ -125,7 +126,7 @@ fn a_port_belongs_to_the_descriptor_that_bound_it() {
 #[test]
 fn notify_reaches_the_remote_end_and_is_dropped_when_it_is_gone() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, remote) = bound(&hub, &channel);
     assert!(!hub.wait_notified(GUEST, remote, Duration::from_millis(1)));
     channel.notify(local).unwrap();
@@ -141,7 +142,7 @@ fn notify_reaches_the_remote_end_and_is_dropped_when_it_is_gone() {
 #[test]
 fn a_closed_port_is_not_the_one_that_takes_its_number() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (stale, remote) = bound(&hub, &channel);
     hub.close(GUEST, remote).unwrap();
     assert_eq!(hub.alloc_unbound(GUEST), remote);
@@ -156,7 +157,7 @@ fn a_closed_port_is_not_the_one_that_takes_its_number() {
 #[test]
 fn a_waiting_guest_is_woken() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, remote) = bound(&hub, &channel);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| hub.wait_notified(GUEST, remote, Duration::from_secs(60)));
@@ -168,13 +169,13 @@ fn a_waiting_guest_is_woken() {
 #[test]
 fn dropping_the_descriptor_unbinds_its_ports_and_they_can_be_bound_again() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (_, remote) = bound(&hub, &channel);
     drop(channel);
     assert_eq!(hub.local_ports(), []);
     assert_eq!(hub.bound_to(GUEST, remote), None);
     hub.raise(GUEST, remote).unwrap();
-    let again = hub.open();
+    let again = hub.open().unwrap();
     let local = again.bind_interdomain(GUEST, remote).unwrap();
     assert_eq!(take(&again), [local]);
 }
@@ -182,7 +183,7 @@ fn dropping_the_descriptor_unbinds_its_ports_and_they_can_be_bound_again() {
 #[test]
 fn an_unbound_port_may_still_be_reported() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, remote) = bound(&hub, &channel);
     hub.raise(GUEST, remote).unwrap();
     channel.unbind(local).unwrap();
@@ -192,7 +193,7 @@ fn an_unbound_port_may_still_be_reported() {
 #[test]
 fn restrict_allows_one_domain_once() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, _) = bound(&hub, &channel);
     for domid in [0, 0x7ff0, 0x7fff] {
         assert_eq!(code(channel.restrict(domid)), libc::EINVAL);
@@ -207,7 +208,7 @@ fn restrict_allows_one_domain_once() {
 #[test]
 fn an_overflow_lasts_until_reset_and_leaves_the_ports_masked() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, remote) = bound(&hub, &channel);
     hub.overflow();
     assert!(readable(&channel));
@@ -224,7 +225,7 @@ fn an_overflow_lasts_until_reset_and_leaves_the_ports_masked() {
 #[test]
 fn injected_faults_hit_their_call_only_and_run_out() {
     let hub = FakeHub::new();
-    let channel = hub.open();
+    let channel = hub.open().unwrap();
     let (local, remote) = bound(&hub, &channel);
     hub.fail_next(Call::Notify, 2, libc::EIO);
     hub.fail_next(Call::Notify, 1, libc::ENOMEM);
@@ -251,7 +252,7 @@ fn injected_faults_hit_their_call_only_and_run_out() {
 #[test]
 fn a_port_is_unbound_once_when_dropped() {
     let hub = FakeHub::new();
-    let channel = Arc::new(hub.open());
+    let channel = Arc::new(hub.open().unwrap());
     let remote = hub.alloc_unbound(GUEST);
     let port = Port::bind_interdomain(&channel, GUEST, remote).unwrap();
     assert_eq!(hub.bound_to(GUEST, remote), Some(port.number()));
@@ -273,10 +274,27 @@ fn a_port_is_unbound_once_when_dropped() {
 fn a_failed_bind_names_the_domain_and_the_port() {
     let hub = FakeHub::new();
     hub.create_domain(GUEST);
-    let error = Port::bind_interdomain(&Arc::new(hub.open()), GUEST, 17).unwrap_err();
+    let error = Port::bind_interdomain(&Arc::new(hub.open().unwrap()), GUEST, 17).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(error.to_string(), "cannot bind event channel 17 of domain 3");
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>()).unwrap();
     let Error::Bind { source, .. } = inner else { panic!("{inner:?}") };
     assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
+}
+
+#[test]
+fn the_ports_of_a_dying_domain_are_invalid_and_those_of_one_that_is_gone_nobodys() {
+    let hub = FakeHub::new();
+    let channel = hub.open().unwrap();
+    let (local, remote) = bound(&hub, &channel);
+    let held = Arc::new(AtomicBool::new(true));
+    let pages = Arc::clone(&held);
+    hub.kill_domain(GUEST, move || pages.load(Ordering::Relaxed));
+    assert_eq!(code(channel.bind_interdomain(GUEST, remote)), libc::EINVAL);
+    channel.notify(local).unwrap(); // nobody hears it, as after a close of the other end
+    held.store(false, Ordering::Relaxed);
+    assert_eq!(code(channel.bind_interdomain(GUEST, remote)), libc::ESRCH);
+    channel.unbind(local).unwrap();
+    hub.create_domain(GUEST);
+    channel.bind_interdomain(GUEST, hub.alloc_unbound(GUEST)).unwrap();
 }

@@ -23,7 +23,7 @@
 //! let mut server = IoreqServer::create(
 //!     guest.device_model(),   // in production: XenDeviceModel::new(privcmd)
 //!     guest.foreign_memory(), // Privcmd::open(domid)?, the same one
-//!     guest.event_channel(),  // Evtchn::open()?
+//!     guest.event_channel()?,  // Evtchn::open()?
 //! )?;
 //! server.map_range(0x200_0000..=0x200_01ff)?;
 //! server.enable()?;

@@ -172,7 +172,7 @@ fn calls_fail_on_demand_and_then_no_more() {
 fn guests_can_share_a_hypervisor() {
     let one = guest(1);
     let two = FakeDomain::builder().domid(2).hub(one.hub()).build();
-    let events = one.event_channel();
+    let events = one.event_channel().unwrap();
     drop((new_server(&one), new_server(&two)));
     two.destroy();
     let bound = events.bind_interdomain(2, 1);

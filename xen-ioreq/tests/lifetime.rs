@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{BASE, guest, new_server, serve, server};
-use xen_evtchn::fake::Call as EvtchnCall;
+use xen_evtchn::{EventChannel, fake::Call as EvtchnCall};
 use xen_foreignmem::ForeignMemory;
 use xen_ioreq::fake::{Call, FakeDomain, Fault};
 use xen_ioreq::{DeviceModel, Error, IoreqServer};
@@ -65,15 +65,18 @@ fn nothing_is_left_behind() {
         let error = IoreqServer::create(
             domain.device_model(),
             domain.foreign_memory(),
-            domain.event_channel(),
+            domain.event_channel().unwrap(),
         );
         let error = error.unwrap_err().to_string();
         assert!(error.contains("CONFIG_IOREQ_SERVER") && error.contains("domain 1"), "{error}");
         assert_nothing_left(&domain);
     }
     domain.foreign_memory().map_faults().fail_nth(0, libc::ENOMEM);
-    let error =
-        IoreqServer::create(domain.device_model(), domain.foreign_memory(), domain.event_channel());
+    let error = IoreqServer::create(
+        domain.device_model(),
+        domain.foreign_memory(),
+        domain.event_channel().unwrap(),
+    );
     assert!(matches!(error, Err(Error::Page { id: 0, .. })));
     assert_nothing_left(&domain);
 
@@ -118,13 +121,17 @@ fn a_guest_that_is_being_destroyed_is_told_from_a_living_one_while_its_pages_are
     let (liveness, model) = (server.liveness(), domain.device_model());
     assert!(liveness.is_alive().unwrap());
     let page = domain.foreign_memory().map(xen_foreignmem::Prot::READ, &[0x4_0000]).unwrap();
+    let (events, port) = (domain.event_channel().unwrap(), domain.hub().alloc_unbound(1));
+    let bind = || events.bind_interdomain(1, port).unwrap_err().raw_os_error();
     domain.destroy();
     assert_eq!(model.nr_vcpus().unwrap(), 2, "Xen still knows the domain");
+    assert_eq!(bind(), Some(libc::EINVAL), "but its ports are closed");
     assert!(!liveness.clone().is_alive().unwrap());
     drop(server);
     assert_eq!(model.nr_vcpus().unwrap(), 2, "a page of its RAM is mapped");
     drop(page);
     assert_eq!(model.nr_vcpus().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    assert_eq!(bind(), Some(libc::ESRCH));
     assert!(!liveness.is_alive().unwrap());
 }
 

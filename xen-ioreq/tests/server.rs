@@ -199,7 +199,7 @@ fn a_guest_may_have_128_vcpus() {
     let error = IoreqServer::create(
         guest(129).device_model(),
         domain.foreign_memory(),
-        domain.event_channel(),
+        domain.event_channel().unwrap(),
     );
     assert!(matches!(error, Err(Error::TooManyVcpus { vcpus: 129, .. })));
 }
@@ -310,6 +310,7 @@ fn failures_of_the_descriptor_are_named() {
 #[test]
 fn handles_of_different_guests_are_refused() {
     let (one, two) = (guest(1), FakeDomain::builder().domid(2).build());
-    let error = IoreqServer::create(one.device_model(), two.foreign_memory(), one.event_channel());
+    let error =
+        IoreqServer::create(one.device_model(), two.foreign_memory(), one.event_channel().unwrap());
     assert!(matches!(error, Err(Error::DifferentDomains { model: 1, memory: 2 })));
 }

@@ -52,7 +52,7 @@ impl Platform for FakePlatform {
             model: domain.device_model(),
             memory: domain.foreign_memory(),
             grants: domain.grant_table(),
-            events: domain.event_channel(),
+            events: domain.event_channel()?,
         })
     }
 }

@@ -21,9 +21,9 @@ pub struct FakeEvtchn {
 }
 
 impl FakeEvtchn {
-    pub(super) fn new(hub: FakeHub) -> Self {
-        let (id, readable) = hub.state().open();
-        Self { hub, id, readable }
+    pub(super) fn new(hub: FakeHub) -> io::Result<Self> {
+        let (id, readable) = hub.state().open()?;
+        Ok(Self { hub, id, readable })
     }
 }
 

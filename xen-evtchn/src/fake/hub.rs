@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::state::{State, errno};
+use super::state::{Life, State, errno};
 use super::{Call, FakeEvtchn};
 use crate::DomId;
 
@@ -29,27 +29,41 @@ impl FakeHub {
     }
 
     /// Opens the local domain's device.
-    pub fn open(&self) -> FakeEvtchn {
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE: there are no descriptors left, of this process or of the system.
+    pub fn open(&self) -> io::Result<FakeEvtchn> {
         FakeEvtchn::new(self.clone())
     }
 
     /// Makes a domain known. Binding a port of an unknown one fails with ESRCH.
     pub fn create_domain(&self, domid: DomId) {
-        self.state().domains.insert(domid);
+        self.state().domains.insert(domid, Life::Alive);
     }
 
     /// Closes every port of a domain and forgets it.
     pub fn destroy_domain(&self, domid: DomId) {
+        self.kill_domain(domid, || false);
+    }
+
+    /// Closes every port of a domain. As long as `is_held` says that somebody holds pages of it, Xen knows the domain as
+    /// a dying one, and binding a port of it fails with EINVAL; then with ESRCH.
+    pub fn kill_domain(&self, domid: DomId, is_held: impl Fn() -> bool + Send + 'static) {
         let mut state = self.state();
         let ports: Vec<_> =
             state.remotes.range((domid, 0)..=(domid, u32::MAX)).map(|(port, _)| *port).collect();
         for port in ports {
             state.close_remote(port);
         }
-        state.domains.remove(&domid);
+        state.domains.insert(domid, Life::Dying(Box::new(is_held)));
     }
 
     /// Domain `domid` (created if need be) offers a port to the local domain; returns its number there.
+    ///
+    /// # Panics
+    ///
+    /// When the domain was killed: a dying domain gets no ports (EINVAL in Xen's `get_free_port`).
     pub fn alloc_unbound(&self, domid: DomId) -> u32 {
         self.state().alloc_unbound(domid)
     }

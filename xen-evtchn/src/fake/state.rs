@@ -1,6 +1,6 @@
 //! The ports on both sides, and the descriptors.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -18,6 +18,13 @@ pub(super) type RemotePort = (DomId, u32);
 
 pub(super) fn errno(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
+}
+
+/// What Xen knows of a domain.
+pub(super) enum Life {
+    Alive,
+    /// Without ports; known for as long as this says that pages of it are held.
+    Dying(Box<dyn Fn() -> bool + Send>),
 }
 
 /// A port of a guest, offered to the local domain.
@@ -66,7 +73,7 @@ impl Handle {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) domains: BTreeSet<DomId>,
+    pub(super) domains: BTreeMap<DomId, Life>,
     pub(super) remotes: BTreeMap<RemotePort, Remote>,
     pub(super) locals: BTreeMap<u32, Local>,
     pub(super) handles: BTreeMap<u64, Handle>,
@@ -89,10 +96,13 @@ impl State {
         Err(errno(code))
     }
 
-    pub(super) fn open(&mut self) -> (u64, Arc<File>) {
+    pub(super) fn open(&mut self) -> io::Result<(u64, Arc<File>)> {
         // SAFETY: eventfd takes no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        assert!(fd >= 0, "eventfd: {}", io::Error::last_os_error());
+        if fd < 0 {
+            // As open(2) of the real device fails: EMFILE, ENFILE.
+            return Err(io::Error::last_os_error());
+        }
         // SAFETY: the call above just made this descriptor, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let readable = Arc::new(File::from(fd));
@@ -106,7 +116,7 @@ impl State {
             signalled: false,
         };
         self.handles.insert(id, handle);
-        (id, readable)
+        Ok((id, readable))
     }
 
     pub(super) fn handle(&mut self, id: u64) -> &mut Handle {
@@ -114,7 +124,8 @@ impl State {
     }
 
     pub(super) fn alloc_unbound(&mut self, domid: DomId) -> u32 {
-        self.domains.insert(domid);
+        let life = self.domains.entry(domid).or_insert(Life::Alive);
+        assert!(matches!(life, Life::Alive), "domain {domid} is dying");
         let port = (REMOTE_BASE..)
             .find(|port| !self.remotes.contains_key(&(domid, *port)))
             .expect("a free port");
@@ -126,8 +137,11 @@ impl State {
         if self.handle(owner).restricted.is_some_and(|domid| domid != remote.0) {
             return Err(errno(libc::EACCES));
         }
-        if !self.domains.contains(&remote.0) {
-            return Err(errno(libc::ESRCH));
+        match self.domains.get(&remote.0) {
+            Some(Life::Alive) => {}
+            // Xen finds the domain, but no port (`evtchn_bind_interdomain` in its common/event_channel.c).
+            Some(Life::Dying(is_held)) if is_held() => return Err(errno(libc::EINVAL)),
+            _ => return Err(errno(libc::ESRCH)),
         }
         let unbound = self.remotes.get_mut(&remote).filter(|remote| remote.peer.is_none());
         let unbound = unbound.ok_or_else(|| errno(libc::EINVAL))?;

@@ -229,8 +229,12 @@ impl FakeDomain {
     }
 
     /// For the backend: event channels, a descriptor of its own at each call.
-    pub fn event_channel(&self) -> Arc<FakeEvtchn> {
-        Arc::new(self.machine.hub.open())
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE: there are no descriptors left.
+    pub fn event_channel(&self) -> io::Result<Arc<FakeEvtchn>> {
+        Ok(Arc::new(self.machine.hub.open()?))
     }
 
     /// The hypervisor's side of the event channels.
@@ -320,7 +324,8 @@ impl FakeDomain {
 
     /// Destroys the guest. Its servers go at once, and operations on them fail with ENOENT. Mappings keep
     /// their pages, and as long as there is one, be it of a server's page, Xen knows the domain:
-    /// [`nr_vcpus`](crate::DeviceModel::nr_vcpus) goes on answering. Then everything fails with ESRCH.
+    /// [`nr_vcpus`](crate::DeviceModel::nr_vcpus) goes on answering, and event channels, which close at once, can't
+    /// be bound (EINVAL). Then everything fails with ESRCH.
     pub fn destroy(&self) {
         let mut state = self.machine.state();
         state.destroyed = true;
@@ -330,7 +335,8 @@ impl FakeDomain {
             self.machine.foreign.remove_resource(RESOURCE_IOREQ_SERVER, id, FRAME_IOREQ);
         }
         self.machine.ram.destroy();
-        self.machine.hub.destroy_domain(self.domid());
+        let ram = Arc::clone(&self.machine.ram);
+        self.machine.hub.kill_domain(self.domid(), move || ram.is_dying());
         self.machine.changed.notify_all();
     }
 }

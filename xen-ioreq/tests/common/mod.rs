@@ -26,8 +26,11 @@ pub fn hasty_guest(vcpus: u32) -> FakeDomain {
 }
 
 pub fn new_server(domain: &FakeDomain) -> Server {
-    let server =
-        IoreqServer::create(domain.device_model(), domain.foreign_memory(), domain.event_channel());
+    let server = IoreqServer::create(
+        domain.device_model(),
+        domain.foreign_memory(),
+        domain.event_channel().unwrap(),
+    );
     server.unwrap()
 }
 
