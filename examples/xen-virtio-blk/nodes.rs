@@ -100,7 +100,7 @@ pub fn read_window(store: &dyn Store, path: &str) -> Result<RangeInclusive<u64>,
 }
 
 /// The image that the device whose directory is `path` names, if it names one.
-pub(crate) fn read_image(
+pub fn read_image(
     store: &dyn Store,
     path: &str,
 ) -> Result<Option<PathBuf>, xen_store::Error> {
