@@ -93,6 +93,57 @@ fn an_image_whose_tables_count_as_free_is_not_written() {
     }
 }
 
+/// Of clusters of 512 bytes, with a snapshot that shares all its data.
+#[test]
+fn an_image_in_which_a_cluster_has_a_second_use_is_not_written() {
+    let Some(directory) = directory() else { return };
+    let path = directory.path().join("disk.qcow2");
+    qemu_img(&directory, "create -f qcow2 -o cluster_size=512 disk.qcow2 128K");
+    qemu_io(&path, "qcow2", "write 0 40k");
+    qemu_img(&directory, "snapshot -c before disk.qcow2");
+    // A table of its own, with data of its own.
+    qemu_io(&path, "qcow2", "write 0 512");
+    let sound = fs::read(&path).unwrap();
+    assert!(open(&path, false).is_ok(), "it is sound");
+    let u64_at = |place: u64| {
+        let place = place as usize;
+        u64::from_be_bytes(sound[place..place + 8].try_into().unwrap())
+    };
+    let offset = |entry: u64| entry & 0x00ff_ffff_ffff_fe00;
+    let (l1, reftable, snapshots) = (u64_at(40), u64_at(48), u64_at(64));
+    let (refblock, l2, shared_l2) = (u64_at(reftable), offset(u64_at(l1)), u64_at(l1 + 8));
+    let (data, shared_data) = (offset(u64_at(l2)), u64_at(shared_l2));
+    let (copied, compressed, end) = (1 << 63, 1 << 62, sound.len() as u64 + 512);
+    let tables = [reftable, refblock, l1, l2, snapshots, u64_at(snapshots)];
+    let entries = tables.into_iter().flat_map(|table| {
+        // Whoever is looked at first, the other one is too much.
+        [(l1 + 24, table, "its"), (l2 + 8, table, "its"), (l2 + 8, compressed | table, "its")]
+    });
+    for (place, entry, finding) in entries.chain([
+        (l2 + 8, compressed | 8, "another use for its compressed data"),
+        (l2 + 8, data, "another use for its data"),
+        (l2 + 8, copied | shared_data, "another use for its data"),
+        (l2 + 8, shared_data + 512, "more uses than refcounts for its data"),
+        (l2 + 8, copied | end, "a place beyond the end of the file for its data"),
+        (l2 + 8, data | 1 << 57, "an invalid entry in an L2 table"),
+        (l2 + 8, copied | compressed | data, "an invalid entry in an L2 table"),
+        (l1 + 24, end, "a place beyond the end of the file for its L2 table"),
+        (l1 + 24, shared_l2, "another use for its L2 table"),
+        (l1 + 8, copied | shared_l2, "another use for its L2 table"),
+        (reftable + 8, end, "a place beyond the end of the file for its refcount block"),
+        (reftable + 8, refblock, "another use for its refcount block"),
+        (56, 1 << 32 | 1 << 20, "too many snapshots"),
+    ]) {
+        let mut bytes = sound.clone();
+        bytes[place as usize..place as usize + 8].copy_from_slice(&entry.to_be_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let error = open(&path, false).map(|_| format!("{entry:#x} at {place:#x}"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("damaged") && error.contains(finding), "{finding}: {error}");
+        assert!(open(&path, true).is_ok(), "{finding}: it can be read");
+    }
+}
+
 fn is_refused_until_repaired(directory: &TempDir, bytes: &[u8], what: &str) {
     let path = directory.path().join("disk.qcow2");
     fs::write(&path, bytes).unwrap();

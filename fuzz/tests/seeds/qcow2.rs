@@ -35,6 +35,64 @@ fn with(at: usize, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The image, with values of 64 bits at some offsets, and refcounts of the clusters beyond its own.
+fn with_entries(entries: &[(usize, u64)], refcounts: &[u16]) -> Vec<u8> {
+    let mut bytes = image();
+    bytes.resize((TABLES + refcounts.len()) * CLUSTER, 0);
+    for (at, value) in entries {
+        bytes[*at..at + 8].copy_from_slice(&value.to_be_bytes());
+    }
+    for (cluster, count) in (TABLES..).zip(refcounts) {
+        bytes[2 * CLUSTER + 2 * cluster..][..2].copy_from_slice(&count.to_be_bytes());
+    }
+    bytes
+}
+
+/// The offset of a cluster.
+const fn at(cluster: usize) -> u64 {
+    (cluster * CLUSTER) as u64
+}
+
+const COPIED: u64 = 1 << 63;
+const COMPRESSED: u64 = 1 << 62;
+const ZERO: u64 = 1;
+
+/// The image with a snapshot: its table is cluster 4, the L1 table there 5, an L2 table 6, data 7.
+fn snapshot(flags: u64, refcounts: [u16; 4]) -> Vec<u8> {
+    let entries = [
+        (60, 1 << 32),                            // nb_snapshots
+        (64, at(4)),                              // snapshots_offset
+        (4 * CLUSTER, at(5)),                     // l1_table_offset
+        (4 * CLUSTER + 8, 2 << 32 | 1 << 16 | 1), // l1_size, and lengths of the id and name
+        (4 * CLUSTER + 36, 16 << 32),             // extra_data_size
+        (3 * CLUSTER, at(6)),
+        (5 * CLUSTER, at(6)),
+        (6 * CLUSTER, at(7) | flags),
+    ];
+    let mut bytes = with_entries(&entries, &refcounts);
+    bytes.truncate(7 * CLUSTER + 8);
+    bytes[7 * CLUSTER..].fill(0x33);
+    bytes
+}
+
+/// The image with refcounts of two to the power of `order` bits.
+fn with_refcounts_of(order: u32, refblock: &[u8]) -> Vec<u8> {
+    let mut bytes = with(96, &order.to_be_bytes());
+    bytes[2 * CLUSTER..3 * CLUSTER].fill(0);
+    bytes[2 * CLUSTER..][..refblock.len()].copy_from_slice(refblock);
+    bytes
+}
+
+/// The image with one L2 table, of one entry, and something in the cluster behind it.
+fn with_l2_entry(entry: u64, content: &[u8]) -> Vec<u8> {
+    let mut bytes = with_entries(&[(3 * CLUSTER, COPIED | at(4)), (4 * CLUSTER, entry)], &[1, 1]);
+    bytes[5 * CLUSTER..][..content.len()].copy_from_slice(content);
+    bytes
+}
+
+/// A cluster of 0x5a, deflated.
+const DEFLATED: [u8; 8] = [0x8b, 0x8a, 0x1a, 0x05, 0x23, 0x19, 0x00, 0x00];
+
 /// Writes, has the image go through everything, and reads.
 const LIFE: [Op; 9] = [
     Op::Write(0, 2),
@@ -86,7 +144,69 @@ fn seeds() -> Vec<Seed> {
             encode(&LIFE, &with(3 * CLUSTER, &(1_u64 << 63 | 1 << 40).to_be_bytes())),
             refused,
         ),
+        (
+            "an-l2-table-in-the-place-of-the-refcount-table",
+            encode(
+                &[Op::Write(64, 4), Op::Flush, Op::Reopen, Op::Read(64, 4)],
+                &with(3 * CLUSTER + 8, &at(1).to_be_bytes()),
+            ),
+            refused,
+        ),
+        (
+            "an-entry-of-data-in-the-place-of-the-refcount-block",
+            encode(&LIFE, &with_l2_entry(at(2), &[])),
+            refused,
+        ),
+        ("an-entry-of-data-beyond-the-end", encode(&LIFE, &data_beyond_the_end()), refused),
+        (
+            "an-entry-that-is-not-aligned",
+            encode(&LIFE, &with_l2_entry(COPIED | at(5) | 1 << 56, &[])),
+            refused,
+        ),
+        ("snapshot", encode(&LIFE, &snapshot(0, [1, 1, 2, 2])), served(8, 5)),
+        (
+            "a-snapshot-whose-data-has-one-refcount",
+            encode(&LIFE, &snapshot(0, [1, 1, 2, 1])),
+            refused,
+        ),
+        (
+            "a-snapshot-whose-data-is-written-where-it-lies",
+            encode(&LIFE, &snapshot(COPIED, [1, 1, 2, 2])),
+            refused,
+        ),
+        ("compressed", encode(&LIFE, &with_l2_entry(COMPRESSED | at(5), &DEFLATED)), served(8, 5)),
+        (
+            "compressed-data-in-the-place-of-the-header",
+            encode(&LIFE, &with_l2_entry(COMPRESSED | 8, &[])),
+            refused,
+        ),
+        (
+            "zeroes-that-keep-their-storage",
+            encode(&LIFE, &with_l2_entry(COPIED | at(5) | ZERO, &[0x77; CLUSTER])),
+            served(8, 5),
+        ),
+        (
+            "zeroes-whose-storage-is-not-written-where-it-lies",
+            encode(&LIFE, &with_l2_entry(at(5) | ZERO, &[0x77; CLUSTER])),
+            served(8, 5),
+        ),
+        ("refcounts-of-one-bit", encode(&LIFE, &with_refcounts_of(0, &[0x0f])), served(8, 5)),
+        ("refcounts-of-four-bits", encode(&LIFE, &with_refcounts_of(2, &[0x11; 2])), served(8, 5)),
+        (
+            "refcounts-of-64-bits",
+            encode(&LIFE, &with_refcounts_of(6, &1_u64.to_be_bytes().repeat(4))),
+            served(8, 5),
+        ),
+        ("feature-bits-that-are-cleared", encode(&LIFE, &with(95, &[1])), served(8, 5)),
     ]
+}
+
+/// An L2 table whose entry is of data that counts as in use and isn't in the file.
+fn data_beyond_the_end() -> Vec<u8> {
+    let mut bytes =
+        with_entries(&[(3 * CLUSTER, COPIED | at(4)), (4 * CLUSTER, COPIED | at(40))], &[1]);
+    bytes[2 * CLUSTER + 2 * 40 + 1] = 1;
+    bytes
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod commit;
 mod header;
 mod host;
 mod journal;
+mod refcounts;
 mod storage;
 #[cfg(all(test, not(miri)))]
 mod tests;
