@@ -2,6 +2,7 @@
 
 use std::{io, path::Path, time::Duration};
 
+use backend_process::limits;
 use tracing::warn;
 use virtio_blk_dev::{ImageWarning, OpenError};
 
@@ -39,6 +40,17 @@ pub(crate) enum AttachError {
     Thread(io::Error),
     #[error(transparent)]
     Guest(#[from] GuestError),
+}
+
+impl AttachError {
+    /// What to do about it, where that depends on what the kernel said and isn't in its text.
+    pub(crate) fn advice(&self) -> Option<String> {
+        match self {
+            Self::Image(error) => limits::advice(error),
+            Self::Guest(GuestError::Ioreq(error)) => limits::advice(error),
+            _ => None,
+        }
+    }
 }
 
 /// Finds out how a disk is served, and opens its image, for a bounded time.

@@ -1,7 +1,7 @@
 //! The connection to xenstored, which may be dead or stuck: whoever opens it must not wait for it.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use backend_process::limits;
 use xen_store::{Store, XenStore};
 
 use crate::wake::Wake;
@@ -38,8 +39,17 @@ pub enum ContactError {
     )]
     Silent(#[source] xen_store::Error),
     /// No thread or descriptor to connect with.
-    #[error("connecting to xenstored")]
+    #[error("can't connect to xenstored{}", Advice(.0))]
     System(#[from] io::Error),
+}
+
+/// What to do about an error that comes of a limit, after a colon; nothing for any other.
+struct Advice<'a>(&'a io::Error);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        limits::advice(self.0).map_or(Ok(()), |advice| write!(f, ": {advice}"))
+    }
 }
 
 /// Connects to this machine's xenstored and asks it a first question.
@@ -47,7 +57,20 @@ pub enum ContactError {
 /// # Errors
 /// It can't be reached, or doesn't answer within 3 s.
 pub fn open() -> Result<XenStore, ContactError> {
-    greet(XenStore::open().map_err(ContactError::Unreachable)?)
+    greet(XenStore::open().map_err(unreachable)?)
+}
+
+/// Why there is nothing to connect to. xenstored may well be there if it is this process that may open no more files.
+fn unreachable(error: xen_store::Error) -> ContactError {
+    match error {
+        xen_store::Error::Unavailable { mut tried } => {
+            match tried.iter().position(|(_, error)| limits::is_out_of_files(error)) {
+                Some(index) => ContactError::System(tried.swap_remove(index).1),
+                None => ContactError::Unreachable(xen_store::Error::Unavailable { tried }),
+            }
+        }
+        other => ContactError::Unreachable(other),
+    }
 }
 
 /// Asks a first question.
@@ -106,7 +129,26 @@ impl<S> AsFd for Contact<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{os::unix::net::UnixListener, time::Instant};
+    use rustix::io::Errno;
+    use std::{error::Error, os::unix::net::UnixListener, path::PathBuf, time::Instant};
+
+    #[test]
+    fn a_process_without_descriptors_is_not_sent_to_look_at_xenstored() {
+        let tried = |errnos: &[Errno]| {
+            let error = |errno: &Errno| (PathBuf::from("/run/xenstored/socket"), (*errno).into());
+            unreachable(xen_store::Error::Unavailable { tried: errnos.iter().map(error).collect() })
+        };
+        for errnos in [[Errno::MFILE, Errno::MFILE], [Errno::NOENT, Errno::NFILE]] {
+            let error = tried(&errnos);
+            let text = error.to_string();
+            assert!(text.contains("open") && text.contains("files"), "{text}");
+            assert!(!text.contains("start it (") && !text.contains("xenfs"), "{text}");
+            let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+            assert!(limits::is_out_of_files(source.unwrap()), "{error:?}");
+        }
+        let absent = tried(&[Errno::NOENT, Errno::CONNREFUSED]);
+        assert!(matches!(absent, ContactError::Unreachable(_)), "{absent}");
+    }
 
     #[test]
     fn an_xenstored_that_does_not_answer_is_named_within_3_seconds_and_holds_up_nobody() {

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use backend_process::limits;
 use tracing::error;
 use xen_ioreq::{DomId, Liveness};
 
@@ -32,8 +33,8 @@ use crate::{
 pub enum GuestError {
     /// The kernel's devices can't be opened for it.
     #[error(
-        "domain {domid}: can't open /dev/xen/privcmd, evtchn or gntdev for it ({source}): \
-         run `xen-virtio-blk check`"
+        "domain {domid}: can't open /dev/xen/privcmd, evtchn or gntdev for it: {}",
+        advice(source, "run `xen-virtio-blk check`")
     )]
     Open {
         /// The guest.
@@ -62,14 +63,33 @@ pub enum GuestError {
         /// How long it was waited for.
         seconds: f32,
     },
-    /// No thread can be made, or the guest's thread has ended.
-    #[error("domain {domid}: the thread that serves it is not there ({reason})")]
+    /// No thread can be made for the guest, or no descriptor to wake it by.
+    #[error(
+        "domain {domid}: can't start the thread that serves it: {}",
+        advice(
+            source,
+            "raise the limit of threads (TasksMax= of the systemd unit of xen-virtio-blk, or `ulimit -u`)"
+        )
+    )]
     Thread {
         /// The guest.
         domid: DomId,
-        /// Why.
-        reason: String,
+        /// What the kernel said.
+        source: io::Error,
     },
+    /// The guest's thread has ended before the guest.
+    #[error(
+        "domain {domid}: the thread that serves it has ended: the log says why; `xl destroy` and `xl create` the guest"
+    )]
+    Ended {
+        /// The guest.
+        domid: DomId,
+    },
+}
+
+/// What to do about an error of the kernel's: what its limit asks for, or otherwise this.
+fn advice(source: &io::Error, otherwise: &str) -> String {
+    limits::advice(source).unwrap_or_else(|| otherwise.to_owned())
 }
 
 /// What the guest's thread is asked to do.
@@ -110,7 +130,7 @@ impl Guest {
     ) -> Result<(Self, Liveness<P::Model>), GuestError> {
         let service = Service::new(domid, handles, budget, notices)?;
         let liveness = service.liveness();
-        let no_thread = |error: io::Error| GuestError::Thread { domid, reason: error.to_string() };
+        let no_thread = |source: io::Error| GuestError::Thread { domid, source };
         let wake = Arc::new(Wake::new().map_err(no_thread)?);
         let (commands, inbox) = mpsc::channel();
         let (running, ended) = mpsc::channel();
@@ -176,7 +196,7 @@ impl Guest {
     }
 
     fn gone(&self) -> GuestError {
-        GuestError::Thread { domid: self.domid, reason: "it ended early: see the log".into() }
+        GuestError::Ended { domid: self.domid }
     }
 
     fn stuck(&self) -> GuestError {

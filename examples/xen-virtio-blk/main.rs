@@ -29,9 +29,17 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check => check::run(),
         Command::Run(args) => match Logging::start() {
-            Ok(logging) => logging.end(NAME, &run(&args)),
+            Ok(logging) => logging.end(NAME, &run(&args).map_err(advise)),
             Err(error) => output::failure(NAME, error),
         },
+    }
+}
+
+/// Whatever failed by a limit of the system's, the way to raise it is said, once.
+fn advise(error: anyhow::Error) -> anyhow::Error {
+    match limits::advice(error.as_ref()) {
+        Some(advice) if !format!("{error:#}").contains(&advice) => error.context(advice),
+        _ => error,
     }
 }
 

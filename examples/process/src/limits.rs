@@ -1,6 +1,6 @@
 //! The limits that the system sets a process, and what to do about them.
 
-use std::io;
+use std::{error::Error, io, iter};
 
 use rustix::{
     io::Errno,
@@ -35,8 +35,14 @@ pub fn is_out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// What to do about an error that comes of a limit; `None` for any other.
-pub fn advice(error: &io::Error) -> Option<String> {
+/// What to do about an error that comes of a limit, itself or one of its sources; `None` for any other.
+pub fn advice(error: &(dyn Error + 'static)) -> Option<String> {
+    iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .find_map(advice_on)
+}
+
+fn advice_on(error: &io::Error) -> Option<String> {
     match Errno::from_io_error(error)? {
         Errno::MFILE => Some(format!(
             "this process may open no more than {} files: raise the hard limit (LimitNOFILE= of \

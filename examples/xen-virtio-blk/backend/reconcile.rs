@@ -191,7 +191,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
         path: &str,
         error: &AttachError,
     ) -> Result<(), xen_store::Error> {
-        let message = format!("{error}");
+        let mut message = format!("{error}");
+        if let Some(advice) = error.advice() {
+            message = format!("{message}: {advice}");
+        }
         warn!(%id, error = message, "not served");
         self.refused.insert(id);
         self.errors.write(&self.store, id, path, &message);
