@@ -35,6 +35,7 @@ macro_rules! registers {
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// The register at `offset`, if one is there.
+            #[inline]
             pub const fn at(offset: u64) -> Option<Self> {
                 match offset {
                     $($offset => Some(Self::$name),)*
@@ -43,6 +44,7 @@ macro_rules! registers {
             }
 
             /// Its offset in the window, in bytes.
+            #[inline]
             pub const fn offset(self) -> u64 {
                 match self {
                     $(Self::$name => $offset,)*
@@ -50,6 +52,7 @@ macro_rules! registers {
             }
 
             /// Whether the driver reads or writes it.
+            #[inline]
             pub const fn access(self) -> Access {
                 match self {
                     $(Self::$name => Access::$access,)*

@@ -244,7 +244,22 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
+    /// A running guest writes two registers over and over; the others have a way of their own.
+    #[inline]
     fn write_register(&mut self, register: Register, value: u32) -> Effect {
+        match register {
+            Register::QueueNotify if !self.regs.reset_pending => self.notify(value),
+            Register::InterruptAck if !self.regs.reset_pending => {
+                let [bits, ..] = value.to_le_bytes();
+                self.interrupt.acknowledge(bits);
+                Effect::None
+            }
+            register => self.write_setup(register, value),
+        }
+    }
+
+    #[inline(never)]
+    fn write_setup(&mut self, register: Register, value: u32) -> Effect {
         if register == Register::Status {
             return self.write_status(value);
         }
@@ -257,11 +272,6 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Register::DriverFeatures => return self.write_driver_features(value),
             Register::QueueSel => self.regs.queue_sel = value,
             Register::ShmSel => self.regs.shm_sel = value,
-            Register::InterruptAck => {
-                let [bits, ..] = value.to_le_bytes();
-                self.interrupt.acknowledge(bits);
-            }
-            Register::QueueNotify => return self.notify(value),
             Register::QueueReady => return self.write_queue_ready(value),
             Register::QueueReset => return self.write_queue_reset(value),
             register => return self.set_queue_up(register, value),
