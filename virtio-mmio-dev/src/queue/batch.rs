@@ -150,7 +150,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     #[inline]
     fn is_kept_by(&self, chain: &Chain<D>) -> bool {
         const { assert!(size_of::<D::M>() != 0, "a memory without a place of its own") };
-        self.anchor.is_some_and(|anchor| std::ptr::eq::<D::M>(&**anchor, &*chain.guard))
+        self.windows.is_of(&chain.guard)
     }
 
     /// Reads the driver's index; whether it has moved past what was taken.

@@ -89,12 +89,11 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_, R::M, D>) -> T) -> T {
         // Behind a translation a guard may hold what a request has mapped: only requests have one.
         let anchor = Some(self.requests.memory()).filter(|m| m.physical_memory().is_some());
-        let plain = anchor.as_ref().and_then(|memory| memory.physical_memory());
         work(&mut Batch {
             rings: Rings::new(&self.layout, self.rings.deref()),
             requests: &self.requests,
             anchor: anchor.as_ref(),
-            windows: Windows::new(plain),
+            windows: Windows::new(anchor.as_deref()),
             state: &mut self.state,
         })
     }

@@ -17,14 +17,22 @@ type RegionBitmap<P> = <<P as GuestMemoryBackend>::R as GuestMemoryRegion>::B;
 ///
 /// Memory behind a translation ([`GuestMemory::physical_memory`] is `None`) has no windows.
 pub(super) struct Windows<'a, M: GuestMemory> {
-    memory: Option<&'a M::PhysicalMemory>,
+    /// The memory that is shown, if that is plain.
+    whole: Option<&'a M>,
     start: u64,
     last: Option<PlainSlice<'a, M>>,
 }
 
 impl<'a, M: GuestMemory> Windows<'a, M> {
-    pub(super) fn new(memory: Option<&'a M::PhysicalMemory>) -> Self {
-        Self { memory, start: 0, last: None }
+    pub(super) fn new(whole: Option<&'a M>) -> Self {
+        Self { whole, start: 0, last: None }
+    }
+
+    /// Whether `memory` is the one that is shown, and not only one like it.
+    #[inline]
+    pub(super) fn is_of(&self, memory: &M) -> bool {
+        // No memory lies at the null address: one comparison for both.
+        std::ptr::eq(self.whole.map_or(std::ptr::null(), std::ptr::from_ref), memory)
     }
 
     /// The `len` bytes at `addr`, if a region has them.
@@ -45,7 +53,7 @@ impl<'a, M: GuestMemory> Windows<'a, M> {
 
     #[cold]
     fn look_up(&mut self, addr: GuestAddress) -> Option<()> {
-        let region = self.memory?.find_region(addr)?;
+        let region = self.whole?.physical_memory()?.find_region(addr)?;
         let len = usize::try_from(region.len()).ok()?;
         self.last = Some(region.get_slice(MemoryRegionAddress(0), len).ok()?);
         self.start = region.start_addr().0;
