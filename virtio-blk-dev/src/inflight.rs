@@ -2,7 +2,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_mmio_dev::{Batch, Buffer, Chain};
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
-use zerocopy::IntoBytes;
 
 use crate::buffers::{BadAddress, Segments};
 use crate::cancel::Canceller;
@@ -84,8 +83,9 @@ impl<D: GuestAddressSpace> Request<D> {
     }
 
     /// Copies the list of ranges out of the data and checks all of it.
-    fn ranges(
+    fn ranges<M: GuestMemory>(
         &self,
+        batch: &mut Batch<'_, M, D>,
         kind: RangeKind,
         params: &Params,
         ranges: &mut Vec<Range>,
@@ -94,11 +94,7 @@ impl<D: GuestAddressSpace> Request<D> {
         let mut offset = Header::LEN as u64;
         let mut status = Ok(());
         for _ in 0..count {
-            let mut segment = Segment::default();
-            let copied = self.chain.copy_from(offset, segment.as_mut_bytes());
-            if !matches!(copied, Ok(Segment::LEN)) {
-                return Err(Status::IoErr);
-            }
+            let segment = Segment::read(batch, &self.chain, offset).ok_or(Status::IoErr)?;
             match segment.range(kind, params) {
                 Ok(range) => ranges.push(range),
                 // Whatever else is wrong, an unknown flag is told of (virtio 1.2 §5.2.6.2).
@@ -247,8 +243,9 @@ impl<D: GuestAddressSpace> InFlight<D> {
     ///
     /// # Errors
     /// The status, if one of the ranges can't be: then there is none in the slot.
-    pub(crate) fn list(
+    pub(crate) fn list<M: GuestMemory>(
         &mut self,
+        batch: &mut Batch<'_, M, D>,
         request: &mut Request<D>,
         kind: RangeKind,
         params: &Params,
@@ -258,7 +255,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
         }
         let slot = self.slots.get_mut(usize::from(request.chain.head())).ok_or(Status::IoErr)?;
         slot.ranges.clear();
-        let listed = request.ranges(kind, params, &mut slot.ranges);
+        let listed = request.ranges(batch, kind, params, &mut slot.ranges);
         if listed.is_err() {
             // None of them is left for the slot's next request.
             slot.ranges.clear();
@@ -289,7 +286,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
         durable: bool,
         params: &Params,
     ) -> Result<Io, Option<Refused<D>>> {
-        if let Err(status) = self.list(&mut request, kind, params) {
+        if let Err(status) = self.list(batch, &mut request, kind, params) {
             return Err(Some(Refused(request, status)));
         }
         let piece = self.piece;

@@ -120,6 +120,7 @@
     )
 )]
 
+mod admission;
 mod answers;
 mod buffers;
 mod cancel;

@@ -1,3 +1,5 @@
+use virtio_mmio_dev::{Batch, Chain};
+use vm_memory::{Address, GuestAddressSpace, GuestMemory, VolatileMemory};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -72,6 +74,28 @@ const UNMAP: u32 = 1;
 
 impl Segment {
     pub(crate) const LEN: usize = size_of::<Self>();
+
+    /// The segment at `offset` of what the driver wrote, copied once; `None` if there isn't all of it.
+    #[inline]
+    pub(crate) fn read<M: GuestMemory, D: GuestAddressSpace>(
+        batch: &mut Batch<'_, M, D>,
+        chain: &Chain<D>,
+        offset: u64,
+    ) -> Option<Self> {
+        // As drivers do it: the list in one buffer, after the header's.
+        if let [header, list] = chain.readable()
+            && let Some(at) = offset.checked_sub(header.len.into())
+            && at.saturating_add(Self::LEN as u64) <= list.len.into()
+            && let Some(addr) = list.addr.checked_add(at)
+            && let Some(slice) = batch.plain_slice(chain, addr, Self::LEN)
+            && let Ok(words) = slice.get_ref::<[u64; 2]>(0)
+        {
+            return Some(zerocopy::transmute!(words.load()));
+        }
+        let mut segment = Self::default();
+        let copied = chain.copy_from(offset, segment.as_mut_bytes());
+        matches!(copied, Ok(Self::LEN)).then_some(segment)
+    }
 
     /// How many segments `len` bytes of a request's data are.
     pub(crate) fn count(kind: RangeKind, len: u64, params: &Params) -> Result<usize, Status> {

@@ -12,7 +12,6 @@ use crate::engine::{Command, Completion, Engine, Io};
 use crate::inflight::{Finished, InFlight, Refused, Request};
 use crate::operations::{Operations, is_cancelled};
 use crate::params::Params;
-use crate::ranges::RangeKind;
 use crate::rate_limit::{RateLimiter, Turn};
 use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
 use crate::stats::{Counters, HostError};
@@ -25,10 +24,10 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
     pub(crate) last_error: Option<HostError>,
     /// What made the disk lose its [`Durability`](crate::Durability), if this worker met it.
     pub(crate) loss: Option<HostError>,
-    params: Params,
+    pub(crate) params: Params,
     pub(crate) in_flight: InFlight<D>,
     /// Held back by the limiter until its turn.
-    held: Option<(Request<D>, Turn)>,
+    pub(crate) held: Option<(Request<D>, Turn)>,
     answers: Answers,
     /// Bytes of data begun since the last publication.
     begun_bytes: u64,
@@ -131,75 +130,13 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         None
     }
 
-    /// Begins what was held back, if it may now; else for how long it must wait.
-    pub(crate) fn resume<M: GuestMemory>(
-        &mut self,
-        batch: &mut Batch<'_, M, D>,
-    ) -> Option<Duration> {
-        let (request, turn) = self.held.take()?;
-        let now = self.instant();
-        let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&turn, now));
-        if wait.is_some() {
-            self.held = Some((request, turn));
-        } else {
-            self.carry_out(batch, request);
-        }
-        wait
-    }
-
-    /// Leaves what was held back to the driver, as if it had not been taken: it is neither begun
-    /// before its turn nor failed.
-    pub(crate) fn put_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        let Some((request, turn)) = self.held.take() else { return };
-        if let Some(limiter) = &self.limiter {
-            limiter.give_back(turn);
-        }
-        self.in_flight.forget(&request);
-        let Request { chain, kind, sector, taken_at, .. } = request;
-        // Nothing is popped while a request is held, so that it is always the last one.
-        if let Err(chain) = batch.put_back(chain) {
-            let request = Request { chain, kind, sector, bytes: 0, taken_at, listed: None };
-            self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
-        }
-    }
-
-    fn admit<M: GuestMemory>(
+    /// Makes a request ready for the engine, or answers it at once.
+    #[inline]
+    pub(crate) fn carry_out<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         mut request: Request<D>,
-    ) -> Option<Duration> {
-        let bytes = self.bytes_of(&mut request);
-        if let Some(limiter) = &self.limiter {
-            let now = self.instant();
-            let turn = limiter.reserve(now, bytes);
-            let wait = limiter.wait(&turn, now);
-            if wait.is_some() {
-                self.counters.throttled.add(1);
-                self.held = Some((request, turn));
-                return wait;
-            }
-        }
-        self.carry_out(batch, request);
-        None
-    }
-
-    /// What a request costs the limit on bytes: nothing, if it is refused.
-    fn bytes_of(&mut self, request: &mut Request<D>) -> u64 {
-        let (data_out, data_in) = (request.data_out(), request.data_in());
-        match decide(request.kind, request.sector, data_out, data_in, &self.params) {
-            Ok(Action::Read { .. }) => data_in,
-            Ok(Action::Write { .. }) => data_out,
-            Ok(Action::Ranges(kind @ (RangeKind::WriteZeroes | RangeKind::SecureErase))) => {
-                let listed = self.in_flight.list(request, kind, &self.params);
-                listed.map_or(0, |()| request.bytes)
-            }
-            _ => 0,
-        }
-    }
-
-    /// Makes a request ready for the engine, or answers it at once.
-    #[inline]
-    fn carry_out<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>, mut request: Request<D>) {
+    ) {
         // Not as of the turn's beginning: a driver that has turned the cache off takes what it asks
         // for from then on for stable when it is answered (virtio 1.2 §5.2.6.2).
         let durable = !self.params.live.write_back();
@@ -245,7 +182,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     /// Answers what no engine has a part in, but not before what was taken earlier: an engine that
     /// finishes where it is submitted to keeps the order (virtio 1.2 §2.7.9.1).
     #[cold]
-    fn answer_at_once<M: GuestMemory>(
+    pub(crate) fn answer_at_once<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         request: Request<D>,

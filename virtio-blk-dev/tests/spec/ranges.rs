@@ -194,6 +194,22 @@ fn spec_2_7_4_a_list_may_be_split_anywhere() {
 }
 
 #[test]
+fn spec_2_7_4_header_and_list_may_be_cut_in_two_anywhere() {
+    for cut in [1, 8, 15, 16, 17, 24, 31, 32, 33, 47] {
+        let (mut guest, image) = able(16);
+        let header = guest.header(DISCARD, 0);
+        let whole = [guest.get(header.addr, 16), ranges(&[(1, 2, 0), (4, 1, 0)])].concat();
+        let stream = guest.out(&whole);
+        let first = Buf { len: cut, ..stream };
+        let second = Buf { addr: stream.addr + u64::from(cut), len: 48 - cut, ..stream };
+        let status = guest.room(1);
+        let bufs = [first, second, status];
+        assert_eq!(guest.serve(&bufs, 0, 0, status.addr), answer(OK, 1), "cut at {cut}");
+        assert!(image.bytes() == changed(&[(1, 2), (4, 1)], DISCARDED), "cut at {cut}");
+    }
+}
+
+#[test]
 fn spec_5_2_6_1_a_list_outside_of_memory_fails() {
     let (mut guest, image) = able(16);
     for addr in [MEMORY_END, MEMORY_END - 8, u64::MAX - 7] {
