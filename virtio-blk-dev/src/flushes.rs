@@ -89,14 +89,14 @@ impl Flushes {
         place
     }
 
-    /// The engine has finished `io`: gives those that it answers for.
-    pub(crate) fn ended(&mut self, io: &Io) -> std::vec::Drain<'_, Io> {
+    /// The engine has finished `io`: gives those that it answers for, if there are some.
+    pub(crate) fn ended(&mut self, io: &Io) -> Option<std::vec::Drain<'_, Io>> {
         let ended = matches!(&self.state, State::Busy { tag, .. } if *tag == io.tag());
         if !ended || io.command() != Command::Flush {
-            return self.riders.drain(..0);
+            return None;
         }
         self.state = if self.handing_over { State::Covered } else { State::Idle };
-        self.riders.drain(..)
+        (!self.riders.is_empty()).then(|| self.riders.drain(..))
     }
 
     /// The next one for the engine, if some wait and none is in it.

@@ -35,51 +35,48 @@ impl<D: GuestAddressSpace> Request<D> {
     }
 
     /// Looks up the host addresses of the data.
-    #[inline]
+    #[inline(always)]
     fn gather<M: GuestMemory>(
         &self,
         batch: &mut Batch<'_, M, D>,
         command: Command,
         segments: &mut Segments,
     ) -> Result<(), BadAddress> {
-        let memory = &**self.chain.memory();
-        let mut add = |addr: GuestAddress, len: usize, access| match batch.plain_slice(
-            &self.chain,
-            addr,
-            len,
-        ) {
-            Some(slice) => {
-                segments.add(&slice);
-                Ok(())
-            }
-            None => segments.gather(memory, addr, len, access),
-        };
-        let (whole, buffers, skip, len, access) = match command {
-            Command::Read => {
-                let whole = match self.chain.writable() {
-                    [data @ .., status] if status.len == 1 => Some(data),
-                    _ => None,
-                };
-                (whole, self.chain.writable(), 0, self.data_in(), Permissions::Write)
-            }
-            Command::Write => {
-                let header = Header::LEN as u32;
-                let whole = match self.chain.readable() {
-                    [first, data @ ..] if first.len == header => Some(data),
-                    _ => None,
-                };
-                let buffers = self.chain.readable();
-                (whole, buffers, header.into(), self.data_out(), Permissions::Read)
-            }
+        // As drivers do it: header and status in buffers of their own.
+        let (whole, access) = match command {
+            Command::Read => match self.chain.writable() {
+                [data @ .., status] if status.len == 1 => (data, Permissions::Write),
+                _ => return self.gather_window(command, segments),
+            },
+            Command::Write => match self.chain.readable() {
+                [first, data @ ..] if first.len == Header::LEN as u32 => (data, Permissions::Read),
+                _ => return self.gather_window(command, segments),
+            },
             _ => return Ok(()),
         };
-        // As drivers do it: header and status in buffers of their own.
-        if let Some(whole) = whole {
-            return whole
-                .iter()
-                .try_for_each(|buffer| add(buffer.addr, buffer.len as usize, access));
+        let memory = &**self.chain.memory();
+        for &Buffer { addr, len } in whole {
+            match batch.plain_slice(&self.chain, addr, len as usize) {
+                Some(slice) => segments.add(&slice),
+                None => segments.gather(memory, addr, len as usize, access)?,
+            }
         }
-        window(buffers, skip, len).try_for_each(|(addr, len)| add(addr?, len, access))
+        Ok(())
+    }
+
+    /// As [`gather`](Self::gather), wherever header and status lie.
+    #[cold]
+    fn gather_window(&self, command: Command, segments: &mut Segments) -> Result<(), BadAddress> {
+        let (buffers, skip, len, access) = match command {
+            Command::Read => (self.chain.writable(), 0, self.data_in(), Permissions::Write),
+            _ => {
+                let buffers = self.chain.readable();
+                (buffers, Header::LEN as u64, self.data_out(), Permissions::Read)
+            }
+        };
+        let memory = &**self.chain.memory();
+        window(buffers, skip, len)
+            .try_for_each(|(addr, len)| segments.gather(memory, addr?, len, access))
     }
 
     /// Copies the list of ranges out of the data and checks all of it.
@@ -211,7 +208,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
     ///
     /// # Errors
     /// The request, if its data isn't all in guest memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
@@ -234,8 +231,9 @@ impl<D: GuestAddressSpace> InFlight<D> {
             return Err(slot.request.take().map(refused));
         }
         // SAFETY: the memory was looked up through the guard in the chain, or in plain memory that
-        // this guard is one on, which `Batch::plain_slice` checks. The chain now rests in a slot of its own, neither moved nor touched
-        // until `finish` has the `Io` back. A slot whose `Io` never comes back is leaked by `drop`.
+        // this guard is one on, which `Batch::plain_slice` checks. The chain now rests in a slot of
+        // its own, neither moved nor touched until `finish` or `finish_last` has the `Io` back. A slot
+        // whose `Io` never comes back is leaked by `drop`.
         Ok(unsafe { spare.begin(self.id | u64::from(head), command, durable, range) })
     }
 
@@ -312,32 +310,52 @@ impl<D: GuestAddressSpace> InFlight<D> {
         unsafe { Spare::new().begin(self.id | NO_SLOT, Command::Flush, false, (0, 0)) }
     }
 
-    /// Takes an operation back. Of a request whose operation failed nothing comes next.
+    /// Whether something comes after `io` in its request. Nothing does if it
+    /// [is plain](Io::is_plain).
     #[inline]
-    pub(crate) fn finish(&mut self, io: Io, failed: bool) -> Finished<D> {
+    pub(crate) fn has_more(&self, io: &Io) -> bool {
+        self.index(io).and_then(|index| self.slots.get(index)).is_some_and(Slot::has_more)
+    }
+
+    /// Takes back the last operation of a request. `None` if it was none of a request.
+    #[inline(always)]
+    pub(crate) fn finish_last(&mut self, io: Io) -> Option<Request<D>> {
+        let index = self.index(&io)?;
+        let slot = self.slots.get_mut(index)?;
+        self.spares.push(io.end());
+        slot.request.take()
+    }
+
+    /// Where the request of an operation rests, if it is one of this table.
+    #[inline]
+    fn index(&self, io: &Io) -> Option<usize> {
         let tag = io.tag();
         if tag & !NO_SLOT != self.id {
+            return None;
+        }
+        usize::try_from(tag & NO_SLOT).ok()
+    }
+
+    /// Takes an operation back. Of a request whose operation failed nothing comes next.
+    pub(crate) fn finish(&mut self, io: Io, failed: bool) -> Finished<D> {
+        let index = self.index(&io);
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else {
             return Finished::None;
-        }
-        if let Ok(index) = usize::try_from(tag & NO_SLOT)
-            && let Some(slot) = self.slots.get_mut(index)
-        {
-            let mut cancelled = false;
-            if !failed && slot.has_more() {
-                cancelled = self.canceller.is_cancelled();
-                if !cancelled && let Some(next) = slot.next(self.piece) {
-                    return Finished::Next(io.again(next.command, (next.offset, next.len)));
-                }
+        };
+        let mut cancelled = false;
+        if !failed && slot.has_more() {
+            cancelled = self.canceller.is_cancelled();
+            if !cancelled && let Some(next) = slot.next(self.piece) {
+                return Finished::Next(io.again(next.command, (next.offset, next.len)));
             }
-            slot.forget();
-            self.spares.push(io.end());
-            return match slot.request.take() {
-                Some(request) if cancelled => Finished::Cancelled(request),
-                Some(request) => Finished::Request(request),
-                None => Finished::None,
-            };
         }
-        Finished::None
+        slot.forget();
+        self.spares.push(io.end());
+        match slot.request.take() {
+            Some(request) if cancelled => Finished::Cancelled(request),
+            Some(request) => Finished::Request(request),
+            None => Finished::None,
+        }
     }
 }
 

@@ -79,8 +79,9 @@ impl<E: Engine> Operations<E> {
 
     #[cold]
     fn hand_over_other(&mut self, io: Io) {
-        let completion = self.submit(io);
-        self.finished.extend(completion);
+        if let Some(completion) = self.submit(io) {
+            self.finished.push_back(completion);
+        }
         self.engine.commit();
     }
 
@@ -111,6 +112,7 @@ impl<E: Engine> Operations<E> {
         self.engine.commit();
     }
 
+    #[inline]
     fn flush(&mut self, place: Place) -> Option<Completion> {
         match place {
             Place::Engine(io) => {
@@ -128,12 +130,12 @@ impl<E: Engine> Operations<E> {
     #[inline]
     pub(crate) fn poll(&mut self) -> bool {
         let Self { engine, finished, .. } = self;
-        let (mut stable, old) = (false, finished.len());
+        let (mut plain, old) = (true, finished.len());
         engine.poll_completions(&mut |completion| {
-            stable |= completion.io.is_stable();
+            plain &= completion.io.is_plain();
             finished.push_back(completion);
         });
-        stable && self.note_from(old)
+        !plain && self.note_from(old)
     }
 
     /// Before any of them is answered: what succeeded beside a failed flush isn't known to be stable.
@@ -155,14 +157,14 @@ impl<E: Engine> Operations<E> {
     }
 
     /// Sees what an operation that was to make something stable has come to.
-    #[cold]
     fn note(&mut self, completion: &Completion) {
         let Completion { io, result } = completion;
         if result.is_err() && io.is_stable() && self.live.durability().lose() {
             self.loss = Some(io.tag());
         }
-        let answered = self.flushes.ended(io).map(|io| Completion { io, result: Ok(()) });
-        self.finished.extend(answered);
+        if let Some(riders) = self.flushes.ended(io) {
+            self.finished.extend(riders.map(|io| Completion { io, result: Ok(()) }));
+        }
     }
 
     /// Whether an operation that succeeded has done all that it was to do.

@@ -83,7 +83,7 @@ impl Header {
     pub(crate) const LEN: usize = size_of::<Self>();
 
     /// The header of a request, copied once; `None` if there isn't all of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<M: GuestMemory, D: GuestAddressSpace>(
         batch: &mut Batch<'_, M, D>,
         chain: &Chain<D>,
@@ -94,6 +94,12 @@ impl Header {
         {
             return Some(zerocopy::transmute!(words.load()));
         }
+        Self::copy(chain)
+    }
+
+    /// As [`read`](Self::read), wherever the header lies.
+    #[inline(never)]
+    fn copy<D: GuestAddressSpace>(chain: &Chain<D>) -> Option<Self> {
         let mut header = Self::default();
         let copied = chain.copy_from(0, header.as_mut_bytes());
         matches!(copied, Ok(Self::LEN)).then_some(header)

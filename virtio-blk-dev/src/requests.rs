@@ -254,11 +254,31 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         more
     }
 
-    /// Answers a request whose operation is finished, or goes on with its next one; if that is
-    /// finished at once, to the end, as `IN_ORDER` wants it (virtio 1.2 §2.7.9.1). Whether the
+    /// Answers a request whose operation is finished, or goes on with its next one. Whether the
     /// engine was left with a next one.
     #[inline]
     fn take_back<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        completion: Completion,
+    ) -> bool {
+        let Completion { io, result } = &completion;
+        let is_done = io.is_plain() || self.operations.is_ok(io) && !self.in_flight.has_more(io);
+        if result.is_err() || !is_done {
+            return self.take_back_other(batch, completion);
+        }
+        if let Some(request) = self.in_flight.finish_last(completion.io) {
+            let outcome = Outcome::carried_out(&request, Status::Ok);
+            self.answers.answer(batch, request, &outcome);
+        }
+        false
+    }
+
+    /// As [`take_back`](Self::take_back), of an operation that failed, or isn't the last of its
+    /// request. If the next one is finished at once, this goes on to the end, as `IN_ORDER` wants it
+    /// (virtio 1.2 §2.7.9.1).
+    #[inline(never)]
+    fn take_back_other<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         mut completion: Completion,

@@ -13,6 +13,8 @@ struct Inner {
     tag: u64,
     command: Command,
     durable: bool,
+    /// What [`Io::is_plain`] says, which each request is asked more than once.
+    plain: bool,
     offset: u64,
     /// Bytes of the image; of a read or write what `memory` has left.
     len: u64,
@@ -86,6 +88,7 @@ impl<'a> Operation<'a> {
 
 impl Io {
     /// Tells operations in flight apart.
+    #[inline]
     pub fn tag(&self) -> u64 {
         self.0.tag
     }
@@ -121,10 +124,11 @@ impl Io {
         self.0.durable || self.0.command == Command::Flush
     }
 
-    /// Whether it moves data, and promises nothing.
+    /// Whether it moves data, and promises nothing: nothing comes before it, after it or of it but
+    /// its request's answer.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        matches!(self.0.command, Command::Read | Command::Write) && !self.0.durable
+        self.0.plain
     }
 
     /// The position in the image, in bytes.
@@ -149,14 +153,24 @@ impl Io {
     /// The next operation of the same request, which has no memory to move.
     pub(crate) fn again(mut self, command: Command, (offset, len): (u64, u64)) -> Self {
         let io = &mut *self.0;
-        (io.command, io.offset, io.len) = (command, offset, len);
+        io.set(command, io.durable);
+        (io.offset, io.len) = (offset, len);
         self
     }
 
     /// Ends the operation: what is left can become another one, by [`Spare::begin`].
+    #[inline]
     pub(crate) fn end(mut self) -> Spare {
         self.0.memory.clear();
         Spare(self)
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn set(&mut self, command: Command, durable: bool) {
+        (self.command, self.durable) = (command, durable);
+        self.plain = matches!(command, Command::Read | Command::Write) && !durable;
     }
 }
 
@@ -165,13 +179,16 @@ impl Io {
 pub(crate) struct Spare(Io);
 
 impl Spare {
+    #[cold]
     pub(crate) fn new() -> Self {
         let memory = Segments::default();
-        let (tag, command, durable, offset, len) = (0, Command::Flush, false, 0, 0);
-        Self(Io(Box::new(Inner { tag, command, durable, offset, len, memory })))
+        let (tag, command, offset, len) = (0, Command::Flush, 0, 0);
+        let (durable, plain) = (false, false);
+        Self(Io(Box::new(Inner { tag, command, durable, plain, offset, len, memory })))
     }
 
     /// Where to gather the next operation's memory.
+    #[inline]
     pub(crate) fn segments(&mut self) -> &mut Segments {
         &mut self.0.0.memory
     }
@@ -188,7 +205,8 @@ impl Spare {
         (offset, len): (u64, u64),
     ) -> Io {
         let io = &mut *self.0.0;
-        (io.tag, io.command, io.durable, io.offset, io.len) = (tag, command, durable, offset, len);
+        io.set(command, durable);
+        (io.tag, io.offset, io.len) = (tag, offset, len);
         self.0
     }
 }
