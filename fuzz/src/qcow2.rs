@@ -28,7 +28,7 @@ const WRITE_ZEROES: u32 = 13;
 /// What is done to the disk, at a 256th of its sectors and for 1 to 12 of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Reads, and compares with what was written.
+    /// Reads, and compares with what was written or read before.
     Read(u8, u8),
     /// Writes what no other write does.
     Write(u8, u8),
@@ -88,7 +88,7 @@ pub struct Report {
     pub ok: u32,
     /// Requests that failed.
     pub errors: u32,
-    /// Sectors that were compared with what had been written.
+    /// Sectors that were compared with what they held before.
     pub compared: u32,
 }
 
@@ -101,7 +101,7 @@ pub fn run(data: &[u8]) -> Report {
     file.write_all(input.rest()).expect("a file in memory");
     let Some(client) = open(&file) else { return Report::default() };
     let report = Report { opened: true, ..Report::default() };
-    let mut guest = Guest { client: Some(client), written: BTreeMap::new(), writes: 0, report };
+    let mut guest = Guest { client: Some(client), known: BTreeMap::new(), writes: 0, report };
     for op in ops {
         if !guest.act(op, &file) {
             break;
@@ -109,7 +109,11 @@ pub fn run(data: &[u8]) -> Report {
         let size = file.metadata().expect("a file in memory").len();
         assert!(size <= MAX_FILE, "the file has grown to {size} bytes");
     }
-    guest.report
+    let report = guest.report;
+    if guest.client.is_some() && guest.reopen(&file) {
+        guest.compare_all();
+    }
+    report
 }
 
 fn memory_file() -> File {
@@ -130,11 +134,11 @@ fn open(file: &File) -> Option<Client> {
     }
 }
 
-/// A guest that knows what it has written.
+/// A guest that knows what it has written or read.
 struct Guest {
     /// `None` while the image is closed.
     client: Option<Client>,
-    written: BTreeMap<u64, [u8; SECTOR]>,
+    known: BTreeMap<u64, [u8; SECTOR]>,
     writes: u8,
     report: Report,
 }
@@ -168,6 +172,10 @@ impl Guest {
     fn reopen(&mut self, file: &File) -> bool {
         // Only one may have it open for writing.
         let has_failed = self.client.take().is_none_or(|client| client.host_errors() > 0);
+        if has_failed {
+            // What wasn't flushed may be lost.
+            self.known.clear();
+        }
         self.client = open(file);
         assert!(has_failed || self.client.is_some(), "an image that never failed can't be opened");
         self.client.is_some()
@@ -182,13 +190,25 @@ impl Guest {
 
     fn read(&mut self, at: u8, sectors: u8) {
         let Some(first) = self.first(at, sectors) else { return };
+        self.compare(first, sectors);
+    }
+
+    /// Nobody else changes the disk: a sector holds what it held the last time.
+    fn compare(&mut self, first: u64, sectors: u8) {
         let len = usize::from(sectors) * SECTOR;
         let Some(data) = self.request(IN, first, &[], len) else { return };
         for (sector, found) in (first..).zip(data.as_chunks::<SECTOR>().0) {
-            if let Some(written) = self.written.get(&sector) {
-                assert!(found == written, "sector {sector} holds {:x?}", &found[..8]);
+            if let Some(known) = self.known.insert(sector, *found) {
+                assert!(*found == known, "sector {sector} holds {:x?}", &found[..8]);
                 self.report.compared += 1;
             }
+        }
+    }
+
+    fn compare_all(&mut self) {
+        let sectors: Vec<_> = self.known.keys().copied().collect();
+        for sector in sectors {
+            self.compare(sector, 1);
         }
     }
 
@@ -219,8 +239,8 @@ impl Guest {
         let is_done = self.request(kind, first, data, 0).is_some();
         for sector in (first..).take(sectors.into()) {
             match content.filter(|_| is_done) {
-                Some(content) => self.written.insert(sector, content),
-                None => self.written.remove(&sector),
+                Some(content) => self.known.insert(sector, content),
+                None => self.known.remove(&sector),
             };
         }
     }
