@@ -42,7 +42,7 @@ impl Backend {
     /// The guest has written a register. A daemon would let a thread of its own serve the queue.
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Box<dyn Error>> {
         match self.transport.write(offset, data) {
-            Effect::Activate => {
+            Effect::Activate | Effect::QueueReady(_) => {
                 let config = self.transport.queue(0).ok_or("the driver set up no queue")?;
                 let interrupt = self.transport.interrupt();
                 let queue = LiveQueue::new(
@@ -66,7 +66,15 @@ impl Backend {
                 self.worker = None;
                 self.transport.reset_done();
             }
-            _ => {}
+            Effect::QueueStop(index) => {
+                self.worker = None;
+                self.transport.queue_stopped(index);
+            }
+            // Nothing more is served until the driver resets the device.
+            Effect::Failed => self.worker = None,
+            Effect::Ignored(why) => return Err(format!("a write was not taken: {why:?}").into()),
+            // The one field that a driver may write says whether there is a write cache, which the worker heeds.
+            Effect::None | Effect::ConfigWritten => {}
         }
         Ok(())
     }

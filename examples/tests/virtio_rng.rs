@@ -114,9 +114,23 @@ impl Guest {
         ended
     }
 
-    fn unplug(&mut self) -> anyhow::Result<u64> {
+    /// The toolstack closes the device, and waits for the backend's word.
+    fn close(&self) {
         self.store.write(None, &format!("{DIR}/state"), b"5").unwrap();
+        until("Closed", || self.state() == Some(XenbusState::Closed));
+    }
+
+    /// The guest ends.
+    fn destroy(&mut self) -> anyhow::Result<u64> {
+        self.domain.destroy();
+        self.store.release_domain(1);
         self.end()
+    }
+
+    /// As the toolstack ends a guest.
+    fn unplug(&mut self) -> anyhow::Result<u64> {
+        self.close();
+        self.destroy()
     }
 }
 
@@ -155,8 +169,35 @@ fn the_window_answers_when_the_guest_may_run() {
     assert_eq!(guest.first, Some(MAGIC.into()));
     assert_eq!(guest.window().read(reg::DEVICE_ID), 4);
     guest.unplug().unwrap();
-    assert!(!guest.window().is_there(), "and no longer");
-    assert_eq!(guest.state(), Some(XenbusState::Closing), "for main to answer");
+}
+
+#[test]
+fn the_window_of_a_device_that_was_closed_reads_all_ones_while_its_guest_goes_on() {
+    for sharing in [Sharing::Foreign, Sharing::Grant] {
+        let mut guest = Guest::new(sharing);
+        let platform = if sharing == Sharing::Grant { ACCESS_PLATFORM } else { 0 };
+        let mut driver = RingDriver::start(guest.window(), &guest.kernel, VERSION_1 | platform);
+        let room = driver.buffer(64);
+        driver.chain(0, &[(room.device, 64, WRITE)]);
+        driver.offer(0);
+        assert_eq!(driver.used().len, 64);
+        guest.close();
+        // The page of the server is all that is left.
+        assert_eq!(guest.domain.foreign_memory().live_mappings(), 1, "{sharing:?}");
+        assert_eq!(guest.domain.grants().live_mappings(), 0, "{sharing:?}");
+        for register in [reg::MAGIC, reg::STATUS, reg::DEVICE_ID] {
+            assert_eq!(guest.window().read(register), u32::MAX, "{sharing:?}");
+        }
+        guest.window().write(reg::STATUS, 0);
+        guest.store.release_domain(2);
+        assert_eq!(
+            guest.window().read(reg::STATUS),
+            u32::MAX,
+            "another guest's end is not its own"
+        );
+        assert_eq!(guest.state(), Some(XenbusState::Closed));
+        assert_eq!(guest.destroy().unwrap(), 64, "{sharing:?}");
+    }
 }
 
 #[test]
@@ -179,17 +220,16 @@ fn other_devices_are_passed_over() {
 fn a_guest_that_is_destroyed_is_the_end() {
     let mut guest = Guest::new(Sharing::Foreign);
     assert_eq!(guest.window().read(reg::MAGIC), MAGIC);
-    guest.domain.destroy();
-    guest.store.release_domain(1);
-    assert_eq!(guest.end().unwrap(), 0);
+    assert_eq!(guest.destroy().unwrap(), 0);
     assert_eq!(guest.state(), Some(XenbusState::InitWait), "the toolstack's to remove");
 }
 
 #[test]
-fn a_device_whose_nodes_vanish_is_the_end() {
+fn a_device_whose_nodes_vanish_is_closed() {
     let mut guest = Guest::new(Sharing::Foreign);
     guest.store.rm(None, DIR).unwrap();
-    assert_eq!(guest.end().unwrap(), 0);
+    until("all ones", || guest.window().read(reg::MAGIC) == u32::MAX);
+    assert_eq!(guest.destroy().unwrap(), 0);
     assert_eq!(guest.state(), None, "and nothing is written there again");
 }
 

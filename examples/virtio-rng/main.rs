@@ -26,7 +26,6 @@ use xen_store::{Store, StoreExt, XenStore, XenbusState};
 struct Entropy {
     /// `ACCESS_PLATFORM` for a guest that grants its memory, 0 for one that leaves it to be mapped.
     platform: u64,
-    bytes: u64,
 }
 
 impl VirtioDevice for Entropy {
@@ -47,16 +46,14 @@ impl VirtioDevice for Entropy {
     }
 }
 
-impl Entropy {
-    /// Answers one request, which is nothing but room; gives how much of it was filled. It may be less than there
-    /// is (§5.4.6.1), and the host's generator gives up to 256 bytes at once.
-    fn fill<M: GuestAddressSpace>(&mut self, request: &Chain<M>) -> u32 {
-        let mut random = [0; 256];
-        let ready = getrandom(&mut random, GetRandomFlags::empty()).unwrap_or(0);
-        let filled = request.copy_to(0, &random[..ready]).unwrap_or(0) as u32;
-        self.bytes += u64::from(filled);
-        filled
-    }
+/// Answers one request, which is nothing but room; gives how much of it was filled. It may be less than there
+/// is (§5.4.6.1), and the host's generator gives up to 256 bytes at once.
+fn fill<M: GuestAddressSpace>(request: &Chain<M>, bytes: &mut u64) -> u32 {
+    let mut random = [0; 256];
+    let ready = getrandom(&mut random, GetRandomFlags::empty()).unwrap_or(0);
+    let filled = request.copy_to(0, &random[..ready]).unwrap_or(0) as u32;
+    *bytes += u64::from(filled);
+    filled
 }
 
 /// The device as the toolstack describes it in xenstore.
@@ -93,7 +90,7 @@ pub(crate) fn find(store: &dyn Store) -> Result<Nodes> {
     }
 }
 
-/// Serves the device until it, or its guest, goes; gives how many bytes the guest got.
+/// Serves the device until its guest goes; gives how many bytes the guest got.
 pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventChannel>(
     store: &dyn Store,
     nodes: &Nodes,
@@ -106,11 +103,11 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
         true => (feature::ACCESS_PLATFORM, DomainMemory::new(None, Some(grants), Layout::arm())),
     };
     let (line, irq) = (Arc::clone(&model), nodes.irq);
-    let transport = MmioTransport::new(Entropy { platform, bytes: 0 }, move || {
+    let transport = MmioTransport::new(Entropy { platform }, move || {
         // Refused only while the guest is being destroyed.
         let _ = line.set_irq_level(irq, true);
     })?;
-    let mut device = InlineDevice::new(transport, memory.rings(), memory.requests());
+    let mut device = Some(InlineDevice::new(transport, memory.rings(), memory.requests()));
 
     // The guest may run as soon as the state says InitWait: its window answers from here on.
     server.map_range(nodes.base..=nodes.base | 0x1ff)?;
@@ -119,33 +116,39 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
     store.watch("@releaseDomain", "guest")?;
     store.change_xenbus_state(&nodes.dir, XenbusState::Initialising, XenbusState::InitWait)?;
 
-    let liveness = server.liveness();
+    let (liveness, mut bytes) = (server.liveness(), 0);
     loop {
         // One trap a turn: a guest that never stops asking keeps us from nothing else.
         let mut busy = false;
         if let Some(request) = server.next_request()? {
             busy = true;
-            match request.kind() {
+            match (request.kind(), &mut device) {
                 // An address before the window is, wrapped, one far behind it: nothing is there.
-                RequestKind::Read { addr, size } => {
+                (RequestKind::Read { addr, size }, Some(device)) => {
                     let mut data = [0; 8];
                     device.read(addr.wrapping_sub(nodes.base), &mut data[..size.into()]);
                     request.complete_read(u64::from_le_bytes(data));
                 }
-                RequestKind::Write { addr, size, data } => {
+                (RequestKind::Write { addr, size, data }, Some(device)) => {
                     let data = &data.to_le_bytes()[..size.into()];
                     device.write(addr.wrapping_sub(nodes.base), data);
                 }
                 // Dropped in this order: answered, and then unmapped, which takes its time.
-                RequestKind::Invalidate => drop((request, memory.invalidate())),
+                (RequestKind::Invalidate, _) => drop((request, memory.invalidate())),
                 _ => {}
             }
         }
-        busy |= device.process(|entropy, _, request| entropy.fill(request));
+        if let Some(device) = &mut device {
+            busy |= device.process(|_, _, request| fill(request, &mut bytes));
+        }
         while store.next_event()?.is_some() {
-            let served = store.xenbus_state(None, &nodes.dir)? == Some(XenbusState::InitWait);
-            if !served || matches!(liveness.is_alive(), Ok(false)) {
-                return Ok(device.device_mut().bytes);
+            if matches!(liveness.is_alive(), Ok(false)) {
+                return Ok(bytes);
+            }
+            if store.xenbus_state(None, &nodes.dir)? != Some(XenbusState::InitWait) {
+                // All is let go of but the window: the guest may go on. The toolstack waits for this word.
+                drop((device.take(), memory.invalidate()));
+                store.change_xenbus_state(&nodes.dir, XenbusState::Closing, XenbusState::Closed)?;
             }
         }
         if !busy {
@@ -182,8 +185,6 @@ fn main() -> Result<()> {
         nodes.dir, nodes.base, nodes.irq
     ));
     let bytes = serve(&store, &nodes, (model, foreign, grants, Arc::new(events)))?;
-    // All is let go of: the toolstack waits for this word.
-    store.change_xenbus_state(&nodes.dir, XenbusState::Closing, XenbusState::Closed)?;
     let _ = output::line(format_args!("the guest got {bytes} bytes"));
     Ok(())
 }
