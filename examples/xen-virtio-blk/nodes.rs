@@ -100,10 +100,7 @@ pub fn read_window(store: &dyn Store, path: &str) -> Result<RangeInclusive<u64>,
 }
 
 /// The image that the device whose directory is `path` names, if it names one.
-pub fn read_image(
-    store: &dyn Store,
-    path: &str,
-) -> Result<Option<PathBuf>, xen_store::Error> {
+pub fn read_image(store: &dyn Store, path: &str) -> Result<Option<PathBuf>, xen_store::Error> {
     let nodes = Nodes { store, tx: None, path };
     match nodes.parse_bytes("params", "the absolute path of an image", image_path) {
         Ok(image) => Ok(Some(image)),
