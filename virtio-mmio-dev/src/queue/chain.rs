@@ -81,6 +81,11 @@ impl<D: GuestAddressSpace> Chain<D> {
         {
             return Ok(slice.copy_to(data));
         }
+        self.copy_parts_from(offset, data)
+    }
+
+    #[inline(never)]
+    fn copy_parts_from(&self, offset: u64, data: &mut [u8]) -> Result<usize, GuestMemoryError> {
         let mut done = 0;
         for part in parts(self.readable(), offset, data.len()) {
             let (addr, at) = part?;
