@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// a kernel reports a write-back error once, to whoever asks first, drops the data that it couldn't
 /// write, and succeeds the next time. So from then on every flush and every such write of any queue
 /// fails, until the image is opened and its device made anew.
+///
+/// A write that the storage had no room for isn't one of these: it is refused before any of it is
+/// taken, and nothing that was written before is lost with it.
 #[derive(Debug, Default)]
 pub struct Durability {
     lost: AtomicBool,

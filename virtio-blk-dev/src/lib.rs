@@ -103,8 +103,8 @@
 //! | resets in mid-I/O | [`Worker::drain`] waits for the kernel before memory is unmapped |
 //!
 //! The host is trusted, but fails: each of its errors is `IOERR` for one request, never for the
-//! device. An image that is truncated while in use gives `IOERR` on what is missing, a full file
-//! system on what needs room.
+//! device, but for a failed flush, after which none succeeds (see [`Durability`]). An image that is
+//! truncated while in use gives `IOERR` on what is missing, a full file system on what needs room.
 //!
 //! Guest memory is written through host addresses, so dirty bitmaps of `vm_memory` don't see the
 //! data of reads, and its `xen` feature, whose addresses are short-lived, must be off.
@@ -139,6 +139,7 @@ mod image;
 mod inflight;
 mod limits;
 mod operations;
+mod overlap;
 mod params;
 mod poller;
 mod ranges;
@@ -165,7 +166,7 @@ pub use histogram::Latency;
 #[cfg(feature = "imago")]
 pub use image::ImagoImage;
 pub use image::{
-    Alignment, Commands, Image, ImageFormat, ImageWarning, Lifetime, RangeCall, RawImage,
+    Alignment, Commands, Flusher, Image, ImageFormat, ImageWarning, Lifetime, RangeCall, RawImage,
     RawOptions, Topology,
 };
 pub use limits::{Limits, RangeLimits, ZeroesLimits};

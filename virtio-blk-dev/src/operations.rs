@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cancel::Canceller;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::flushes::{Flushes, Place};
+use crate::overlap::Overlap;
 use crate::params::Live;
 
 /// The operations of a worker's requests, from being taken to being finished.
@@ -16,6 +17,7 @@ pub(crate) struct Operations<E: Engine> {
     /// Finished and not looked at yet, in the order they finished.
     finished: VecDeque<Completion>,
     flushes: Flushes,
+    overlap: Overlap,
     pub(crate) canceller: Canceller,
     /// The operation whose failure, not looked at yet, made the disk lose its
     /// [`Durability`](crate::Durability).
@@ -30,6 +32,7 @@ impl<E: Engine> Operations<E> {
             taken: Vec::with_capacity(queue_size.into()),
             finished: VecDeque::with_capacity(queue_size.into()),
             flushes: Flushes::with_capacity(queue_size),
+            overlap: Overlap::with_capacity(queue_size),
             canceller,
             loss: None,
         }
@@ -98,7 +101,7 @@ impl<E: Engine> Operations<E> {
             return Some(Completion { io, result: Ok(()) });
         }
         if io.command() != Command::Flush {
-            return self.engine.submit(io).inspect(|completion| self.note(completion));
+            return self.submit_stable(io);
         }
         let place = self.flushes.add(io);
         self.flush(place)
@@ -115,13 +118,24 @@ impl<E: Engine> Operations<E> {
     #[inline]
     fn flush(&mut self, place: Place) -> Option<Completion> {
         match place {
-            Place::Engine(io) => {
-                let completion = self.engine.submit(io)?;
-                self.note(&completion);
-                Some(completion)
-            }
-            Place::Done(io) => Some(Completion { io, result: Ok(()) }),
+            Place::Engine(io) => self.submit_stable(io),
+            Place::Done(io) => self.overlap.hold(Completion { io, result: Ok(()) }),
             Place::Kept => None,
+        }
+    }
+
+    /// Gives the engine an operation that is to make something stable.
+    fn submit_stable(&mut self, io: Io) -> Option<Completion> {
+        let tag = io.tag();
+        match self.engine.submit(io) {
+            Some(completion) => {
+                self.note(&completion);
+                self.overlap.hold(completion)
+            }
+            None => {
+                self.overlap.begin(tag);
+                None
+            }
         }
     }
 
@@ -144,26 +158,47 @@ impl<E: Engine> Operations<E> {
         let mut finished = std::mem::take(&mut self.finished);
         finished.iter().skip(old).for_each(|completion| self.note(completion));
         finished.append(&mut self.finished);
-        self.finished = finished;
-        while let Some(leader) = self.flushes.next() {
-            let Some(completion) = self.engine.submit(leader) else {
-                self.engine.commit();
-                return true;
+        let mut at = old;
+        for _ in old..finished.len() {
+            let Some(completion) = finished.get(at).filter(|_| !self.overlap.is_empty()) else {
+                break;
             };
-            self.note(&completion);
+            // The order among them means nothing: in an engine that keeps it none ever is.
+            let kept = completion.io.is_stable() && completion.result.is_ok();
+            match kept.then(|| finished.swap_remove_back(at)).flatten() {
+                Some(completion) => finished.extend(self.overlap.hold(completion)),
+                None => at = at.saturating_add(1),
+            }
+        }
+        self.finished = finished;
+        while let Some(completion) = self.overlap.release() {
             self.finished.push_back(completion);
         }
-        false
+        let mut begun = false;
+        while let Some(leader) = self.flushes.next() {
+            match self.submit_stable(leader) {
+                Some(completion) => self.finished.push_back(completion),
+                None => begun = true,
+            }
+        }
+        if begun {
+            self.engine.commit();
+        }
+        begun
     }
 
     /// Sees what an operation that was to make something stable has come to.
     fn note(&mut self, completion: &Completion) {
         let Completion { io, result } = completion;
-        if result.is_err() && io.is_stable() && self.live.durability().lose() {
+        if io.is_stable() {
+            self.overlap.end(io.tag());
+        }
+        if result.is_err() && io.is_loss() && self.live.durability().lose() {
             self.loss = Some(io.tag());
         }
-        if let Some(riders) = self.flushes.ended(io) {
-            self.finished.extend(riders.map(|io| Completion { io, result: Ok(()) }));
+        for io in self.flushes.ended(io).into_iter().flatten() {
+            let completion = Completion { io, result: Ok(()) };
+            self.finished.extend(self.overlap.hold(completion));
         }
     }
 
@@ -192,13 +227,15 @@ impl<E: Engine> Operations<E> {
 
     /// Operations in the engine, or waiting for another that is.
     pub(crate) fn in_flight(&self) -> usize {
-        self.engine.in_flight().saturating_add(self.flushes.kept())
+        let waiting = self.flushes.kept().saturating_add(self.overlap.held());
+        self.engine.in_flight().saturating_add(waiting)
     }
 
     /// Everything that the engine doesn't have: of a worker that is dropped.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Io> {
-        let Self { taken, finished, flushes, .. } = self;
-        let finished = finished.drain(..).map(|completion| completion.io);
+        let Self { taken, finished, flushes, overlap, .. } = self;
+        let finished =
+            finished.drain(..).chain(overlap.take_held()).map(|completion| completion.io);
         taken.drain(..).chain(finished).chain(flushes.take_kept())
     }
 }

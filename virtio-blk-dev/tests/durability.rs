@@ -157,6 +157,13 @@ impl Manual {
         Self { image, held: Arc::default(), done: Arc::default() }
     }
 
+    /// Finishes the operation that came at this place of those in hand, so.
+    fn end(&self, nth: usize, result: Result<(), i32>) {
+        let io = self.held.lock().unwrap().remove(nth);
+        let result = result.map_err(std::io::Error::from_raw_os_error);
+        self.done.lock().unwrap().push(Completion { io, result });
+    }
+
     fn flushes_held(&self) -> usize {
         let held = self.held.lock().unwrap();
         held.iter().filter(|io| matches!(io.operation(), Operation::Flush)).count()
@@ -243,6 +250,98 @@ fn what_succeeded_beside_a_failed_flush_is_not_known_to_be_stable() {
     guest.kick();
     assert_eq!(guest.used().len(), 2);
     assert_eq!(guest.get(bufs[2].addr, 1), [IOERR]);
+}
+
+/// Writes `count` sectors, each with a request of its own; where their statuses will be.
+fn writes<E: Engine>(guest: &mut Guest<E>, count: u64) -> Vec<u64> {
+    let statuses = (0..count)
+        .map(|sector| {
+            let bufs = [guest.header(OUT, sector), guest.out(&[7; 512]), guest.room(1)];
+            guest.add(&bufs);
+            bufs[2].addr
+        })
+        .collect();
+    guest.kick();
+    statuses
+}
+
+#[test]
+fn a_durable_write_is_acknowledged_when_all_that_were_under_way_with_it_have_ended() {
+    // Without a cache from the start.
+    let (mut guest, engine) = manual(F_ALL & !F_FLUSH);
+    let status = |guest: &Guest<Manual>, at| guest.get(at, 1)[0];
+    let early = writes(&mut guest, 3);
+    engine.end(1, Ok(()));
+    guest.kick();
+    assert_eq!(
+        (guest.used().len(), guest.worker.stats().in_flight),
+        (0, 3),
+        "it may have its error"
+    );
+    let late = writes(&mut guest, 1);
+    engine.end(0, Ok(()));
+    guest.kick();
+    assert_eq!(guest.used().len(), 0);
+    engine.end(0, Ok(()));
+    guest.kick();
+    assert_eq!(guest.used().len(), 1, "that began before the late one, and isn't held up by it");
+    assert_eq!(status(&guest, early[1]), OK);
+    engine.end(0, Ok(()));
+    guest.kick();
+    assert_eq!(guest.used().len(), 3);
+    for at in [early[0], early[2], late[0]] {
+        assert_eq!(status(&guest, at), OK);
+    }
+    assert_eq!((engine.in_flight(), guest.worker.stats().in_flight), (0, 0));
+}
+
+#[test]
+fn a_durable_write_is_not_acknowledged_if_another_that_was_under_way_with_it_failed() {
+    let (mut guest, engine) = manual(F_ALL & !F_FLUSH);
+    let statuses = writes(&mut guest, 2);
+    engine.end(1, Ok(()));
+    guest.kick();
+    engine.end(0, Err(libc::EIO));
+    guest.kick();
+    assert_eq!(guest.used().len(), 2);
+    for at in statuses {
+        assert_eq!(guest.get(at, 1), [IOERR]);
+    }
+}
+
+#[test]
+fn a_read_or_a_write_into_the_cache_waits_for_no_flush() {
+    let (mut guest, engine) = manual(F_ALL);
+    flushes(&mut guest, 1);
+    let status = writes(&mut guest, 1)[0];
+    engine.end(1, Ok(()));
+    guest.kick();
+    assert_eq!((guest.used().len(), guest.get(status, 1)), (1, vec![OK]));
+}
+
+#[test]
+fn a_write_in_write_through_that_there_was_no_room_for_loses_nothing_else() {
+    for errno in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+        let (mut guest, image) = disk(F_ALL & !F_FLUSH);
+        image.inject(Fault::Errno(errno));
+        assert_eq!(write(&mut guest), IOERR, "errno {errno}");
+        assert!(guest.worker.take_loss().is_none(), "errno {errno}");
+        assert_eq!(guest.worker.stats().host_errors, 1);
+        assert_eq!((write(&mut guest), flush(&mut guest)), (OK, OK), "errno {errno}");
+        assert!(image.stable() == image.bytes());
+    }
+}
+
+#[test]
+fn data_that_was_taken_and_then_had_no_room_is_lost() {
+    for errno in [libc::ENOSPC, libc::EDQUOT] {
+        let (mut guest, image) = disk(F_ALL & !F_FLUSH);
+        image.inject(Fault::Short(512));
+        image.inject(Fault::Errno(errno));
+        assert_eq!(write(&mut guest), IOERR, "errno {errno}");
+        assert!(guest.worker.take_loss().is_some(), "errno {errno}");
+        assert_eq!((write(&mut guest), flush(&mut guest)), (IOERR, IOERR), "errno {errno}");
+    }
 }
 
 #[test]

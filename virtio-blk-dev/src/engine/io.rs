@@ -1,3 +1,5 @@
+use std::io;
+
 use crate::buffers::{Segments, Sink, Source};
 
 /// One operation on an image, and the guest memory it works on.
@@ -12,13 +14,25 @@ pub struct Io(Box<Inner>);
 struct Inner {
     tag: u64,
     command: Command,
-    durable: bool,
+    stability: Stability,
     /// What [`Io::is_plain`] says, which each request is asked more than once.
     plain: bool,
     offset: u64,
     /// Bytes of the image; of a read or write what `memory` has left.
     len: u64,
     memory: Segments,
+}
+
+/// What an operation says of stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stability {
+    /// Nothing.
+    None = 0,
+    /// What it changes is there when it completes.
+    Durable = 1,
+    /// As `Durable`, but it failed before the storage took its data.
+    Refused = 2,
 }
 
 /// An [`Operation`] without its memory.
@@ -110,7 +124,20 @@ impl Io {
 
     /// What the operation changes must be on stable storage before it completes.
     pub fn is_durable(&self) -> bool {
-        self.0.durable
+        self.0.stability != Stability::None
+    }
+
+    /// The operation failed, and as the storage [had no room](is_no_room) for its data: nothing
+    /// else is lost with it.
+    pub(crate) fn refuse(&mut self) {
+        if self.is_durable() {
+            self.0.stability = Stability::Refused;
+        }
+    }
+
+    /// Whether its failure tells that something written before may be lost.
+    pub(crate) fn is_loss(&self) -> bool {
+        self.is_stable() && self.0.stability != Stability::Refused
     }
 
     /// As [`operation`](Self::operation), without the memory.
@@ -121,7 +148,7 @@ impl Io {
     /// Whether its success tells the driver that something is on stable storage.
     #[inline]
     pub(crate) fn is_stable(&self) -> bool {
-        self.0.durable || self.0.command == Command::Flush
+        self.is_durable() || self.0.command == Command::Flush
     }
 
     /// Whether it moves data, and promises nothing: nothing comes before it, after it or of it but
@@ -153,7 +180,7 @@ impl Io {
     /// The next operation of the same request, which has no memory to move.
     pub(crate) fn again(mut self, command: Command, (offset, len): (u64, u64)) -> Self {
         let io = &mut *self.0;
-        io.set(command, io.durable);
+        io.set(command, io.stability != Stability::None);
         (io.offset, io.len) = (offset, len);
         self
     }
@@ -169,7 +196,8 @@ impl Io {
 impl Inner {
     #[inline]
     fn set(&mut self, command: Command, durable: bool) {
-        (self.command, self.durable) = (command, durable);
+        let stability = if durable { Stability::Durable } else { Stability::None };
+        (self.command, self.stability) = (command, stability);
         self.plain = matches!(command, Command::Read | Command::Write) && !durable;
     }
 }
@@ -183,8 +211,8 @@ impl Spare {
     pub(crate) fn new() -> Self {
         let memory = Segments::default();
         let (tag, command, offset, len) = (0, Command::Flush, 0, 0);
-        let (durable, plain) = (false, false);
-        Self(Io(Box::new(Inner { tag, command, durable, plain, offset, len, memory })))
+        let (stability, plain) = (Stability::None, false);
+        Self(Io(Box::new(Inner { tag, command, stability, plain, offset, len, memory })))
     }
 
     /// Where to gather the next operation's memory.
@@ -209,4 +237,15 @@ impl Spare {
         (io.tag, io.offset, io.len) = (tag, offset, len);
         self.0
     }
+}
+
+/// Whether a write says by this that there was no room for its data: the file system is full
+/// (`ENOSPC`), or the user's part of it (`EDQUOT`), or the file may not become so large (`EFBIG`).
+///
+/// From write(2) this means that the kernel took none of the data, and whatever it took before is as
+/// safe as it was. From fsync(2), or from the part of an `RWF_DSYNC` write that is one, it means that
+/// data which had been taken could not be stored: file systems that allocate when they write back,
+/// and thin volumes, are full only then. That is a loss like any other.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
 }

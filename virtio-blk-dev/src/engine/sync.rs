@@ -2,19 +2,28 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::io::is_no_room;
 use super::{Completion, Engine, Io, Operation};
-use crate::image::{Image, Lifetime};
+use crate::image::{Flusher, Image, Lifetime};
 
 /// Carries out each operation where it is submitted: works on every kernel, and blocks its thread
 /// for the time of the I/O.
 pub struct SyncEngine<I: ?Sized> {
     image: Arc<I>,
+    /// By what it flushes, if not by the image itself.
+    pub(super) flusher: Option<Box<dyn Flusher>>,
 }
 
 impl<I: Image + ?Sized> SyncEngine<I> {
     /// An engine over `image`, which may have others.
     pub fn new(image: Arc<I>) -> Self {
-        Self { image }
+        let flusher = image.flusher();
+        Self { image, flusher }
+    }
+
+    /// Brings everything written to stable storage.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.flusher.as_ref().map_or_else(|| self.image.flush(), |flusher| flusher.flush())
     }
 
     /// Carries out what is left of `io`.
@@ -22,13 +31,19 @@ impl<I: Image + ?Sized> SyncEngine<I> {
         let (offset, len) = (io.offset(), io.remaining());
         match io.operation() {
             Operation::Read(_) => return self.transfer(io),
-            Operation::Write(_) => self.transfer(io)?,
-            Operation::Flush => return self.image.flush(),
+            Operation::Write(_) => {
+                let result = self.transfer(io);
+                if result.as_ref().is_err_and(is_no_room) {
+                    io.refuse();
+                }
+                result?;
+            }
+            Operation::Flush => return self.flush(),
             Operation::Discard => self.image.discard(offset, len)?,
             Operation::WriteZeroes { unmap } => self.image.write_zeroes(offset, len, unmap)?,
             Operation::SecureErase => self.image.secure_erase(offset, len)?,
         }
-        if io.is_durable() { self.image.flush() } else { Ok(()) }
+        if io.is_durable() { self.flush() } else { Ok(()) }
     }
 
     /// Short transfers are continued, interrupted ones repeated.

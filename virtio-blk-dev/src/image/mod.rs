@@ -3,6 +3,7 @@
 mod commands;
 mod device;
 mod direct;
+mod flusher;
 mod format;
 #[cfg(feature = "imago")]
 mod imago;
@@ -24,6 +25,7 @@ pub use self::format::ImageFormat;
 pub use self::imago::ImagoImage;
 pub use commands::{Commands, Lifetime};
 pub use direct::Alignment;
+pub use flusher::Flusher;
 pub use options::RawOptions;
 pub use range::RangeCall;
 pub use raw::RawImage;
@@ -73,7 +75,8 @@ pub trait Image: Send + Sync {
     /// Stores `source` from `offset` bytes on, and returns how many bytes that were, as above.
     ///
     /// # Errors
-    /// The host's.
+    /// The host's. `ENOSPC`, `EDQUOT` and `EFBIG` say that there was no room for `source`, and that
+    /// nothing written before is lost.
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize>;
 
     /// Brings everything written to stable storage.
@@ -81,6 +84,14 @@ pub trait Image: Send + Sync {
     /// # Errors
     /// The host's. What was written before may be lost then.
     fn flush(&self) -> io::Result<()>;
+
+    /// By what an engine flushes for its queue, if several queues that flush by
+    /// [`flush`](Self::flush) could miss each other's errors: Linux reports a write-back error once
+    /// for each open file description, to whoever asks first, and the next one is told that all is
+    /// well. `None`: `flush` itself fails for all of them, or there is nothing better.
+    fn flusher(&self) -> Option<Box<dyn Flusher>> {
+        None
+    }
 
     /// Gives back the storage of `len` bytes from `offset` on, whose content is then undefined:
     /// a hint, of which as much as the storage's units allow is done
@@ -159,6 +170,10 @@ impl<I: Image + ?Sized> Image for Arc<I> {
 
     fn flush(&self) -> io::Result<()> {
         (**self).flush()
+    }
+
+    fn flusher(&self) -> Option<Box<dyn Flusher>> {
+        (**self).flusher()
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {

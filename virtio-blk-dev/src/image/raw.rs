@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::device::Device;
 use super::direct::{Alignment, Bounce, Buffer, total};
+use super::flusher::{Flusher, reopen};
 use super::range::RangeCall;
 use super::warning::{HEAD, ImageWarning, other_format};
 use super::{Commands, Image, Lifetime, RawOptions, Topology, sys};
@@ -21,8 +22,13 @@ use crate::error::OpenError;
 /// A file that is cut short or deleted while it is open harms nobody: reads beyond the new end
 /// fail, and a write there makes the file grow again, with a hole before it, though never beyond
 /// [`capacity`](Image::capacity). The guest was told of that capacity, and what it stores within
-/// it is kept; [`refresh_capacity`](Self::refresh_capacity) makes a smaller size count. On a full
-/// file system, a write that needs room fails, and no other.
+/// it is kept; [`refresh_capacity`](Self::refresh_capacity) makes a smaller size count.
+///
+/// On a full file system a write that needs room fails with `ENOSPC`, with a write cache and without,
+/// and no other: nothing that was written before is lost, and the disk goes on. Some file systems, and
+/// thin volumes, find out only when they write back what they had taken. Then the next flush fails, or a write that
+/// was to be stable, and with it every later one, as after any other write-back error (see
+/// [`Durability`](crate::Durability)).
 #[derive(Debug)]
 pub struct RawImage {
     pub(super) file: File,
@@ -90,6 +96,14 @@ impl RawImage {
         let head = buffer.bytes().get_mut(..HEAD)?;
         let read = self.file.read_at(head, 0).ok()?;
         other_format(head.get(..read)?).map(|found| ImageWarning::OtherFormat { found })
+    }
+
+    /// The image's file with an open file description of its own, which has every write-back error
+    /// from now on reported to it. `None` where the image is only read, and where there is none to be
+    /// had: without /proc, or without the right to open the file that the process once had.
+    pub(crate) fn reopen(&self) -> Option<File> {
+        let reopened = || reopen(&self.file, self.is_direct()).ok();
+        (!self.read_only).then(reopened).flatten()
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -233,6 +247,10 @@ impl Image for RawImage {
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn flusher(&self) -> Option<Box<dyn Flusher>> {
+        Some(Box::new(self.reopen()?))
     }
 
     /// A file gets a hole, whose edges the kernel zeroes where they are no whole blocks. A device

@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use super::bounce::NoMemory;
 use super::slots::Stage;
 use super::{UringEngine, sqe};
-use crate::engine::{Completion, Io, Operation};
-use crate::image::{Image, RangeCall};
+use crate::engine::io::is_no_room;
+use crate::engine::{Command, Completion, Io, Operation};
+use crate::image::RangeCall;
 
 /// The way of an operation through the engine.
 impl UringEngine {
@@ -121,7 +122,11 @@ impl UringEngine {
         }
     }
 
+    /// Ends an operation that the kernel never had, or doesn't have any more.
     fn fail(&mut self, index: u32, errno: i32) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.io.refuse();
+        }
         self.finish(index, Err(io::Error::from_raw_os_error(errno)));
     }
 
@@ -130,7 +135,7 @@ impl UringEngine {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let result = match slot.stage {
             Stage::Operation => self.floor.perform(&mut slot.io),
-            Stage::Sync => self.image.flush(),
+            Stage::Sync => self.floor.flush(),
         };
         self.finish(index, result);
     }
@@ -196,7 +201,8 @@ impl UringEngine {
             self.perform(index);
             return None;
         }
-        let io = self.slots.remove(index)?;
+        let mut io = self.slots.remove(index)?;
+        let result = result.map_err(|error| self.judge(&mut io, error));
         let result = match (result, io.operation()) {
             (Err(error), _) => Err(error),
             (Ok(()), Operation::Read(_)) if io.remaining() > 0 => {
@@ -208,5 +214,22 @@ impl UringEngine {
             _ => Ok(()),
         };
         Some(Completion { io, result })
+    }
+
+    /// What it is that a durable write met with. The kernel says `ENOSPC` of one that it had no room
+    /// for, which loses nothing, and of one that it took and couldn't store. The latter is a write-back
+    /// error, and so is also reported to the other open file description.
+    fn judge(&self, io: &mut Io, error: io::Error) -> io::Error {
+        let is_durable_write = io.is_durable() && io.command() == Command::Write;
+        if !is_no_room(&error) || !is_durable_write || self.floor.flusher.is_none() {
+            return error;
+        }
+        match self.floor.flush() {
+            Ok(()) => {
+                io.refuse();
+                error
+            }
+            Err(lost) => lost,
+        }
     }
 }

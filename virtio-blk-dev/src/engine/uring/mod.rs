@@ -11,6 +11,7 @@ mod slots;
 mod sqe;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -61,8 +62,13 @@ pub struct UringEngine {
     /// Of an image that is open for direct I/O.
     bounce: Option<Bounce>,
     target: Target,
+    /// Does what the ring can't, and tells whose fault an `ENOSPC` is: by an open file description
+    /// that isn't `target`'s.
     floor: SyncEngine<RawImage>,
     image: Arc<RawImage>,
+    /// What `target` names, unless there is only the image's: no other queue takes its write-back
+    /// errors.
+    _file: Option<File>,
 }
 
 /// How long a broken ring's operations are waited for: longer than a storage takes that works.
@@ -106,10 +112,11 @@ impl UringEngine {
             Bounce::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
         });
         let commands = image.commands();
+        let own = image.reopen();
         // A device discards by other calls, which the image knows.
         let file = !image.is_block_device();
         let target = Target {
-            file: types::Fd(image.as_fd().as_raw_fd()),
+            file: types::Fd(own.as_ref().map_or(image.as_fd(), File::as_fd).as_raw_fd()),
             discard: file && commands.discard.is_some(),
             write_zeroes: file && commands.write_zeroes,
             unmap: file && commands.write_zeroes && commands.write_zeroes_may_unmap,
@@ -127,13 +134,15 @@ impl UringEngine {
             target,
             floor: SyncEngine::new(Arc::clone(&image)),
             image,
+            _file: own,
         })
     }
 }
 
 impl Engine for UringEngine {
-    fn submit(&mut self, io: Io) -> Option<Completion> {
+    fn submit(&mut self, mut io: Io) -> Option<Completion> {
         if let Err(error) = self.check_change(&io) {
+            io.refuse();
             return Some(Completion { io, result: Err(error) });
         }
         let index = self.slots.insert(io, true);
@@ -149,6 +158,7 @@ impl Engine for UringEngine {
             return completion;
         }
         if let Err(error) = self.check_change(&io) {
+            io.refuse();
             return Some(Completion { io, result: Err(error) });
         }
         if let Some(result) = self.inline.attempt(self.image.as_fd(), &mut io, 1) {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::direct::{bouncing, direct};
 use super::*;
+use crate::image::Flusher;
 
 const RANGES: [Command; 3] =
     [Command::Discard, Command::WriteZeroes { unmap: true }, Command::WriteZeroes { unmap: false }];
@@ -72,4 +73,61 @@ fn a_flush_that_the_kernel_finds_invalid_writes_nothing() {
     let mut written = Vec::new();
     reader.read_to_end(&mut written).unwrap();
     assert!(written.is_empty(), "{} bytes of a buffer were written", written.len());
+}
+
+/// A file of which a write-back error hasn't been reported here.
+struct Lost;
+
+impl Flusher for Lost {
+    fn flush(&self) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EIO))
+    }
+}
+
+#[test]
+fn a_durable_write_without_room_is_told_from_one_whose_data_was_lost() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(64);
+    let write = |durable| ram.io(1, Command::Write, durable, 0, &[(0, 512)]);
+    let Some(mut engine) = engine(&image, &configs(4)[0]) else { return };
+    for errno in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+        let done = answered(&mut engine, write(true), errno).expect("an answer");
+        assert!(!done.io.is_loss(), "the data was never taken");
+        assert_eq!(results(&[done]), [(1, Some(errno))]);
+    }
+    let done = answered(&mut engine, write(true), libc::EIO).expect("an answer");
+    assert!(done.io.is_loss());
+
+    // The other open file description tells, too.
+    engine.floor.flusher = Some(Box::new(Lost));
+    let done = answered(&mut engine, write(true), libc::ENOSPC).expect("an answer");
+    assert!(done.io.is_loss());
+    assert_eq!(results(&[done]), [(1, Some(libc::EIO))]);
+
+    // Where there is only one, it can't be known.
+    engine.floor.flusher = None;
+    let done = answered(&mut engine, write(true), libc::ENOSPC).expect("an answer");
+    assert!(done.io.is_loss());
+}
+
+#[test]
+fn what_lies_beyond_the_image_is_refused_and_nothing_is_lost() {
+    let ram = Ram::new(4096);
+    let (_file, image) = disk(64);
+    let Some(mut engine) = engine(&image, &configs(4)[0]) else { return };
+    let io = || ram.io(1, Command::Write, true, 64 * SECTOR, &[(0, 512)]);
+    for done in [engine.submit(io()), engine.submit_alone(io())] {
+        let done = done.expect("at once");
+        assert!(!done.io.is_loss());
+        assert_eq!(results(&[done]), [(1, Some(libc::ENOSPC))]);
+    }
+}
+
+#[test]
+fn engines_of_one_image_have_open_file_descriptions_of_their_own() {
+    let (_file, image) = disk(64);
+    let Some(first) = engine(&image, &configs(4)[0]) else { return };
+    let Some(second) = engine(&image, &configs(4)[0]) else { return };
+    let file = |engine: &UringEngine| engine.target.file.0;
+    assert!(file(&first) != file(&second) && file(&first) != image.as_fd().as_raw_fd());
 }

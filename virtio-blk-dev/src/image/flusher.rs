@@ -1,0 +1,82 @@
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+
+/// Flushes an image for one queue alone: see [`Image::flusher`](super::Image::flusher).
+pub trait Flusher: Send + Sync {
+    /// As [`Image::flush`](super::Image::flush), and with every error since the flusher was made.
+    ///
+    /// # Errors
+    /// The host's.
+    fn flush(&self) -> io::Result<()>;
+}
+
+/// An open file description, by which no other queue flushes.
+impl Flusher for File {
+    fn flush(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl<F: Flusher + ?Sized> Flusher for Arc<F> {
+    fn flush(&self) -> io::Result<()> {
+        (**self).flush()
+    }
+}
+
+/// Opens what `file` is once more, whatever its path is by now.
+///
+/// The locks stay with the first description (`F_OFD_SETLK`, fcntl(2)), and so does the claim on a
+/// block device (`O_EXCL`), which another one would contradict.
+///
+/// # Errors
+/// There is no /proc, or this process may no longer open the file.
+pub(super) fn reopen(file: &File, direct: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(if direct { libc::O_DIRECT } else { 0 })
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::super::RawOptions;
+    use super::*;
+
+    #[test]
+    fn a_file_is_reopened_as_another_description_of_the_same_even_if_it_has_no_name() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let mut file = named.reopen().unwrap();
+        named.close().unwrap();
+        file.write_all(b"data").unwrap();
+        let mut other = reopen(&file, false).unwrap();
+        assert_eq!(other.stream_position().unwrap(), 0, "a duplicate would share the position");
+        assert_eq!(other.seek(SeekFrom::End(0)).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_lock_stays_with_the_image_when_its_flushers_go() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4096).unwrap();
+        let image = RawOptions::new().open(file.path()).unwrap();
+        let flusher = super::super::Image::flusher(&image).expect("/proc");
+        flusher.flush().unwrap();
+        drop(flusher);
+        RawOptions::new().open(file.path()).expect_err("the image is in use");
+        drop(image);
+        RawOptions::new().open(file.path()).expect("nobody has it");
+    }
+
+    #[test]
+    fn an_image_that_is_only_read_has_no_flusher() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4096).unwrap();
+        let image = RawOptions::new().read_only(true).open(file.path()).unwrap();
+        assert!(super::super::Image::flusher(&image).is_none());
+    }
+}
