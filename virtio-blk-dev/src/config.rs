@@ -3,6 +3,7 @@ use std::mem::offset_of;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::engine::InOrder;
 use crate::error::ConfigError;
 use crate::image::{Image, Topology};
 
@@ -63,9 +64,9 @@ pub struct BlockConfig {
     pub write_back: bool,
     /// The commands beyond reads, writes and flushes.
     pub limits: Limits,
-    /// The workers' engines finish each operation where it is submitted, as
-    /// [`SyncEngine`](crate::SyncEngine) does, so `VIRTIO_F_IN_ORDER` is offered.
-    pub in_order: bool,
+    /// Offer `VIRTIO_F_IN_ORDER`: what an engine of the kind that all workers have says of itself. A
+    /// [`Worker`](crate::Worker) with an engine of another kind doesn't serve the device.
+    pub in_order: Option<InOrder>,
     /// Offer `VIRTIO_F_ACCESS_PLATFORM` and insist on it: the guest names its buffers by grants.
     pub access_platform: bool,
 }
@@ -84,7 +85,7 @@ impl Default for BlockConfig {
             topology: Topology::default(),
             write_back: true,
             limits: Limits::default(),
-            in_order: false,
+            in_order: None,
             access_platform: false,
         }
     }

@@ -47,6 +47,7 @@ impl BlockDevice {
             read_only: self.config.read_only,
             serial: self.config.serial,
             limits: self.config.limits,
+            in_order: self.config.in_order.is_some(),
         }
     }
 
@@ -113,7 +114,7 @@ fn offered(config: &BlockConfig) -> Features {
         (Features::WRITE_ZEROES, writable && limits.write_zeroes.is_some()),
         (Features::SECURE_ERASE, writable && limits.secure_erase.is_some()),
         (Features::LIFETIME, limits.lifetime),
-        (Features::IN_ORDER, config.in_order),
+        (Features::IN_ORDER, config.in_order.is_some()),
         (Features::ACCESS_PLATFORM, config.access_platform),
     ] {
         features.set(feature, on);
@@ -195,6 +196,7 @@ impl VirtioDevice for BlockDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::InOrder;
     use crate::limits::{Limits, RangeLimits, ZeroesLimits};
 
     #[test]
@@ -218,7 +220,7 @@ mod tests {
                 secure_erase: Some(range),
                 lifetime: true,
             },
-            in_order: true,
+            in_order: Some(InOrder::KEPT),
             access_platform: true,
             ..BlockConfig::default()
         };

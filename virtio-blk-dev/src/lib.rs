@@ -157,7 +157,7 @@ pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
 pub use device::BlockDevice;
 pub use durability::Durability;
 pub use engine::{
-    BouncePool, Completion, Engine, EngineFault, Io, Operation, StillInUse, SyncEngine,
+    BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, StillInUse, SyncEngine,
     UringConfig, UringEngine, UringError,
 };
 pub use error::{ConfigError, OpenError, UnknownFormat};

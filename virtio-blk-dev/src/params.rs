@@ -14,6 +14,8 @@ pub struct Params {
     pub(crate) read_only: bool,
     pub(crate) serial: Serial,
     pub(crate) limits: Limits,
+    /// The driver counts on its requests being used in order.
+    pub(crate) in_order: bool,
 }
 
 /// What changes while the device is in use.

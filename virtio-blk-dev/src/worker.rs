@@ -47,6 +47,11 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// are of.
     ///
     /// An engine that is only lent, as `&mut`, can serve another queue afterwards.
+    ///
+    /// If the device offers `VIRTIO_F_IN_ORDER` and `engine` doesn't
+    /// [complete in order](Engine::completes_in_order), the queue is
+    /// [given up](LiveQueue::give_up): nothing is served, and the driver is told that the device needs
+    /// a reset.
     pub fn new(queue: LiveQueue<R, D>, engine: E, params: &Params) -> Self {
         Self::with_counters(queue, engine, params, Arc::default())
     }
@@ -58,6 +63,11 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         params: &Params,
         counters: Arc<Counters>,
     ) -> Self {
+        let mut queue = queue;
+        if params.in_order && !engine.completes_in_order() {
+            // Its driver would take one request for another.
+            queue.give_up();
+        }
         let requests = Requests::new(queue.size(), engine, params.clone(), counters);
         Self { queue, requests }
     }

@@ -12,6 +12,10 @@ macro_rules! forward {
                 (**self).submit(io)
             }
 
+            fn completes_in_order(&self) -> bool {
+                (**self).completes_in_order()
+            }
+
             fn commit(&mut self) {
                 (**self).commit();
             }

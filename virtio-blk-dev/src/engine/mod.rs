@@ -2,6 +2,7 @@
 
 mod fault;
 mod forward;
+mod in_order;
 mod io;
 mod sync;
 mod uring;
@@ -13,6 +14,7 @@ use crate::image::Lifetime;
 use crate::wait::wait_readable;
 
 pub use fault::{EngineFault, StillInUse};
+pub use in_order::InOrder;
 pub(crate) use io::{Command, Data, Spare};
 pub use io::{Io, Operation};
 pub use sync::SyncEngine;
@@ -31,6 +33,13 @@ pub trait Engine: Send {
     /// Takes one operation, and hands it back if it is finished at once. Its failure, too, is a
     /// completion.
     fn submit(&mut self, io: Io) -> Option<Completion>;
+
+    /// Every operation is finished when it is submitted, and handed back there and then, so that
+    /// requests are used in the order in which they came (`VIRTIO_F_IN_ORDER`, virtio 1.2
+    /// §2.7.9.1). It doesn't change.
+    fn completes_in_order(&self) -> bool {
+        false
+    }
 
     /// Has everything submitted so far begin, in one system call where that is possible. Until then
     /// an engine may leave it lying.

@@ -75,6 +75,10 @@ impl<I: Image + ?Sized> Engine for SyncEngine<I> {
         Some(Completion { io, result })
     }
 
+    fn completes_in_order(&self) -> bool {
+        true
+    }
+
     fn poll_completions(&mut self, _sink: &mut dyn FnMut(Completion)) {}
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

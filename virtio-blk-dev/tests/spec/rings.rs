@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use virtio_blk_dev::fake::{FakeImage, Fault};
-use virtio_blk_dev::{BlockConfig, BlockDevice, Image, SyncEngine};
+use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, InOrder, SyncEngine};
 use virtio_mmio_dev::VirtioDevice;
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress};
 
@@ -188,19 +188,70 @@ fn in_order(guest: &mut Guest, requests: &[Vec<Buf>]) {
     assert_eq!(used, heads);
 }
 
+/// What an engine that keeps the order says of itself.
+fn kept() -> Option<InOrder> {
+    let kept = InOrder::of(&SyncEngine::new(Arc::new(FakeImage::new(contents(1), false))));
+    assert!(kept.is_some());
+    kept
+}
+
+fn late_engine(image: &Arc<FakeImage>) -> FakeEngine {
+    FakeEngine::new(Arc::clone(image) as Arc<dyn Image>, 7).unwrap()
+}
+
 #[test]
-fn spec_2_7_9_1_in_order_is_offered_only_by_configuration() {
+fn spec_2_7_9_1_in_order_is_offered_only_with_engines_that_keep_the_order() {
     let offered = |in_order| {
         let config = BlockConfig { in_order, ..BlockConfig::default() };
         BlockDevice::new(4096, &config).unwrap().features() & F_IN_ORDER
     };
-    assert_eq!((offered(false), offered(true)), (0, F_IN_ORDER));
+    let image = Arc::new(FakeImage::new(contents(1), false));
+    let boxed: Box<dyn Engine> = Box::new(late_engine(&image));
+    assert_eq!((offered(InOrder::of(&boxed)), offered(kept())), (0, F_IN_ORDER));
+}
+
+#[test]
+fn spec_2_7_9_1_an_engine_that_keeps_no_order_serves_no_device_that_promised_it() {
+    let image = Arc::new(FakeImage::new(contents(16), false));
+    let config = BlockConfig { in_order: kept(), ..BlockConfig::default() };
+    let mut guest = Guest::new(16 * 512, &config, F_ALL | F_IN_ORDER, late_engine(&image));
+    let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
+    guest.add(&bufs);
+    guest.finish();
+    assert!(guest.worker.is_broken() && guest.needs_reset());
+    assert!(guest.used().is_empty());
+}
+
+#[test]
+fn spec_2_7_9_1_flushes_and_writes_are_used_in_the_order_in_which_they_came() {
+    // With a cache and without; and once no flush succeeds any more.
+    for features in [F_ALL | F_IN_ORDER, F_ALL & !F_FLUSH | F_IN_ORDER] {
+        let config = BlockConfig { in_order: kept(), ..BlockConfig::default() };
+        let (mut guest, image) = guest(16, &config, features);
+        let mut requests = Vec::new();
+        for kind in [OUT, FLUSH, FLUSH, OUT, FLUSH, IN, FLUSH, OUT, FLUSH, FLUSH] {
+            let mut bufs = vec![guest.header(kind, 1)];
+            match kind {
+                IN => bufs.push(guest.room(512)),
+                OUT => bufs.push(guest.out(&[7; 512])),
+                _ => {}
+            }
+            bufs.push(guest.room(1));
+            requests.push(bufs);
+        }
+        in_order(&mut guest, &requests);
+        image.inject(Fault::Short(512));
+        image.inject(Fault::Errno(libc::EIO));
+        in_order(&mut guest, &requests);
+        assert!(guest.transport.device().durability().is_lost());
+        in_order(&mut guest, &requests);
+    }
 }
 
 #[test]
 fn spec_2_7_9_1_requests_are_used_in_the_order_in_which_they_came() {
     let image = FakeImage::new(contents(16), false).with_commands(COMMANDS);
-    let config = BlockConfig { in_order: true, ..BlockConfig::for_image(&image) };
+    let config = BlockConfig { in_order: kept(), ..BlockConfig::for_image(&image) };
     let features = F_ALL | F_IN_ORDER | F_DISCARD | F_WRITE_ZEROES;
     let (mut guest, image) = guest_on(image, &config, features);
     let list = ranges(&[(1, 1, 0), (3, 1, 0), (5, 1, 0)]);
