@@ -8,7 +8,7 @@ use std::{
 
 use backend_process::{LogLimit, limits};
 use tracing::{debug, warn};
-use virtio_blk_dev::Stats;
+use virtio_blk_dev::{Canceller, Stats};
 use virtio_mmio_dev::{QueueConfig, feature};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -140,6 +140,7 @@ impl Ring {
             events: self.events.clone(),
             limit: common.limit.clone(),
             engine: self.engine.take(),
+            canceller: Canceller::default(),
         };
         debug!(config = ?job.config, "starting a queue");
         match WorkerThread::start(job) {
@@ -155,6 +156,18 @@ impl Ring {
         // An interrupt of the time before, with another descriptor, may never have arrived.
         self.events.call.signal();
         Ok(())
+    }
+
+    /// Stops and disables the ring of a driver that waits for no answers any more: it has reset the
+    /// device, or its frontend is gone. Lists of ranges, which may take minutes, end early. A ring
+    /// that only [stops](Self::stop), as for GET_VRING_BASE, carries them out to their end: its driver
+    /// would see the error.
+    pub(crate) fn end(&mut self) {
+        if let Some(worker) = &self.worker {
+            worker.cancel();
+        }
+        self.stop();
+        self.enabled = false;
     }
 
     /// Finishes what is in flight, and keeps where the ring was left.
@@ -218,7 +231,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        self.stop();
+        self.end();
     }
 }
 
@@ -234,6 +247,25 @@ mod tests {
         ring.enabled = true;
         ring.worker = Some(worker);
         ring
+    }
+
+    #[test]
+    fn long_requests_end_early_where_the_driver_is_gone_and_not_where_it_waits() {
+        type Way = fn(&mut Ring);
+        let stops: [(Way, bool); 5] = [
+            (Ring::end, true),
+            (Ring::stop, false),
+            (|ring| ring.set_kick(None), false),
+            (|ring| ring.set_base(Some(0)), false),
+            (|ring| drop(std::mem::replace(ring, Ring::new(0, 16))), true),
+        ];
+        for (nth, (stop, is_cancelled)) in stops.into_iter().enumerate() {
+            let worker = WorkerThread::ended(Some(Report::default()));
+            let canceller = worker.canceller();
+            let mut ring = with(worker);
+            stop(&mut ring);
+            assert_eq!(canceller.is_cancelled(), is_cancelled, "way {nth}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Session {
     pub(crate) fn finish(&mut self) -> Stats {
         let mut all = Stats::default();
         for ring in &mut self.rings {
-            ring.stop();
+            ring.end();
             all += ring.stats();
         }
         all
@@ -149,10 +149,10 @@ impl Session {
 
     /// Back to the state after the connection, but for what is mapped.
     fn reset(&mut self) {
+        self.rings.iter_mut().for_each(Ring::end);
         self.with_all_stopped(|session| {
             session.common.features = None;
             session.common.device.reset();
-            session.rings.iter_mut().for_each(|ring| ring.enabled = false);
         });
     }
 }

@@ -11,7 +11,9 @@ use std::{
 
 use backend_process::{LogLimit, limits};
 use tracing::{error, warn};
-use virtio_blk_dev::{Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, Worker};
+use virtio_blk_dev::{
+    Canceller, Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, Worker,
+};
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
 use vm_memory::GuestMemoryMmap;
 
@@ -43,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) kick: OwnedFd,
     pub(crate) events: Events,
     pub(crate) limit: LogLimit,
+    /// By what its long requests are ended early.
+    pub(crate) canceller: Canceller,
 }
 
 /// Where a queue was left, and what it has done.
@@ -57,6 +61,7 @@ pub(crate) struct Report {
 /// A queue being served.
 pub(crate) struct WorkerThread {
     stop: Stop,
+    canceller: Canceller,
     thread: JoinHandle<(Report, Option<QueueEngine>)>,
 }
 
@@ -68,13 +73,13 @@ impl WorkerThread {
             |what| move |source| StartError::Host { index, what, source: limits::explain(source) };
         let stop = Stop::new().map_err(host("no eventfd"))?;
         let (ready, started) = mpsc::sync_channel(1);
-        let its = stop.clone();
+        let (its, canceller) = (stop.clone(), job.canceller.clone());
         let thread = thread::Builder::new()
             .name(format!("vq-{index}"))
             .spawn(move || job.run(&its, &ready))
             .map_err(host("no thread"))?;
         match started.recv() {
-            Ok(Ok(())) => Ok(Self { stop, thread }),
+            Ok(Ok(())) => Ok(Self { stop, canceller, thread }),
             Ok(Err(error)) => Err(error),
             Err(mpsc::RecvError) => Err(host("its thread panicked")(io::ErrorKind::Other.into())),
         }
@@ -83,6 +88,11 @@ impl WorkerThread {
     /// Wakes the thread if it sleeps.
     pub(crate) fn wake(&self) {
         self.stop.wake();
+    }
+
+    /// Has a list of ranges that isn't carried out to its end fail: nobody waits for its answer.
+    pub(crate) fn cancel(&self) {
+        self.canceller.cancel();
     }
 
     /// Finishes what is in flight, and lets go of the rings; `None` if the thread can't say where it
@@ -120,7 +130,8 @@ impl Job {
         }
         let start = || {
             let queue = LiveQueue::new(&self.config, &memory, memory, self.events.clone())?;
-            let worker = Worker::new(queue, engine, &self.device.params());
+            let worker = Worker::new(queue, engine, &self.device.params())
+                .with_canceller(self.canceller.clone());
             let what = "its kick descriptor can't be waited for: it should be an eventfd";
             let sleep = Sleep::new(self.kick.as_fd(), stop, worker.as_fd()).map_err(|source| {
                 StartError::Host { index, what, source: limits::explain(source) }
@@ -246,11 +257,15 @@ mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     impl WorkerThread {
+        pub(crate) fn canceller(&self) -> Canceller {
+            self.canceller.clone()
+        }
+
         /// A thread that has ended with this.
         pub(crate) fn ended(report: Option<Report>) -> Self {
             let thread =
                 thread::spawn(move || (report.unwrap_or_else(|| panic!("as ordered")), None));
-            Self { stop: Stop::new().unwrap(), thread }
+            Self { stop: Stop::new().unwrap(), canceller: Canceller::default(), thread }
         }
     }
 
@@ -318,6 +333,7 @@ mod tests {
             events,
             limit: LogLimit::new(),
             engine: None,
+            canceller: Canceller::default(),
         };
         (job, err)
     }
