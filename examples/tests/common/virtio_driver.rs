@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     guest_kernel::{GuestKernel, Sharing},
+    host::{Disk, Host},
     window::{Window, reg},
 };
 
@@ -203,4 +204,17 @@ impl Drop for Registers {
     fn drop(&mut self) {
         self.set_status(DeviceStatus::empty());
     }
+}
+
+/// Reads a sector through a driver of its own.
+pub fn read_sector(
+    host: &Host,
+    disk: &Disk,
+    kernel: &Arc<GuestKernel>,
+    sector: usize,
+) -> [u8; 512] {
+    let mut driver = probe(host.window(disk), kernel).expect("a device");
+    let mut data = [0; 512];
+    driver.read_blocks(sector, &mut data).unwrap();
+    data
 }
