@@ -61,6 +61,11 @@ impl Server {
         }
     }
 
+    /// Ends the connection of every client that there is.
+    pub(super) fn hang_up(&mut self) {
+        self.clients.values_mut().for_each(Client::hang_up);
+    }
+
     /// The error injected for `op`, if one is due.
     pub(super) fn fault(&mut self, op: Op) -> Option<String> {
         let at = self.faults.iter().position(|(kind, ..)| *kind == op)?;

@@ -73,16 +73,15 @@ impl FakeStore {
     /// The daemon dies, and comes back as it was: every later operation of every client that there is fails with
     /// [`Error::Io`]; those that [connect](Self::connect) later are served.
     pub fn disconnect(&self) {
-        for client in self.lock().clients.values_mut() {
-            client.hang_up();
-        }
+        self.lock().hang_up();
     }
 
     /// The daemon dies, and comes back empty: as [`disconnect`](Self::disconnect), and all nodes but those of domain 0
     /// are lost.
     pub fn restart_empty(&self) {
-        self.disconnect();
+        // In one step: a client that connects anew never sees what was lost.
         let mut server = self.lock();
+        server.hang_up();
         server.tree = Tree::new();
         server.introduce(0);
     }
