@@ -191,8 +191,10 @@ fn a_queue_is_not_served_with_what_was_there_before_a_refused_setting() {
     assert!(readable(&queue.err), "the error descriptor");
     queue.submit(&vmm, IN, 2, &[0; 512]);
     queue.restart(&vmm).unwrap();
-    assert!(!readable(&queue.call) && queue.used_index(&vmm) == 1, "served all the same");
+    // The first request's interrupt may come only now; what is wrong has a tenth of a second.
+    while readable(&queue.call) {}
     assert_eq!(vmm.frontend.get_vring_base(0).unwrap(), 1);
+    assert_eq!(queue.used_index(&vmm), 1, "served all the same");
     queue.set_up(&mut vmm, 1).unwrap();
     queue.wait(&vmm, &backend);
 }
