@@ -6,9 +6,10 @@ mod common;
 mod host;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use host::*;
@@ -142,6 +143,38 @@ fn an_image_in_which_a_cluster_has_a_second_use_is_not_written() {
         assert!(error.contains("damaged") && error.contains(finding), "{finding}: {error}");
         assert!(open(&path, true).is_ok(), "{finding}: it can be read");
     }
+}
+
+/// 16384 L2 tables of 2 MiB, all of them holes: to read them would be to read 32 GiB.
+#[test]
+fn holes_of_an_image_are_not_read_to_check_it() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("disk.qcow2");
+    let file = fs::File::create(&path).unwrap();
+    let (cluster, tables) = (2u64 << 20, 16_384u64);
+    file.set_len((4 + tables) * cluster).unwrap();
+    let fields: [(u64, &[u8]); 11] = [
+        (0, b"QFI\xfb"),
+        (4, &3u32.to_be_bytes()),                // version
+        (20, &21u32.to_be_bytes()),              // cluster_bits
+        (24, &(1u64 << 40).to_be_bytes()),       // size
+        (36, &(tables as u32).to_be_bytes()),    // l1_size
+        (40, &(3 * cluster).to_be_bytes()),      // l1_table_offset
+        (48, &cluster.to_be_bytes()),            // refcount_table_offset
+        (56, &1u32.to_be_bytes()),               // refcount_table_clusters
+        (100, &104u32.to_be_bytes()),            // header_length
+        (cluster, &(2 * cluster).to_be_bytes()), // the refcount block, with refcounts of one bit
+        (2 * cluster, &vec![0xff; tables as usize / 8 + 1]),
+    ];
+    for (place, bytes) in fields {
+        file.write_all_at(bytes, place).unwrap();
+    }
+    let entries = (4..4 + tables).flat_map(|nth| ((1 << 63) | (nth * cluster)).to_be_bytes());
+    file.write_all_at(&entries.collect::<Vec<u8>>(), 3 * cluster).unwrap();
+    let start = Instant::now();
+    let image = open(&path, false).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(image.capacity(), 1 << 40);
 }
 
 fn is_refused_until_repaired(directory: &TempDir, bytes: &[u8], what: &str) {

@@ -65,6 +65,19 @@ pub(super) fn fallocate(file: &File, mode: libc::c_int, offset: u64, len: u64) -
     }
 }
 
+/// Whether a part of a file is a hole, which reads as zeroes (lseek(2), `SEEK_DATA`). False is also
+/// that the kernel or the file system doesn't say. The file's position moves.
+pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
+    let Ok(start) = offset.try_into() else { return false };
+    // SAFETY: the descriptor is open; the call takes nothing else but numbers.
+    let data = unsafe { libc::lseek64(file.as_raw_fd(), start, libc::SEEK_DATA) };
+    match u64::try_from(data) {
+        Ok(data) => data >= offset.saturating_add(len),
+        // Nothing but a hole follows.
+        Err(_) => io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO),
+    }
+}
+
 /// What direct I/O on `file` must be aligned to, memory and offset (`STATX_DIOALIGN`, Linux 6.1).
 /// Zeroes are no direct I/O at all; `None` is that the kernel or the file system doesn't say.
 pub(super) fn direct_alignment(file: &File) -> io::Result<Option<(u32, u32)>> {

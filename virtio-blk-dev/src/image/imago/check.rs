@@ -23,7 +23,8 @@ const MAX_SNAPSHOTS: u32 = 65_536;
 /// since a table's blocks wait in memory while data is written at once. A cluster that counts as in
 /// use and isn't does no harm.
 ///
-/// Each table is read once. Memory is needed for the refcount blocks of the clusters in the file, and
+/// Each table is read once, and not at all if it is a hole: a small file may have holes for many
+/// tables. Memory is needed for the refcount blocks of the clusters in the file, and
 /// for the places of the L2 tables.
 pub(super) fn check(file: &HostFile, header: &Header, read_only: bool) -> io::Result<()> {
     if header.crypt_method != 0 {
@@ -81,7 +82,7 @@ impl Check<'_> {
     /// The L2 tables that an L1 table refers to. What the disk is now is `active`; a snapshot's
     /// tables are not written, and their flags say nothing of who else uses a cluster.
     fn note_l2_tables(&mut self, l1_offset: u64, entries: u32, active: bool) -> io::Result<()> {
-        for (index, entry) in (0..).zip(table(self.file, l1_offset, entries.into())?) {
+        for (index, entry) in (0..).zip(self.table(l1_offset, entries.into())?) {
             let offset = offset_of(entry);
             if offset == 0 {
                 continue;
@@ -137,7 +138,7 @@ impl Check<'_> {
                 _ => Users::Several(l2_table.users),
             };
             self.refcounts.claim(offset, cluster, users, "L2 table")?;
-            for (index, entry) in (0..).zip(table(self.file, offset, cluster >> 3)?) {
+            for (index, entry) in (0..).zip(self.table(offset, cluster >> 3)?) {
                 self.check_entry(index, entry, l2_table)?;
             }
         }
@@ -186,6 +187,14 @@ impl Check<'_> {
             (false, users) => Users::Shared(users),
         };
         self.refcounts.claim(offset, self.header.cluster_size(), users, "data")
+    }
+
+    /// The entries of a table; none of one that is a hole.
+    fn table(&self, offset: u64, entries: u64) -> io::Result<Vec<u64>> {
+        if self.file.is_hole(offset, entries.saturating_mul(8)) {
+            return Ok(Vec::new());
+        }
+        table(self.file, offset, entries)
     }
 
     fn own(&mut self, offset: u64, len: u64, what: &str) -> io::Result<()> {

@@ -41,6 +41,11 @@ impl HostFile {
         sys::is_deleted(&self.file)
     }
 
+    /// Whether a part of the file reads as zeroes and has no storage, as far as that is known.
+    pub(super) fn is_hole(&self, offset: u64, len: u64) -> bool {
+        sys::is_hole(&self.file, offset, len)
+    }
+
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(test)]
         if let Some(recorder) = &self.recorder {

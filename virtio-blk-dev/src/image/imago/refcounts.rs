@@ -111,8 +111,9 @@ impl<'a> Refcounts<'a> {
         let index = usize::try_from(number).ok();
         let offset = index.and_then(|index| self.refblocks.get(index)).copied().unwrap_or(0);
         let mut counts = Vec::new();
-        if offset != 0 {
-            counts.resize(self.header.cluster_size() as usize, 0);
+        let cluster = self.header.cluster_size();
+        if offset != 0 && !self.file.is_hole(offset, cluster) {
+            counts.resize(cluster as usize, 0);
             self.file.read_at(&mut counts, offset)?;
         }
         if counts.iter().all(|byte| *byte == 0) {
