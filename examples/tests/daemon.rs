@@ -101,7 +101,7 @@ impl Running {
     /// Both orders. Two signals that come at once are one.
     fn stop_now(&mut self) {
         self.stop();
-        until("the first order", || self.says("told to stop: no new disks"));
+        until("the first order", || self.says("told to stop: new disks"));
         assert!(self.is_running());
         self.stop();
         self.end().unwrap();
@@ -156,7 +156,7 @@ fn the_first_order_to_stop_waits_for_the_last_guest_and_takes_on_no_new_disk() {
     let (first, disk) = it.guest(1);
     let (second, other) = it.guest(2);
     it.stop();
-    until("the log says so", || it.says("told to stop: no new disks"));
+    until("the log says so", || it.says("told to stop: new disks"));
     it.host.create_guest(3);
     let late = Disk::new(3, 0, &it.host.image("late.img", 4096));
     it.host.plug(&late);
@@ -201,7 +201,7 @@ fn guests_are_waited_for_no_longer_than_the_stop_timeout() {
     assert_eq!(it.host.window(&disk).read(reg::MAGIC), MAGIC);
     it.end().unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
-    assert!(it.says("--stop-timeout is over") && it.says("it loses these disks"));
+    assert!(it.says("--stop-timeout gives the guests is over") && it.says("it loses these disks"));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in()
     let (_second, gone) = it.guest(2);
     it.reachable.store(false, Ordering::SeqCst);
     it.lose_xenstore();
-    until("the log says so", || it.says("xenstore is lost"));
+    until("the log says so", || it.says("the connection to xenstored is lost"));
     assert_eq!(it.sector(&first, &disk), sector_pattern(1));
     // Meanwhile one disk goes, and one comes.
     it.host.unplug(&gone);
@@ -234,13 +234,13 @@ fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
     let (domain, disk) = it.guest(1);
     it.host.store.restart_empty();
     it.host.store = it.host.store.connect(0);
-    until("the log says so", || it.says("xenstore has lost the guest's nodes"));
+    until("the log says so", || it.says("xenstore has no nodes of the guest any more"));
     // Another guest comes, so that everything is looked at again.
     let (_other, _) = it.guest(2);
     assert_eq!(it.sector(&domain, &disk), sector_pattern(1));
     // Nobody tells of its end.
     domain.destroy();
-    until("it is let go", || it.says("the guest is gone domid=1"));
+    until("it is let go", || it.says("the guest has ended domid=1"));
     assert_eq!(domain.foreign_memory().live_mappings(), 0);
     it.stop_now();
 }
@@ -252,7 +252,7 @@ fn a_daemon_that_serves_nobody_ends_with_an_error_when_xenstore_is_lost() {
     let (domain, disk) = it.guest(1);
     it.reachable.store(false, Ordering::SeqCst);
     it.lose_xenstore();
-    until("the log says so", || it.says("xenstore is lost"));
+    until("the log says so", || it.says("the connection to xenstored is lost"));
     thread::sleep(Duration::from_millis(300));
     assert!(it.is_running(), "a guest needs it");
     assert_eq!(it.sector(&domain, &disk), sector_pattern(1));

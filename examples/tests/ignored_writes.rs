@@ -54,5 +54,5 @@ fn ignored_writes_are_logged_with_their_reason_and_a_limit() {
     }
     window.write(reg::STATUS, 3);
     window.write(reg::STATUS, 128 | 3);
-    assert_eq!(log.lines("the guest's driver gave the disk up").len(), 1);
+    assert_eq!(log.lines("the guest's driver has set FAILED").len(), 1);
 }

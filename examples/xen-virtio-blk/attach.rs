@@ -26,18 +26,22 @@ pub(crate) enum AttachError {
     )]
     GenericVirtio,
     #[error(
-        "xen-virtio-blk was told to stop and takes on no new disks: start it again when its last guest has \
-         ended (it serves {guests})"
+        "xen-virtio-blk was told to stop and refuses new disks: start it again when the {guests} guests that \
+         it serves have ended, then create this guest again"
     )]
     Stopping { guests: usize },
     #[error(transparent)]
     Nodes(#[from] NodeError),
     #[error(transparent)]
     Image(#[from] OpenError),
-    #[error("image {path} did not open within {seconds} s: is its storage there?")]
+    #[error(
+        "image {path} did not open within {seconds} s: check that its storage answers, then create the guest again"
+    )]
     Slow { path: String, seconds: u64 },
-    #[error("no thread to open the image with: {0}")]
-    Thread(io::Error),
+    #[error(
+        "no thread can be started to open the image: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)"
+    )]
+    Thread(#[source] io::Error),
     #[error(transparent)]
     Guest(#[from] GuestError),
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backend_process::chain;
 use tracing::{debug, info, warn};
 use xen_ioreq::DomId;
 use xen_store::{Store, StoreExt, WatchEvent};
@@ -33,7 +34,7 @@ pub enum BackendError {
     #[error(transparent)]
     Store(#[from] xen_store::Error),
     /// No descriptor by which the guests' threads could be heard.
-    #[error("making an eventfd")]
+    #[error("can't make an eventfd")]
     Notices(#[source] io::Error),
 }
 
@@ -157,7 +158,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
         }
         if listed && !mem::replace(&mut self.listed, true) {
             let images = listing::images(&self.store, &self.dir, &touched);
-            if let Some(images) = survive(images, "tables that match no disk are not told of")? {
+            if let Some(images) = survive(
+                images,
+                "can't tell which tables of the --config file match no disk: check their names",
+            )? {
                 self.settings.warn_of_unmatched(&images);
             }
         }
@@ -195,9 +199,9 @@ impl<S: Store, P: Platform> Backend<S, P> {
             Err(error) if error.is_disconnected() => return Err(error),
             Err(error) => {
                 if self.retries.failed(task, Instant::now()) {
-                    warn!(%task, %error, "xenstore refused: it is tried again until it succeeds");
+                    warn!(%task, error = %chain(&error), "xenstored refused a request, which is repeated until it succeeds: see its log, and raise its quota if the error is EQUOTA");
                 } else {
-                    debug!(%task, %error, "xenstore refused again");
+                    debug!(%task, error = %chain(&error), "xenstored refused the request again");
                 }
                 return Ok(false);
             }
@@ -205,7 +209,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
         if !done {
             self.retries.failed(task, Instant::now());
         } else if self.retries.done(task) {
-            info!(%task, "done after all");
+            info!(%task, "xenstored no longer refuses the request");
         }
         Ok(done)
     }
@@ -230,14 +234,14 @@ impl<S: Store, P: Platform> Backend<S, P> {
     pub fn begin_to_stop(&mut self) -> usize {
         self.stopping = true;
         for (domid, devices) in self.guests.by_guest() {
-            info!(domid, devices, "is waited for");
+            info!(domid, devices, "waiting for the guest to end");
         }
         self.guests.len()
     }
 
-    /// Whether no guest needs this process.
-    pub fn is_idle(&self) -> bool {
-        self.guests.len() == 0
+    /// How many guests need this process.
+    pub fn guests(&self) -> usize {
+        self.guests.len()
     }
 
     /// Lets go of everything. A guest that still runs loses its disks: its next access to one of their
@@ -247,7 +251,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             warn!(
                 domid,
                 devices,
-                "stopping under a guest: it loses these disks, and its kernel will panic on its next access to one"
+                "this program ends while the guest runs: it loses these disks, and its kernel will panic on its next access to one; `xl destroy` it, and create it again when xen-virtio-blk runs"
             );
         }
     }
@@ -291,7 +295,7 @@ fn survive<T>(
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_disconnected() => Err(error),
         Err(error) => {
-            warn!(%error, "{consequence}");
+            warn!(error = %chain(&error), "{consequence}");
             Ok(None)
         }
     }

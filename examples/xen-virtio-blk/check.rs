@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, fs, io, os::fd::AsFd, path::Path, process::ExitCode};
 
-use backend_process::output;
+use backend_process::{chain, output};
 use rustix::io::Errno;
 
 use virtio_blk_dev::UringEngine;
@@ -128,7 +128,7 @@ fn device(name: &'static str, module: &str, opened: io::Result<()>) -> Finding {
     };
     Finding {
         what,
-        found: opened.map_or_else(|error| error.to_string(), |()| "opens".into()),
+        found: opened.map_or_else(|error| chain(&error).to_string(), |()| "opens".into()),
         verdict,
     }
 }
@@ -136,7 +136,7 @@ fn device(name: &'static str, module: &str, opened: io::Result<()>) -> Finding {
 fn open_remedy(error: &io::Error, module: &str) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => format!("modprobe {module}, or build the kernel with it"),
-        io::ErrorKind::PermissionDenied => "run as root, or give this user the node".into(),
+        io::ErrorKind::PermissionDenied => "run as root, or give this user access to it".into(),
         _ => format!("look at the kernel's log for {module}"),
     }
 }
@@ -157,7 +157,7 @@ fn xenstore() -> Finding {
         Ok(_) => Finding { what, found: "answers".into(), verdict: Verdict::Fine },
         Err(error) => Finding {
             what,
-            found: error.source().map_or_else(String::new, ToString::to_string),
+            found: error.source().map_or_else(String::new, |source| chain(source).to_string()),
             verdict: Verdict::Missing { remedy: error.to_string() },
         },
     }
@@ -191,7 +191,7 @@ fn ioreq_server() -> Finding {
         ),
         _ => (
             format!("can't be asked ({error})"),
-            Verdict::Missing { remedy: "mend /dev/xen/privcmd first".into() },
+            Verdict::Missing { remedy: "correct what is wrong with /dev/xen/privcmd first".into() },
         ),
     };
     Finding { what, found, verdict }
@@ -245,8 +245,8 @@ fn unpopulated_memory() -> Finding {
             what,
             found: "Xen offers no extended regions".into(),
             verdict: Verdict::Lacking {
-                remedy: "every page mapped from a guest costs this domain a page of its own: use Xen 4.16 \
-                         or newer without ext_regions=no, or grant_usage=1 in xl.cfg"
+                remedy: "every page mapped from a guest costs this domain a page of its own memory: use Xen \
+                         4.16 or newer without ext_regions=no, or grant_usage=1 in xl.cfg"
                     .into(),
             },
         };
@@ -255,7 +255,7 @@ fn unpopulated_memory() -> Finding {
     match kernel_option("CONFIG_XEN_UNPOPULATED_ALLOC") {
         Some(false) => Finding {
             what,
-            found: format!("{found}, but this kernel doesn't take them"),
+            found: format!("{found}, but this kernel doesn't use them"),
             verdict: Verdict::Lacking {
                 remedy:
                     "build the kernel with CONFIG_XEN_UNPOPULATED_ALLOC=y, or use grant_usage=1"
@@ -265,7 +265,9 @@ fn unpopulated_memory() -> Finding {
         Some(true) => Finding { what, found, verdict: Verdict::Fine },
         None => Finding {
             what,
-            found: format!("{found}; whether this kernel takes them can't be seen"),
+            found: format!(
+                "{found}; whether this kernel uses them is unknown, as it has no /boot/config-* file"
+            ),
             verdict: Verdict::Fine,
         },
     }
@@ -280,8 +282,8 @@ fn io_uring() -> Finding {
         }
         Err(error) => Finding {
             what,
-            found: "can't be had: disks are served by the engine sync".into(),
-            verdict: Verdict::Lacking { remedy: error.to_string() },
+            found: "can't be used: disks are served by the engine sync".into(),
+            verdict: Verdict::Lacking { remedy: chain(&error).to_string() },
         },
     }
 }

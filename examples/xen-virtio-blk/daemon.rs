@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backend_process::{Notify, Signals};
+use backend_process::{Notify, Signals, chain};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -29,10 +29,12 @@ const LIVENESS: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum DaemonError {
     /// Xenstore can't be had again, and no guest needs this process.
-    #[error("xenstore was lost and no guest is served any more")]
+    #[error(
+        "the connection to xenstored was lost, and no guest is served: start this program again when xenstored runs"
+    )]
     Lost(#[source] ContactError),
     /// The main thread can't wait for events.
-    #[error("waiting for events")]
+    #[error("can't wait for events")]
     Poll(#[from] std::io::Error),
 }
 
@@ -108,12 +110,15 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         loop {
             self.follow_xenstore()?;
             if let Some(deadline) = self.stopping {
-                if self.backend.is_idle() {
+                if self.backend.guests() == 0 {
                     info!("no guest is served any more: ending");
                     return Ok(());
                 }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                    warn!("--stop-timeout is over");
+                    warn!(
+                        guests = self.backend.guests(),
+                        "the time that --stop-timeout gives the guests is over: ending now"
+                    );
                     self.backend.abandon();
                     return Ok(());
                 }
@@ -132,7 +137,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
             }
             for _ in 0..self.orders.stop.take() {
                 if self.stopping.is_some() {
-                    warn!("told to stop again: ending now");
+                    warn!(guests = self.backend.guests(), "told to stop a second time: ending now");
                     self.backend.abandon();
                     return Ok(());
                 }
@@ -144,14 +149,14 @@ impl<S: Store, P: Platform> Daemon<S, P> {
     fn begin_to_stop(&mut self) {
         self.stopping = Some(self.extras.stop_timeout.map(|timeout| Instant::now() + timeout));
         let guests = self.backend.begin_to_stop();
-        let status = format!("takes on no new disks, and waits for {guests} guests to end");
+        let status = format!("refuses new disks, and waits for {guests} guests to end");
         self.extras.notify.stopping(&status);
         if guests > 0 {
             info!(
                 guests,
                 timeout_s = self.extras.stop_timeout.map(|timeout| timeout.as_secs()),
-                "told to stop: no new disks are taken on, and the guests that are served are waited for; a second \
-                 signal takes their disks from them"
+                "told to stop: new disks are refused, and this program ends when the guests that it serves have; a \
+                 second signal ends it at once, and they lose their disks"
             );
         } else {
             info!("told to stop");
@@ -165,7 +170,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
             match self.backend.handle_events() {
                 Ok(()) => {}
                 Err(error) => {
-                    error!(%error, "xenstore is lost: the disks that are served stay so; trying to reach it again");
+                    error!(error = %chain(&error), "the connection to xenstored is lost and tried again: disks that are served go on, new ones are not served; see `systemctl status xenstored`");
                     self.try_again();
                 }
             }
@@ -175,11 +180,11 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         {
             match result {
                 Ok(store) => self.resume(store),
-                Err(error) if self.backend.is_idle() && self.stopping.is_none() => {
+                Err(error) if self.backend.guests() == 0 && self.stopping.is_none() => {
                     return Err(DaemonError::Lost(error));
                 }
                 Err(error) => {
-                    debug!(%error, "xenstore is still lost");
+                    debug!(error = %chain(&error), "xenstored still can't be reached");
                     self.link = Link::Lost;
                 }
             }
@@ -199,7 +204,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         self.link = match Contact::begin(&self.connect) {
             Ok(contact) => Link::Trying(contact),
             Err(error) => {
-                debug!(%error, "xenstore can't be tried");
+                debug!(error = %chain(&error), "can't start to connect to xenstored");
                 Link::Lost
             }
         };
@@ -208,14 +213,14 @@ impl<S: Store, P: Platform> Daemon<S, P> {
     fn resume(&mut self, store: S) {
         match self.backend.reconnect(store) {
             Ok(()) => {
-                info!("xenstore is back");
+                info!("xenstored is reached again");
                 self.retries.done(());
                 self.link = Link::Up;
                 // What comes next may be the first events, which were read along with an answer.
                 self.liveness = Instant::now();
             }
             Err(error) => {
-                debug!(%error, "xenstore is still lost");
+                debug!(error = %chain(&error), "xenstored still can't be reached");
                 self.link = Link::Lost;
             }
         }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use backend_process::{LogLimit, limits};
+use backend_process::{LogLimit, chain, limits};
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{
     BlockDevice, Engine, ImageWarning, RateLimiter, RateLimits, RequestKind, UringError,
@@ -97,7 +97,7 @@ impl<P: Platform> Disk<P> {
             raised.count_interrupt();
             if let Err(error) = model.set_irq_level(irq, true) {
                 // Happens once, while the guest is being destroyed.
-                tracing::debug!(%id, irq, %error, "the interrupt could not be raised");
+                tracing::debug!(%id, irq, error = %chain(&error), "the interrupt could not be raised");
             }
         };
         let transport = MmioTransport::new(device, line).map_err(|e| e.to_string())?;
@@ -173,7 +173,7 @@ impl<P: Platform> Disk<P> {
             Effect::Failed => {
                 self.stop_workers();
                 if let Some(dropped) = self.limit.allow() {
-                    warn!(id = %self.id, dropped, "the guest's driver gave the disk up: it is not served until the driver resets it");
+                    warn!(id = %self.id, dropped, "the guest's driver has set FAILED: the disk is not served until the driver resets it; see the guest's kernel log for the reason");
                 }
             }
             Effect::Reset => {
@@ -202,16 +202,16 @@ impl<P: Platform> Disk<P> {
         let new = match self.storage.refresh_capacity() {
             Ok(new) => new,
             Err(error) => {
-                warn!(%id, %error, "the image's size can't be read: the disk keeps its own");
+                warn!(%id, error = %chain(&error), "the image's size can't be read, and the disk keeps the size it has: check the image's storage");
                 return;
             }
         };
         if new == old {
-            info!(%id, bytes = old, "the image has the size it had");
+            info!(%id, bytes = old, "the image's size has not changed");
             return;
         }
         if let Err(error) = self.transport.device_mut().set_capacity(new) {
-            warn!(%id, %error, "the image has a size that no disk can have: the disk keeps its own");
+            warn!(%id, error = %chain(&error), "the image has a size that no disk can have, and the disk keeps the size it has: give the image another size, as with `truncate -s`");
             return;
         }
         self.transport.config_changed();
@@ -223,7 +223,7 @@ impl<P: Platform> Disk<P> {
         if new > old {
             info!(%id, from = old, to = new, "the disk has grown");
         } else {
-            warn!(%id, from = old, to = new, "the disk has shrunk: what the guest kept beyond its new end is gone");
+            warn!(%id, from = old, to = new, "the disk is smaller than before: the guest's data beyond its new end is lost");
         }
     }
 
@@ -263,8 +263,8 @@ impl<P: Platform> Disk<P> {
             let id = self.id;
             warn!(
                 %id,
-                "the image was deleted: what the guest writes is lost when its disk is let go; what is there can be \
-                 copied from /proc/{}/fd before that",
+                "the image file was deleted: its contents are lost when the disk is closed; copy them before that, \
+                 from the descriptor that `ls -l /proc/{}/fd` shows as deleted",
                 std::process::id()
             );
         }
@@ -289,7 +289,7 @@ impl<P: Platform> Disk<P> {
                     self.notices.tell(self.id, NOT_GRANTED);
                 }
                 if let Some(dropped) = self.limit.allow() {
-                    warn!(id = %self.id, queue = index, %error, dropped, "the guest set up a queue that can't be served: asked it to reset");
+                    warn!(id = %self.id, queue = index, error = %chain(&error), dropped, "the guest set up a queue that can't be served, and was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
                 }
                 self.transport.interrupt().needs_reset();
             }
@@ -319,7 +319,7 @@ impl<P: Platform> Disk<P> {
         if let Some(error) = lacking
             && let Some(dropped) = self.limit.allow()
         {
-            warn!(id = %self.id, %error, dropped, "a queue has to do with the engine sync");
+            warn!(id = %self.id, error = %chain(&error), dropped, "io_uring can't be used: a queue is served by the engine sync");
         }
         engine
     }

@@ -1,5 +1,6 @@
 //! Where xenstore says why a device is not served.
 
+use backend_process::chain;
 use tracing::warn;
 use xen_ioreq::DomId;
 use xen_store::{Store, StoreExt};
@@ -23,7 +24,7 @@ impl ErrorNodes {
     pub(crate) fn write(&self, store: &dyn Store, id: DeviceId, path: &str, message: &str) {
         for node in [format!("{}/error", self.dir(id)), format!("{path}/error")] {
             if let Err(error) = store.write(None, &node, message.as_bytes()) {
-                warn!(%id, node, %error, "the error could not be written to xenstore");
+                warn!(%id, node, error = %chain(&error), "the device's error can't be written to xenstore: it is in this log only");
             }
         }
     }

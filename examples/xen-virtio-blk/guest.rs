@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use backend_process::limits;
+use backend_process::{chain, limits};
 use tracing::error;
 use xen_ioreq::{DomId, Liveness};
 
@@ -55,7 +55,8 @@ pub enum GuestError {
     },
     /// The guest's thread waits for storage.
     #[error(
-        "domain {domid}: nothing happened within {seconds} s: the storage of one of its disks doesn't answer"
+        "domain {domid}: the thread that serves it did not answer within {seconds} s, as the storage of one \
+         of its disks does not: check the storage of its images"
     )]
     Stuck {
         /// The guest.
@@ -219,11 +220,11 @@ impl Drop for Guest {
         let _ = self.send(Command::Stop);
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(self.patience) {
             // It lets go of everything as soon as its storage answers.
-            error!(domid = self.domid, error = %self.stuck(), "left behind");
+            error!(domid = self.domid, error = %chain(&self.stuck()), "the guest's disks are not closed yet: its memory stays mapped until their storage answers");
         } else if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            error!(domid = self.domid, "the guest's thread panicked");
+            error!(domid = self.domid, "the guest's thread panicked: report this as a bug");
         }
     }
 }

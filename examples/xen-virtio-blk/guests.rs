@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use backend_process::chain;
 use tracing::{info, warn};
 use xen_ioreq::{DomId, Liveness};
 
@@ -125,10 +126,10 @@ impl<P: Platform> Guests<P> {
     pub(crate) fn detach(&mut self, id: DeviceId, reason: &str) -> bool {
         let Some(served) = self.guests.get_mut(&id.domid) else { return true };
         if served.devices.remove(&id).is_some() {
-            info!(%id, reason, "letting go");
+            info!(%id, reason, "closing the disk");
             let detaching = served.guest.detach(id);
             if !detaching.is_done(PATIENCE) {
-                warn!(%id, "not closed yet: the storage of one of the guest's disks doesn't answer");
+                warn!(%id, "the disk is not closed yet, as the storage of one of the guest's disks does not answer: check the storage of its images");
                 served.closing.insert(id, detaching);
             }
         } else if let Some(detaching) = served.closing.remove(&id)
@@ -148,7 +149,7 @@ impl<P: Platform> Guests<P> {
         if let Some(served) = self.guests.get(&domid)
             && let Err(error) = served.guest.release(window)
         {
-            warn!(domid, %error, "a window is not left to the backend of its device");
+            warn!(domid, error = %chain(&error), "the registers of a device of another type can't be left to its backend: `xl destroy` and `xl create` the guest");
         }
     }
 
@@ -157,7 +158,7 @@ impl<P: Platform> Guests<P> {
         self.guests.retain(|domid, served| {
             let alive = served.is_alive();
             if !alive {
-                info!(domid, "the guest is gone");
+                info!(domid, "the guest has ended");
             }
             alive
         });

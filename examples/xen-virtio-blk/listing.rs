@@ -20,7 +20,10 @@ pub(crate) fn devices(store: &dyn Store, backend: &str) -> Result<Vec<DeviceId>,
                 let path = format!("{top}/{domid}/{devid}");
                 match DeviceId::from_path(backend, &path) {
                     Some(id) => devices.push(id),
-                    None => warn!(path, "not a device: its names should be two numbers"),
+                    None => warn!(
+                        path,
+                        "not a device, and ignored: its path should end in a domid and a device number; remove it with `xenstore-rm`"
+                    ),
                 }
             }
         }

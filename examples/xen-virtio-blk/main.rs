@@ -44,10 +44,10 @@ fn advise(error: anyhow::Error) -> anyhow::Error {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
-    signals::survive_failed_writes().context("handling SIGXFSZ")?;
+    signals::survive_failed_writes().context("can't ignore SIGXFSZ")?;
     limits::raise_open_files();
     let settings = Settings::load(args)?;
-    let signals = |which: &[i32]| Signals::new(which).context("handling signals");
+    let signals = |which: &[i32]| Signals::new(which).context("can't handle signals");
     let orders = Orders {
         stop: signals(&[signals::SIGTERM, signals::SIGINT])?,
         report: signals(&[signals::SIGUSR1])?,
@@ -59,7 +59,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         info!("told to stop before xenstored answered");
         return Ok(());
     };
-    let backend = Backend::new(store, Xen, settings).context("starting on xenstore")?;
+    let backend = Backend::new(store, Xen, settings).context("can't watch xenstore for disks")?;
     let interval = Duration::from_secs(args.metrics_interval);
     let extras = Extras {
         metrics: args.metrics_file.clone().map(|path| MetricsFile::new(path, interval)),
@@ -80,6 +80,6 @@ fn first_contact(connect: &Connect<XenStore>, stop: &Signals) -> anyhow::Result<
             return Ok(Some(store?));
         }
         let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(&contact, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut fds, None)).context("waiting for xenstored")?;
+        retry_on_intr(|| poll(&mut fds, None)).context("can't wait for xenstored")?;
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backend_process::chain;
 use tracing::{info, warn};
 use virtio_blk_dev::{OpStats, Stats};
 
@@ -52,7 +53,7 @@ fn write_all(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
         (
             "flush_failed",
             "gauge",
-            "1 after a flush failed: none succeeds until the image is opened anew.",
+            "1 after a flush failed: none succeeds until the disk is closed and opened again.",
             |disk, _| disk.has_failed_flush().into(),
         ),
         ("batches_total", "counter", "Publications of answers.", |_, s| s.batches),
@@ -149,7 +150,9 @@ impl MetricsFile {
         let path = self.path.display();
         match written {
             Ok(()) if self.failing => info!(%path, "the metrics are written again"),
-            Err(ref error) if !self.failing => warn!(%path, %error, "the metrics can't be written"),
+            Err(ref error) if !self.failing => {
+                warn!(%path, error = %chain(&error), "the metrics can't be written, and are tried again each --metrics-interval: correct the error, or name another --metrics-file")
+            }
             _ => {}
         }
         self.failing = written.is_err();

@@ -31,13 +31,17 @@ pub struct DiskNodes {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A node is absent.
-    #[error("xenstore node {path} is missing: was the device written by libxl 4.17 or newer?")]
+    #[error(
+        "xenstore node {path} is missing: have the device written by libxl 4.17 or newer, with backendtype=standalone and specification=virtio in xl.cfg"
+    )]
     Missing {
         /// The node.
         path: String,
     },
     /// A node says what can't be.
-    #[error("xenstore node {path} is {value:?}, but should be {expected}")]
+    #[error(
+        "xenstore node {path} is {value:?}, but should be {expected}: correct the disk's line in xl.cfg"
+    )]
     Absurd {
         /// The node.
         path: String,

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use backend_process::chain;
 use tracing::debug;
 
 use crate::{device_id::DeviceId, wake::Wake};
@@ -50,7 +51,7 @@ impl NoticeBox {
     /// Takes all that is there. The descriptor is no longer readable then.
     pub(crate) fn take(&self) -> Vec<(DeviceId, String)> {
         if let Err(error) = self.wake.wait_with(None, Some(Duration::ZERO)) {
-            debug!(%error, "the notices' descriptor can't be read");
+            debug!(error = %chain(&error), "the eventfd of the guests' threads can't be read");
         }
         self.receiver.try_iter().collect()
     }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, chain};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, error, info, warn};
 use xen_ioreq::{DomId, IoreqServer, Liveness, RequestKind};
@@ -63,11 +63,7 @@ impl<P: Platform> Service<P> {
         )?;
         // The server's page is mapped.
         let budget = budget.bytes();
-        info!(
-            domid,
-            budget_mib = budget >> 20,
-            "at most this of the guest's memory will be mapped"
-        );
+        info!(domid, budget_mib = budget >> 20, "the guest's memory is mapped up to this limit");
         Ok(Self {
             domid,
             server,
@@ -99,10 +95,10 @@ impl<P: Platform> Service<P> {
                     failures += 1;
                     if failures == MAX_FAILURES || matches!(self.liveness().is_alive(), Ok(false)) {
                         // The guest is gone, or its event channels are: nothing more can be answered.
-                        warn!(domid = self.domid, %error, "stopped serving the guest");
+                        warn!(domid = self.domid, error = %chain(&error), "the guest is no longer served, as it has ended or its event channels failed: if it still runs, `xl destroy` and `xl create` it");
                         return;
                     }
-                    warn!(domid = self.domid, %error, "a request may have gone unanswered");
+                    warn!(domid = self.domid, error = %chain(&error), "an access of the guest to a disk's registers may be unanswered: if one of its vCPUs hangs, `xl destroy` and `xl create` it");
                     false
                 }
             };
@@ -113,7 +109,7 @@ impl<P: Platform> Service<P> {
             match poll(&mut fds, more.then_some(&NO_TIME)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    error!(domid = self.domid, %error, "poll failed: stopped serving the guest");
+                    error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
                     return;
                 }
             }
@@ -190,7 +186,7 @@ impl<P: Platform> Service<P> {
         if self.empty.remove(window.start())
             && let Err(error) = self.server.unmap_range(window)
         {
-            debug!(domid = self.domid, %error, "the window could not be released: the guest may be gone");
+            debug!(domid = self.domid, error = %chain(&error), "the device's registers can't be left to another backend: the guest may have ended");
         }
     }
 
@@ -232,7 +228,12 @@ impl<P: Platform> Service<P> {
                 }
                 kind => {
                     if let Some(dropped) = self.limit.allow() {
-                        warn!(domid = self.domid, ?kind, dropped, "no such request on virtio-mmio");
+                        warn!(
+                            domid = self.domid,
+                            ?kind,
+                            dropped,
+                            "Xen sent a request of a kind that virtio-mmio does not have; it was answered without effect"
+                        );
                     }
                     request.complete();
                 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use backend_process::chain;
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing::warn;
@@ -88,7 +89,7 @@ impl Default for DiskSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file isn't there.
-    #[error("{}: can't be read: {source}", path.display())]
+    #[error("the configuration file {} can't be read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -96,7 +97,7 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// A key or value is wrong.
-    #[error("{}: {source}", path.display())]
+    #[error("the configuration file {} is wrong", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -134,12 +135,12 @@ pub enum SettingsError {
         format: ImageFormat,
     },
     /// io_uring was asked for.
-    #[error("the engine io_uring can't be had: {0}; or choose the engine sync")]
+    #[error(
+        "the engine io_uring, which is asked for, can't be used: make it usable, or choose the engine sync"
+    )]
     Uring(#[from] UringError),
     /// A thread could never run there.
-    #[error(
-        "CPU {0} is none that this process may run on: `nproc` and `taskset -p` tell which are"
-    )]
+    #[error("CPU {0} is not one that this process may run on: `taskset -cp $$` shows which are")]
     Cpu(usize),
 }
 
@@ -265,7 +266,7 @@ fn choose(
         }
         Err(error) => {
             if preferred.is_none() {
-                warn!(%error, "no io_uring: disks are served by the engine sync");
+                warn!(error = %chain(&error), "io_uring can't be used: disks are served by the engine sync");
             }
             Ok(EngineKind::Sync)
         }
@@ -365,14 +366,16 @@ fn logical_block_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 fn queues<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     match u16::deserialize(deserializer)? {
         queues @ 1..=256 => Ok(Some(queues)),
-        queues => Err(D::Error::custom(format!("{queues} queues: there can be from 1 to 256"))),
+        queues => Err(D::Error::custom(format!("queues is {queues}, but should be from 1 to 256"))),
     }
 }
 
 fn poll_us<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     match u64::deserialize(deserializer)? {
         us @ ..=MAX_POLL_US => Ok(Some(us)),
-        us => Err(D::Error::custom(format!("{us} microseconds are more than {MAX_POLL_US}"))),
+        us => {
+            Err(D::Error::custom(format!("poll_us is {us}, but should be at most {MAX_POLL_US}")))
+        }
     }
 }
 

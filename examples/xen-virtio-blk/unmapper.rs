@@ -5,6 +5,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use backend_process::chain;
 use tracing::error;
 use xen_foreignmem::Retired;
 use xen_ioreq::DomId;
@@ -36,7 +37,7 @@ impl Unmapper {
                 Ok(thread) => self.thread = Some((sender, thread)),
                 // They are unmapped here and now.
                 Err(error) => {
-                    error!(domid = self.domid, %error, "no thread to unmap the guest's memory with: its accesses wait until that is done");
+                    error!(domid = self.domid, error = %chain(&error), "no thread can be started to unmap the guest's memory, so its accesses to its disks wait for that: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)");
                     return;
                 }
             }
@@ -53,7 +54,10 @@ impl Drop for Unmapper {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             if thread.join().is_err() {
-                error!(domid = self.domid, "the thread that unmaps the guest's memory panicked");
+                error!(
+                    domid = self.domid,
+                    "the thread that unmaps the guest's memory panicked: report this as a bug"
+                );
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, chain};
 use tracing::{error, warn};
 use virtio_blk_dev::{
     Canceller, Counters, Doorbell, Engine, EngineFault, HostError, Params, Poller, RateLimiter,
@@ -30,7 +30,9 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// No thread can be had.
-    #[error("no thread for the queue: {0}")]
+    #[error(
+        "no thread can be started for the queue: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)"
+    )]
     Thread(#[from] io::Error),
 }
 
@@ -89,7 +91,7 @@ impl WorkerThread {
                 && let Err(error) = cpus::pin_to(cpu)
                 && let Some(dropped) = bell.log.allow()
             {
-                warn!(%id, cpu, %error, dropped, "a queue's thread can't be pinned: it runs anywhere");
+                warn!(%id, cpu, error = %chain(&error), dropped, "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus, or cpus in the --config file");
             }
             let mut worker = Worker::with_counters(queue, &mut *engine, &params, its)
                 .with_canceller(its_canceller);
@@ -100,10 +102,10 @@ impl WorkerThread {
                 Ok(()) => {}
                 // The worker leaks the guards of what is in use, which keep it mapped.
                 Err(ServeError::StillInUse(error)) => {
-                    error!(%id, %error, "the guest's memory stays mapped, and may still be written to: destroy the guest, and restart this daemon");
+                    error!(%id, error = %chain(&error), "a queue's I/O has not come back from the kernel, so the guest's memory stays mapped: `xl destroy` the guest, and restart xen-virtio-blk when no guest is served");
                 }
                 Err(error) => {
-                    error!(%id, queue = queue_index, %error, "a queue is served no more: its guest was asked to reset the disk");
+                    error!(%id, queue = queue_index, error = %chain(&error), "a queue is no longer served, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
                 }
             }
             drop(worker);
@@ -112,7 +114,7 @@ impl WorkerThread {
         let thread = thread::Builder::new().name(name).spawn(move || {
             // The queue goes down with the worker, and asks for a reset.
             panic::catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
-                error!(%id, queue = queue_index, "a queue's thread panicked: its guest was asked to reset the disk; report this as a bug");
+                error!(%id, queue = queue_index, "a queue's thread panicked, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it; report this as a bug");
                 None
             })
         })?;
@@ -166,20 +168,20 @@ impl Doorbell for Bell {
 
     fn failed(&mut self, error: &HostError) {
         if let Some(dropped) = self.log.allow() {
-            warn!(id = %self.id, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
+            warn!(id = %self.id, error = %chain(&error), dropped, "a request failed, and the guest got an I/O error: check the image's storage");
         }
     }
 
     fn engine_failed(&mut self, fault: &EngineFault) {
         self.engine_is_whole = false;
-        warn!(id = %self.id, %fault, "a queue's engine broke");
+        warn!(id = %self.id, queue = self.index, fault = %chain(fault), "io_uring failed in a queue's thread");
     }
 
     // Once for a disk, and the guest has no say in it: without a limit.
     fn lost(&mut self, error: &HostError) {
         error!(
             id = %self.id,
-            %error,
+            error = %chain(&error),
             "the image's storage failed to keep what the guest wrote: every flush fails from now on; \
              check the storage, then destroy and create the guest, and check its file systems"
         );
@@ -187,7 +189,7 @@ impl Doorbell for Bell {
 
     fn broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.log.allow() {
-            warn!(id = %self.id, queue = self.index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
+            warn!(id = %self.id, queue = self.index, %fault, dropped, "the guest's driver has put an invalid entry in its ring: the queue is stopped until the driver resets the disk");
         }
     }
 }

@@ -23,7 +23,7 @@ for n in 10 14 18 20 22 24 26 28 32 40; do
         check "$name is gone" guest_wait_gone $name
     else
         refused=$((refused + 1))
-        note "limit $n: refused: $(grep 'not served' "$DAEMON_LOG" | tail -n 1 | cut -c1-250)"
+        note "limit $n: refused: $(grep 'not served' "$DAEMON_LOG" | tail -n 1 | cut -c1-400)"
         check "limit $n: the log says what to do" grep -q "not served.*no more than $n files.*LimitNOFILE=" "$DAEMON_LOG"
         xl destroy $name 2>/dev/null
         sleep 2

@@ -10,7 +10,7 @@ guest_config generic 128 1 slim
 check "xl create" guest_create generic
 expect generic "Wrong magic value 0xffffffff"
 expect generic "%% guest up"
-check "the daemon's log says so" daemon_says 'not served id=virtio/1/0 error="virtio = ['
+check "the daemon's log says so" daemon_says 'id=virtio/1/0 error="virtio = ['
 error_holds generic "$(error_dir /local/domain/0/backend/virtio/1/0)" "specification=virtio"
 xl destroy generic
 unset GUEST_CONFIG

@@ -14,7 +14,7 @@ expect elastic "%% ready to shrink"
 check "the image holds what the guest wrote at its new end" bio verify "$disk" 2 1M --offset 31M
 truncate -s 24M "$disk"
 kill -HUP "$DAEMON_PID"
-check "the daemon warns" daemon_says "the disk has shrunk"
+check "the daemon warns" daemon_says "the disk is smaller than before"
 expect elastic "%% sectors 49152"
 expect elastic "%% script resize status 0"
 check "the guest is gone" guest_wait_gone elastic

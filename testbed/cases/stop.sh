@@ -23,12 +23,12 @@ guest_config steady 160 1 slim "$(virtio_disk "$(image steady 16M)" xvda)"
 check "xl create" guest_create steady || give_up "a guest is created"
 expect steady "%% round"
 kill -TERM "$DAEMON_PID"
-check "the daemon says what it waits for" daemon_says "told to stop: no new disks are taken on"
+check "the daemon says what it waits for" daemon_says "told to stop: new disks are refused"
 rounds=$(guest_said steady "%% round")
 check "the guest's disk goes on" wait_for 30 further steady $((rounds + 3))
 check "the daemon waits for the guest" kill -0 "$DAEMON_PID"
 guest_config late 128 1 slim "$(virtio_disk "$(image late 16M)" xvda)"
-guest_refused late "was told to stop and takes on no new disks"
+guest_refused late "was told to stop and refuses new disks"
 rounds=$(guest_said steady "%% round")
 check "the guest's disk goes on, still" wait_for 30 further steady $((rounds + 3))
 check "none of its rounds failed" [ "$(guest_said steady "%% script steady status")" = 0 ]
@@ -58,7 +58,7 @@ kill -TERM "$DAEMON_PID"
 sleep 1
 check "the daemon waits for the guest" kill -0 "$DAEMON_PID"
 check "but not longer than --stop-timeout" ends_well
-check "the log says so" daemon_says "--stop-timeout is over"
+check "the log says so" daemon_says "the time that --stop-timeout gives the guests is over"
 check "xl destroy" xl destroy brief
 
 daemon_start run

@@ -33,7 +33,7 @@ pub enum ConfigError {
         block: u32,
     },
     /// There is no queue, or more than 256.
-    #[error("{0} queues: there can be from 1 to 256")]
+    #[error("the number of queues is {0}, but should be from 1 to 256")]
     NumQueues(u16),
     /// A command is offered with a limit of zero.
     #[error("a discard, write-zeroes or secure-erase command is offered with a limit of zero")]
@@ -53,7 +53,7 @@ pub enum ConfigError {
 
 /// A name that is none of an [`ImageFormat`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("image format {0:?} is none of raw, qcow2 and vmdk")]
+#[error("image format {0:?} is not one of raw, qcow2 and vmdk")]
 pub struct UnknownFormat(pub String);
 
 /// A disk image that can't be opened. Every message names the path.
@@ -77,7 +77,7 @@ pub enum OpenError {
         found: &'static str,
     },
     /// The file can't be opened for reading.
-    #[error("disk image {path} can't be read: {source}; grant the daemon read access")]
+    #[error("disk image {path} can't be opened for reading: check its permissions and its storage")]
     Unreadable {
         /// The image's path.
         path: PathBuf,
@@ -86,8 +86,8 @@ pub enum OpenError {
     },
     /// The file can be opened, if at all, only for reading.
     #[error(
-        "disk image {path} can't be written: {source}; grant write access, or configure the disk \
-         as read-only"
+        "disk image {path} can't be opened for writing: grant write access to it, or configure the \
+         disk as read-only"
     )]
     Unwritable {
         /// The image's path.
@@ -97,15 +97,15 @@ pub enum OpenError {
     },
     /// Another opener holds the image.
     #[error(
-        "disk image {path} is in use by another disk or process: a writable image has one user, \
-         a read-only one only read-only users"
+        "disk image {path} is in use by another disk or process, which `fuser -v {path}` shows: a \
+         writable image has one user, a read-only one only read-only users"
     )]
     InUse {
         /// The image's path.
         path: PathBuf,
     },
     /// The lock that keeps a second opener out can't be taken.
-    #[error("disk image {path} can't be locked: {source}; move it to a file system with locks")]
+    #[error("disk image {path} can't be locked: move it to a file system that supports file locks")]
     Lock {
         /// The image's path.
         path: PathBuf,
@@ -114,8 +114,8 @@ pub enum OpenError {
     },
     /// Direct I/O is not to be had.
     #[error(
-        "disk image {path} can't be opened for direct I/O: {source}; open it without, or move it \
-         to a file system that has it"
+        "disk image {path} can't be opened for direct I/O (O_DIRECT): serve it without direct I/O, \
+         or move it to a file system that supports it"
     )]
     Direct {
         /// The image's path.
@@ -164,7 +164,7 @@ pub enum OpenError {
         block: u32,
     },
     /// The image's size or block size can't be asked for.
-    #[error("the size of disk image {path} can't be read: {source}")]
+    #[error("the size of disk image {path} can't be read: check its storage")]
     Size {
         /// The image's path.
         path: PathBuf,
@@ -173,8 +173,8 @@ pub enum OpenError {
     },
     /// The image isn't of its format, uses what can't be served of it, or is damaged.
     #[error(
-        "disk image {path} can't be opened as {format}: {source}; look at it with `qemu-img \
-         info` and `check`"
+        "disk image {path} can't be opened as {format}: look at it with `qemu-img info` and \
+         `qemu-img check`"
     )]
     Format {
         /// The image's path.
@@ -196,7 +196,7 @@ pub enum OpenError {
         format: ImageFormat,
     },
     /// The opener is not made for this format.
-    #[error("disk image {path} can't be opened: {format} images are not served here; {advice}")]
+    #[error("disk image {path} can't be opened: {format} images can't be served here; {advice}")]
     FormatMissing {
         /// The image's path.
         path: PathBuf,
@@ -217,7 +217,7 @@ pub enum OpenError {
         backing: String,
     },
     /// A file that the image builds on can't be opened.
-    #[error("disk image {path} builds on another: {source}")]
+    #[error("the backing file of disk image {path} can't be opened")]
     Layer {
         /// The image's path.
         path: PathBuf,
@@ -226,8 +226,8 @@ pub enum OpenError {
     },
     /// The image builds on more files than anybody has, or on itself.
     #[error(
-        "disk image {path} is the last of {limit} that build on one another: merge some, with \
-         `qemu-img commit`"
+        "disk image {path} is the last of a chain of {limit} backing files, and no more are opened: \
+         merge some with `qemu-img commit`"
     )]
     Chain {
         /// The path of the image that was one too many.

@@ -60,8 +60,8 @@ pub trait Doorbell {
 #[non_exhaustive]
 pub enum ServeError {
     /// The driver can't be waited for. The worker has drained.
-    #[error("the queue's thread can't wait for its driver: {0}")]
-    Wait(io::Error),
+    #[error("the queue's thread can't wait for its driver")]
+    Wait(#[source] io::Error),
     /// The worker couldn't [drain](Worker::drain): guest memory is still in use.
     #[error(transparent)]
     StillInUse(#[from] StillInUse),

@@ -166,7 +166,7 @@ impl Counters {
 
 /// A request the host failed. The guest got `VIRTIO_BLK_S_IOERR`.
 #[derive(Debug, thiserror::Error)]
-#[error("{kind:?} at sector {sector}: {source}")]
+#[error("{kind:?} at sector {sector} failed")]
 #[non_exhaustive]
 pub struct HostError {
     /// What the guest asked for.

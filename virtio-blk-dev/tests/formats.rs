@@ -5,7 +5,9 @@ mod common;
 #[path = "common/host.rs"]
 mod host;
 
+use std::error::Error as _;
 use std::fs;
+use std::iter::successors;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -229,7 +231,9 @@ fn a_backing_file_is_read_and_left_alone() {
     fs::remove_file(&base).unwrap();
     assert!(image.is_deleted(), "a part of it was");
     drop(image);
-    let message = refusal(&top, ImageFormat::Qcow2, false).to_string();
+    let error = refusal(&top, ImageFormat::Qcow2, false);
+    let sources = successors(error.source(), |&error| error.source());
+    let message = sources.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     assert!(message.contains("base.img does not exist"), "{message}");
 }
 
@@ -309,7 +313,8 @@ fn an_external_data_file_holds_the_data() {
     assert_eq!(fs::read(&data).unwrap()[51200..][..4096], [7; 4096]);
     drop((guest, image));
     fs::remove_file(&data).unwrap();
-    let message = refusal(&path, ImageFormat::Qcow2, false).to_string();
+    let error = refusal(&path, ImageFormat::Qcow2, false);
+    let message = error.source().expect("what is wrong with the other").to_string();
     assert!(message.contains("disk.data does not exist"), "{message}");
 }
 

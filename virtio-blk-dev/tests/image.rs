@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::error::Error as _;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -23,9 +24,10 @@ fn file(directory: &TempDir, len: usize) -> std::path::PathBuf {
 
 /// The error's message, which must name the path.
 fn message(path: &Path, read_only: bool) -> String {
-    let message = RawImage::open(path, read_only).unwrap_err().to_string();
+    let error = RawImage::open(path, read_only).unwrap_err();
+    let message = error.to_string();
     assert!(message.contains(path.to_str().unwrap()), "{message}");
-    message
+    error.source().map_or(message.clone(), |source| format!("{message}: {source}"))
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn what_is_no_disk_is_refused_with_a_reason() {
 fn what_may_not_be_opened_is_refused_with_a_reason() {
     let directory = TempDir::new().unwrap();
     let below = file(&directory, 512).join("below-a-file");
-    assert!(message(&below, true).contains("grant the daemon read access"));
+    assert!(message(&below, true).contains("check its permissions"));
     assert!(message(&below, false).contains("configure the disk as read-only"));
 
     let path = file(&directory, 512);

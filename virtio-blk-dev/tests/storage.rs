@@ -5,6 +5,7 @@ mod common;
 #[path = "common/host.rs"]
 mod host;
 
+use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -196,7 +197,8 @@ fn a_block_device_that_is_read_only_is_served_to_be_read_alone() {
     let error = RawImage::open(&device.0, false).unwrap_err();
     assert!(matches!(error, OpenError::Unwritable { .. }), "{error}");
     let message = error.to_string();
-    assert!(message.contains("read-only (`blockdev --getro`)"), "{message}");
+    let source = error.source().expect("what the device says").to_string();
+    assert!(source.contains("read-only (`blockdev --getro`)"), "{source}");
     assert!(message.contains("configure the disk as read-only"), "{message}");
     let image = RawImage::open(&device.0, true).unwrap();
     assert!((image.is_read_only(), image.is_deleted()) == (true, false));

@@ -9,7 +9,7 @@ use crate::{DomId, PAGE_SIZE};
 
 /// The guest's memory could not be mapped. Nothing stays mapped.
 #[derive(Debug, thiserror::Error)]
-#[error("domain {domid}: cannot map {target}: {source}")]
+#[error("domain {domid}: can't map {target}")]
 #[non_exhaustive]
 pub struct MapError {
     /// The guest.

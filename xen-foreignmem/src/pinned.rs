@@ -202,8 +202,13 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     }
 }
 
+/// vm-memory's error has the text of the one in it, but not its source.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}", .0, .0.source)]
+struct Failed(MapError);
+
 fn failed(error: MapError) -> GuestMemoryError {
-    GuestMemoryError::IOError(io::Error::new(error.source.kind(), error))
+    GuestMemoryError::IOError(io::Error::new(error.source.kind(), Failed(error)))
 }
 
 impl From<MapError> for GuestMemoryError {

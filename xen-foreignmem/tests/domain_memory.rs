@@ -83,7 +83,12 @@ fn failures_to_map_and_unmap_are_errors_and_counts() {
     guest.grants.map_faults().fail_nth(0, libc::ENOMEM);
     let error = request.read_obj::<u8>(granted(gref, 0)).unwrap_err();
     let GuestMemoryError::IOError(error) = error else { panic!("{error}") };
-    assert!(error.to_string().starts_with("domain 3: cannot map grant 8:"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("domain 3: can't map grant 8: Cannot allocate memory (os error 12)"),
+        "{error}"
+    );
     request.read_obj::<u8>(granted(gref, 0)).unwrap();
     guest.grants.unmap_faults().fail_nth(0, libc::EINVAL);
     drop(request);

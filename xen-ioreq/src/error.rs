@@ -12,7 +12,7 @@ use crate::{DomId, ServerId};
 #[non_exhaustive]
 pub enum Error {
     /// Xen refused a device-model operation.
-    #[error("domain {domid}: Xen refused to {operation}: {source}{}", hint(source, operation))]
+    #[error("domain {domid}: Xen refused to {operation}{}", hint(source, operation))]
     DeviceModel {
         /// The guest.
         domid: DomId,
@@ -22,7 +22,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The page of requests can't be mapped.
-    #[error("can't map the requests of IOREQ server {id}: {source}")]
+    #[error("can't map the requests of IOREQ server {id}")]
     Page {
         /// The server.
         id: ServerId,
@@ -46,7 +46,7 @@ pub enum Error {
         memory: DomId,
     },
     /// A vCPU's event channel can't be bound.
-    #[error("domain {domid}: can't bind the event channel {port} of vCPU {vcpu}: {source}")]
+    #[error("domain {domid}: can't bind the event channel {port} of vCPU {vcpu}")]
     Bind {
         /// The guest.
         domid: DomId,
@@ -58,7 +58,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A vCPU was answered but could not be told.
-    #[error("domain {domid}: can't notify vCPU {vcpu}: {source}")]
+    #[error("domain {domid}: can't notify vCPU {vcpu}")]
     Notify {
         /// The guest.
         domid: DomId,
@@ -68,7 +68,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The event-channel descriptor failed.
-    #[error("domain {domid}: can't {action} event channels: {source}")]
+    #[error("domain {domid}: can't {action} event channels")]
     EventChannel {
         /// The guest.
         domid: DomId,
@@ -121,7 +121,9 @@ fn hint(error: &io::Error, operation: &Operation) -> &'static str {
         (Some(libc::ENOENT), Operation::UnmapRange(..)) => {
             " (it was not forwarded, or the domain is being destroyed)"
         }
-        (Some(libc::ENOENT), _) => " (its IOREQ server is gone: the domain is being destroyed)",
+        (Some(libc::ENOENT), _) => {
+            " (its IOREQ server does not exist: the domain is being destroyed)"
+        }
         (Some(libc::ESRCH), _) => " (there is no such domain any more)",
         (Some(libc::ENOSPC), Operation::Create) => {
             " (the domain has all the 8 servers it may have)"

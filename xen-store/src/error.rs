@@ -38,7 +38,7 @@ pub enum Error {
         errno: String,
     },
     /// The daemon's answer makes no sense. After this the connection is of no use and every call fails.
-    #[error("cannot {op}{}: xenstored broke the protocol: {what}", Target(path))]
+    #[error("cannot {op}{}: xenstored violated the protocol: {what}", Target(path))]
     Protocol {
         /// What was asked.
         op: Op,
@@ -56,7 +56,7 @@ pub enum Error {
         source: std::str::Utf8Error,
     },
     /// A value that should be a number is none.
-    #[error("the value of {path} is no number")]
+    #[error("the value of {path} is not a number")]
     NotNumber {
         /// The node.
         path: String,

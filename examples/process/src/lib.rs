@@ -29,12 +29,14 @@
 //! | what | why not the usual way |
 //! |---|---|
 //! | [`Logging`] | a log that can't be written, or that nobody reads, would end or stop who logs |
+//! | [`chain`] | an error's own text leaves out what caused it |
 //! | [`LogLimit`] | what a guest can cause must not fill the log, nor hide another message |
 //! | [`output`] | `println!` panics when its reader is gone |
 //! | [`signals`] | SIGXFSZ ends a process that writes beyond RLIMIT_FSIZE |
 //! | [`Notify`] | the service manager's READY and STOPPING, without its library |
 //! | [`limits`] | the soft limit of open files is 1024 by default, where a disk needs several |
 
+mod chain;
 pub mod limits;
 mod log_limit;
 mod log_queue;
@@ -43,6 +45,7 @@ mod notify;
 pub mod output;
 pub mod signals;
 
+pub use chain::{Chain, chain};
 pub use log_limit::LogLimit;
 pub use logging::Logging;
 pub use notify::Notify;

@@ -1,12 +1,14 @@
 //! The limits that the system sets a process, and what to do about them.
 
-use std::{error::Error, io, iter};
+use std::{error::Error, fmt, io, iter};
 
 use rustix::{
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use tracing::{debug, warn};
+
+use crate::chain;
 
 /// Raises the soft limit of open files to the hard one, and gives the limit that holds then
 /// (`None`: there is none). A disk takes several descriptors, and the usual soft limit of 1024 is
@@ -23,7 +25,7 @@ pub fn raise_open_files() -> Option<u64> {
             limit.maximum
         }
         Err(error) => {
-            warn!(%error, limit = limit.current, "the limit of open files can't be raised");
+            warn!(error = %chain(&error), limit = limit.current, "the limit of open files can't be raised: raise the soft limit (`ulimit -Sn`) where the program is started, or expect disks to be refused when it is reached");
             limit.current
         }
     }
@@ -50,19 +52,38 @@ fn advice_on(error: &io::Error) -> Option<String> {
             getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
         )),
         Errno::NFILE => Some(
-            "the system has no more open files left: raise the sysctl fs.file-max, or look for \
-             who holds them"
+            "the system has no more open files left: raise the sysctl fs.file-max, or find the process \
+             that holds most of them (`lsof`)"
                 .to_owned(),
         ),
         _ => None,
     }
 }
 
-/// `error` with the [`advice`] on it in its text, if there is any; its kind stays.
-pub fn explain(error: io::Error) -> io::Error {
-    match advice(&error) {
-        Some(advice) => io::Error::new(error.kind(), format!("{error}: {advice}")),
-        None => error,
+/// `error` as the source of one whose text is the [`advice`] on it, if there is any; its kind stays.
+pub fn explain(source: io::Error) -> io::Error {
+    match advice(&source) {
+        Some(advice) => io::Error::new(source.kind(), Explained { advice, source }),
+        None => source,
+    }
+}
+
+/// An error that comes of a limit.
+#[derive(Debug)]
+struct Explained {
+    advice: String,
+    source: io::Error,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.advice)
+    }
+}
+
+impl Error for Explained {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
     }
 }
 
@@ -88,8 +109,11 @@ mod tests {
             let (kind, text) = (error.kind(), error.to_string());
             let explained = explain(error);
             assert_eq!(explained.kind(), kind);
-            assert!(explained.to_string().starts_with(&text), "{explained}");
-            assert!(explained.to_string().contains(hint), "{explained}");
+            let shown = chain(&explained).to_string();
+            assert!(shown.contains(hint) && shown.ends_with(&text), "{shown}");
+            let source = explained.get_ref().and_then(|inner| inner.source());
+            let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+            assert_eq!(source.and_then(io::Error::raw_os_error), Some(errno.raw_os_error()));
         }
         let other = io::Error::from(Errno::NOENT);
         assert!(!is_out_of_files(&other));

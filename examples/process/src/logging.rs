@@ -17,7 +17,7 @@ use rustix::{
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::log_queue::LogQueue;
+use crate::{chain, log_queue::LogQueue};
 
 /// How long the end of a program waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ impl Logging {
             Err(error)
                 if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|it| !it.is_empty()) =>
             {
-                Some(error.to_string())
+                Some(chain(error).to_string())
             }
             _ => None,
         };
@@ -59,7 +59,10 @@ impl Logging {
             .init();
         panic::set_hook(Box::new(log_panic));
         if let Some(error) = unusable {
-            warn!(%error, "RUST_LOG can't be used: logging at the level info");
+            warn!(
+                error,
+                "RUST_LOG can't be used, so the log has the level info: set it to a level (error, warn, info, debug) or unset it"
+            );
         }
         Ok(Self(queue))
     }

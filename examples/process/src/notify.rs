@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use crate::chain;
 use tracing::debug;
 
 /// The service manager, if there is one and it wants to be told.
@@ -43,7 +44,7 @@ impl Notify {
     fn send(&self, state: &str) {
         let Some(socket) = &self.0 else { return };
         if let Err(error) = send(socket, state) {
-            debug!(?socket, %error, "the service manager can't be told");
+            debug!(?socket, error = %chain(&error), "can't write to the service manager's NOTIFY_SOCKET");
         }
     }
 }

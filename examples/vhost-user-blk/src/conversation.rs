@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use backend_process::{LogLimit, limits};
+use backend_process::{LogLimit, chain, limits};
 use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
@@ -110,10 +110,15 @@ pub(crate) fn follow(
         }
         if let Some(dropped) = limit.allow() {
             let error = match &error {
-                Error::ReqHandlerError(refusal) => refusal.to_string(),
-                error => error.to_string(),
+                Error::ReqHandlerError(refusal) => chain(refusal).to_string(),
+                error => chain(error).to_string(),
             };
-            warn!(request = header.request, error, dropped, "a message of the frontend is refused");
+            warn!(
+                request = header.request,
+                error,
+                dropped,
+                "a message of the frontend is refused: see the documentation of `vhost-user` for what it may send"
+            );
         }
         if next == Next::Answer && header.wants_answer() && lock(session).acknowledges() {
             header.answer(own, 1).map_err(Error::SocketError)?;

@@ -33,7 +33,11 @@ impl FromStr for CpuList {
                 (Ok(first), Ok(last)) if first <= last && last < CpuSet::MAX_CPU => {
                     cpus.extend(first..=last);
                 }
-                _ => return Err(format!("{part:?} is no processor and no range of them")),
+                _ => {
+                    return Err(format!(
+                        "{part:?} should be a CPU or a range of them, as in 0,2-3"
+                    ));
+                }
             }
         }
         Ok(Self(cpus))

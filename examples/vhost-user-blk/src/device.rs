@@ -1,6 +1,7 @@
 //! The device that every frontend is shown: the same block device as behind virtio-mmio.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +33,7 @@ const USUAL_QUEUE: u16 = 128;
 /// An image and how it is served.
 pub struct Device {
     pub(crate) image: Arc<RawImage>,
+    path: PathBuf,
     pub(crate) engine: EngineKind,
     /// What the queues' engines take memory from.
     pub(crate) bounce: BouncePool,
@@ -64,7 +66,7 @@ impl Device {
             match warning {
                 ImageWarning::OtherFormat { .. } => warn!(
                     image = %path,
-                    "{warning}; this program serves raw images alone: convert it, with `qemu-img convert -O raw`"
+                    "{warning}; this program serves raw images only: convert it with `qemu-img convert -O raw`"
                 ),
                 _ => warn!(image = %path, "{warning}"),
             }
@@ -78,10 +80,12 @@ impl Device {
             seg_max: Some(u32::from(args.queue_size.min(USUAL_QUEUE)) - 2),
             ..BlockConfig::for_image(&image)
         };
-        let block = BlockDevice::new(image.capacity(), &config)
-            .with_context(|| format!("serving {}", args.image.display()))?;
+        let block = BlockDevice::new(image.capacity(), &config).with_context(|| {
+            format!("{} can't be served with these options", args.image.display())
+        })?;
         Ok(Self {
             image: Arc::new(image),
+            path: args.image.clone(),
             engine: args.engine,
             bounce: BouncePool::new(BouncePool::DISK),
             poll: Duration::from_micros(args.poll_us.into()),
@@ -116,7 +120,12 @@ impl Device {
     /// write cache, which [`WriteCache`] follows.
     pub(crate) fn connected(&self) {
         if self.image.is_deleted() && !self.told_deleted.swap(true, Ordering::Relaxed) {
-            warn!("the image was deleted: what the guest writes is lost when this program ends");
+            warn!(
+                image = %self.path.display(),
+                "the image file was deleted: its contents are lost when this program ends; copy them before that, \
+                 from the descriptor that `ls -l /proc/{}/fd` shows as deleted",
+                std::process::id()
+            );
         }
         let mut state = self.state();
         state.block.reset();
@@ -182,7 +191,7 @@ impl Device {
             {
                 warn!(
                     dropped,
-                    "the frontend goes on without having asked for the configuration, so its guest may have been told by an earlier run of this program that nothing is cached: writes go through until the guest switches the cache or its VMM starts anew"
+                    "the frontend has not read the configuration since it connected, so its guest may count on a write-through cache that it saw earlier: the cache is write-through until the guest switches it, or its VMM is started again"
                 );
             }
             state.block.write_config(WRITEBACK, &[on.into()]);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, chain};
 use tracing::warn;
 use virtio_blk_dev::{RawImage, SyncEngine, UringConfig, UringEngine};
 
@@ -35,7 +35,7 @@ impl QueueEngine {
                 Ok(engine) => return Self { queue_size, kind: Kind::Uring(Box::new(engine)) },
                 Err(error) => {
                     if let Some(dropped) = limit.allow() {
-                        warn!(%error, dropped, "no io_uring: requests are done one after the other");
+                        warn!(error = %chain(&error), dropped, "io_uring can't be used: requests are carried out one after the other (--engine sync)");
                     }
                 }
             }

@@ -22,9 +22,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    signals::survive_failed_writes().context("handling SIGXFSZ")?;
+    signals::survive_failed_writes().context("can't ignore SIGXFSZ")?;
     limits::raise_open_files();
-    let stop = Signals::new(&[signals::SIGTERM, signals::SIGINT]).context("handling signals")?;
+    let stop =
+        Signals::new(&[signals::SIGTERM, signals::SIGINT]).context("can't handle signals")?;
     let stop = Stop::new(stop, args.stop_timeout);
     Server::bind(&args.socket, Device::open(args)?)?.run(&stop)
 }

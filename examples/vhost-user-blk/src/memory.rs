@@ -12,11 +12,15 @@ use vm_memory::{
 pub(crate) enum MemoryError {
     #[error("the region at guest address {0:#x} is longer than the file that was sent for it")]
     ShortFile(u64),
-    #[error("the region at guest address {addr:#x} can't be mapped: {source}")]
+    #[error("the region at guest address {addr:#x} can't be mapped")]
     Map { addr: u64, source: vhost::vhost_user::Error },
-    #[error("the file of the region at guest address {addr:#x} can't be asked for its size")]
+    #[error(
+        "the file of the region at guest address {addr:#x} can't be asked for its size (fstat)"
+    )]
     File { addr: u64, source: io::Error },
-    #[error("the region at guest address {addr:#x} of {len} bytes: {source}")]
+    #[error(
+        "the region at guest address {addr:#x} of {len} bytes can't be added to or removed from the memory table"
+    )]
     Region { addr: u64, len: u64, source: vm_memory::GuestRegionCollectionError },
 }
 

@@ -14,17 +14,19 @@ pub(crate) const MEMORY_SLOTS: u64 = 64;
 pub(crate) enum Refusal {
     #[error("there is no queue {index}: the device has {queues}")]
     NoQueue { index: u32, queues: usize },
-    #[error("queue {index}: {size} descriptors, where 1 to {most} are possible")]
+    #[error("queue {index} has {size} descriptors, but should have 1 to {most}")]
     QueueSize { index: u32, size: u32, most: u16 },
-    #[error("queue {index}: {base:#x} is no position in a split ring")]
+    #[error(
+        "queue {index}: the base {base:#x} is not a position in a split ring, which has 16 bits"
+    )]
     Base { index: u32, base: u32 },
-    #[error("queue {index} without a kick descriptor: it would have to be polled without end")]
+    #[error("queue {index} has no kick descriptor, and is not served by polling: send an eventfd")]
     NoKick { index: u8 },
-    #[error("a descriptor that was sent can't be used: {0}")]
+    #[error("a file descriptor that was sent can't be used: send an eventfd")]
     Descriptor(#[from] io::Error),
-    #[error("more than {MEMORY_SLOTS} memory regions")]
+    #[error("the memory table has more than {MEMORY_SLOTS} regions")]
     Slots,
-    #[error("the device has an owner already")]
+    #[error("VHOST_USER_SET_OWNER was sent before in this connection")]
     Owned,
     #[error(transparent)]
     Memory(#[from] MemoryError),

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use backend_process::{LogLimit, limits};
+use backend_process::{LogLimit, chain, limits};
 use tracing::{debug, warn};
 use virtio_blk_dev::{Canceller, Stats};
 use virtio_mmio_dev::{QueueConfig, feature};
@@ -23,7 +23,9 @@ use crate::{
 /// Why a ring can't be started, where that is more than a mistake of the guest's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RingError {
-    #[error("queue {index}: the {part} at {addr:#x} of the frontend is in no memory it shares")]
+    #[error(
+        "queue {index}: the {part} at the frontend's address {addr:#x} is not in memory that it shares"
+    )]
     Address { index: u16, part: &'static str, addr: u64 },
     #[error(transparent)]
     Start(#[from] StartError),
@@ -129,7 +131,7 @@ impl Ring {
         let index = self.index;
         let host = |source| StartError::Host {
             index,
-            what: "its kick descriptor can't be kept",
+            what: "its kick descriptor can't be duplicated",
             source: limits::explain(source),
         };
         let job = Job {
@@ -148,7 +150,7 @@ impl Ring {
             Err(StartError::Queue(error)) => {
                 self.refused = true;
                 if let Some(dropped) = common.limit.allow() {
-                    warn!(%error, dropped, "the guest set up a queue that can't be served: it stays stopped until it is set up anew");
+                    warn!(error = %chain(&error), dropped, "the guest's driver set up a queue that can't be served: it is stopped until the driver sets it up again");
                 }
             }
             Err(error) => return Err(error.into()),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use backend_process::{Notify, Signals, limits};
+use backend_process::{Notify, Signals, chain, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, info, warn};
 use virtio_blk_dev::RequestKind;
@@ -67,14 +67,18 @@ impl Server {
     pub fn bind(path: &Path, device: Device) -> anyhow::Result<Self> {
         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
             if UnixStream::connect(path).is_ok() {
-                bail!("{} is in use: another process listens there", path.display());
+                bail!(
+                    "the socket {} is in use, as another process listens at it: end that one, or name another --socket",
+                    path.display()
+                );
             }
-            fs::remove_file(path).with_context(|| format!("replacing {}", path.display()))?;
+            fs::remove_file(path)
+                .with_context(|| format!("can't replace the socket {}", path.display()))?;
         }
-        let listener =
-            UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()))?;
+        let listener = UnixListener::bind(path)
+            .with_context(|| format!("can't listen at the socket {}", path.display()))?;
         // A frontend that was there and is gone again must not be waited for.
-        listener.set_nonblocking(true).context("listening without waiting")?;
+        listener.set_nonblocking(true).context("can't make the socket non-blocking")?;
         let listener = Socket { listener, path: path.to_owned() };
         Ok(Self { listener, device: Arc::new(device) })
     }
@@ -102,7 +106,7 @@ impl Server {
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         let error = limits::explain(error);
-                        warn!(%error, "no frontend can be served: it is tried again every second");
+                        warn!(error = %chain(&error), "a frontend waits and can't be served; this is tried again every second");
                     }
                     match wait(&stop.signals, None, Some(RETRY))? {
                         Woken::Signalled(_) => return Ok(()),
@@ -127,11 +131,11 @@ impl Server {
 /// Serves the frontend that was connected when the order to stop came.
 fn last(frontend: Frontend, stop: &Stop, signals: usize) -> anyhow::Result<()> {
     let deadline = stop.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    stop.manager.stopping("waiting for the frontend to go");
+    stop.manager.stopping("waiting for the frontend to disconnect");
     if signals == 1 {
         info!(
             timeout = stop.timeout.map(tracing::field::debug),
-            "asked to stop: the frontend that is connected keeps its disk until it goes; ask again to stop at once"
+            "told to stop: this program ends when the frontend that is connected disconnects; a second signal ends it at once"
         );
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if let Woken::Ready = wait(&stop.signals, Some(frontend.over.as_fd()), left)? {
@@ -140,7 +144,8 @@ fn last(frontend: Frontend, stop: &Stop, signals: usize) -> anyhow::Result<()> {
         }
     }
     warn!(
-        "stopping under a frontend that is connected: its guest loses its disk until a backend listens at the socket again and the frontend reconnects"
+        signals,
+        "ending while a frontend is connected: its guest has no disk until a backend listens at the socket again and the frontend reconnects (reconnect= of QEMU's chardev)"
     );
     frontend.end();
     Ok(())
@@ -180,7 +185,7 @@ fn wait(
                 count => return Ok(Woken::Signalled(count)),
             },
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("waiting for a frontend or a signal"),
+            Err(error) => return Err(error).context("can't wait for a frontend or a signal"),
         }
     }
 }
@@ -211,7 +216,10 @@ impl Frontend {
         // What can't be shut down has ended by itself.
         let _ = self.connection.shutdown(Shutdown::Both);
         if self.thread.join().is_err() {
-            error!("the thread that served the frontend panicked: its rings are stopped");
+            error!(
+                thread = "frontend",
+                "the thread that served the frontend panicked, and its queues are stopped: have the frontend reconnect, and report this as a bug"
+            );
         }
     }
 }
@@ -223,7 +231,7 @@ pub fn converse(connection: UnixStream, own: &UnixStream, device: Arc<Device>) -
     let session = Arc::new(Mutex::new(Session::new(device)));
     let followed = conversation::follow(connection, own, &session);
     if let Err(error) = &followed {
-        warn!(%error, "the frontend is let go: it should mend this and connect again");
+        warn!(error = %chain(error), "the connection to the frontend is closed: see the frontend's log, and have it connect again");
     }
     let stats = session.lock().unwrap_or_else(PoisonError::into_inner).finish();
     info!(
@@ -233,7 +241,7 @@ pub fn converse(connection: UnixStream, own: &UnixStream, device: Arc<Device>) -
         flushes = stats[RequestKind::Flush].requests,
         errors = stats.errors(),
         host_errors = stats.host_errors,
-        "the frontend is gone"
+        "the frontend has disconnected"
     );
     followed.is_ok()
 }

@@ -8,7 +8,7 @@
 
 use std::{fs::File, sync::Arc};
 
-use backend_process::LogLimit;
+use backend_process::{LogLimit, chain};
 use tracing::{debug, info, warn};
 use vhost::{
     VhostUserMemoryRegionBase,
@@ -141,7 +141,7 @@ impl Session {
         {
             info!(
                 features = format_args!("{unknown:#x}"),
-                dropped, "features were taken that are not offered: they are left out"
+                dropped, "the frontend accepted features that are not offered: they are ignored"
             );
         }
         asked & offered
@@ -161,7 +161,7 @@ fn tell(started: std::result::Result<(), RingError>, common: &Common) {
     if let Err(error) = started
         && let Some(dropped) = common.limit.allow()
     {
-        warn!(%error, dropped, "a queue is refused: it stays stopped until it is set up anew");
+        warn!(error = %chain(&error), dropped, "a queue can't be started, and is stopped until the frontend sets it up again");
     }
 }
 
@@ -310,7 +310,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         });
         let base = base.unwrap_or_else(|error| {
             if let Some(dropped) = self.common.limit.allow() {
-                warn!(%error, dropped, "the frontend asks for the position of a queue that isn't there");
+                warn!(error = %chain(&error), dropped, "the frontend asked for the position of a queue that the device does not have, and got 0: give it no more queues than --queues");
             }
             0
         });

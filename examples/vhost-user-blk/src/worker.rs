@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use backend_process::{LogLimit, limits};
+use backend_process::{LogLimit, chain, limits};
 use tracing::{error, warn};
 use virtio_blk_dev::{
     Canceller, Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, Worker,
@@ -31,7 +31,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The frontend's, or this host's.
-    #[error("queue {index}: {what}: {source}")]
+    #[error("queue {index}: {what}")]
     Host { index: u16, what: &'static str, source: io::Error },
 }
 
@@ -71,13 +71,13 @@ impl WorkerThread {
         let index = job.config.index;
         let host =
             |what| move |source| StartError::Host { index, what, source: limits::explain(source) };
-        let stop = Stop::new().map_err(host("no eventfd"))?;
+        let stop = Stop::new().map_err(host("no eventfd can be made"))?;
         let (ready, started) = mpsc::sync_channel(1);
         let (its, canceller) = (stop.clone(), job.canceller.clone());
         let thread = thread::Builder::new()
             .name(format!("vq-{index}"))
             .spawn(move || job.run(&its, &ready))
-            .map_err(host("no thread"))?;
+            .map_err(host("no thread can be started"))?;
         match started.recv() {
             Ok(Ok(())) => Ok(Self { stop, canceller, thread }),
             Ok(Err(error)) => Err(error),
@@ -126,7 +126,7 @@ impl Job {
         if let Some(cpus) = &self.device.cpus
             && let Err(error) = cpus.pin(index)
         {
-            warn!(queue = index, %error, "the thread can't be tied to its processor");
+            warn!(queue = index, error = %chain(&error), "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus");
         }
         let start = || {
             let queue = LiveQueue::new(&self.config, &memory, memory, self.events.clone())?;
@@ -158,19 +158,19 @@ impl Job {
                 false
             }
             Ok(Err(ServeError::StillInUse(error))) => {
-                error!(queue = index, %error, "the guest's memory stays mapped, and may still be written to: end the guest, and restart this program");
+                error!(queue = index, error = %chain(&error), "a queue's I/O has not come back from the kernel, so the guest's memory stays mapped: end the guest, and restart this program");
                 true
             }
             Ok(Err(error)) => {
                 mapped.is_free();
-                error!(queue = index, %error, "a queue is served no more until it is set up anew");
+                error!(queue = index, error = %chain(&error), "a queue is no longer served until the guest's driver sets it up again: restart the guest's VMM if it does not");
                 true
             }
             Err(_) => {
                 bell.engine_is_whole = false;
                 error!(
                     queue = index,
-                    "a queue's thread panicked: the queue is stopped until it is set up anew, and the requests it had taken are lost"
+                    "a queue's thread panicked, and the queue is stopped until it is set up again: restart the guest's VMM, as requests in flight are lost, and report this as a bug"
                 );
                 true
             }
@@ -226,23 +226,23 @@ impl Doorbell for Bell<'_> {
 
     fn failed(&mut self, error: &HostError) {
         if let Some(dropped) = self.limit.allow() {
-            warn!(queue = self.index, %error, dropped, "the image could not do what the guest asked: it got an I/O error");
+            warn!(queue = self.index, error = %chain(&error), dropped, "a request failed, and the guest got an I/O error: check the image's storage");
         }
     }
 
     fn lost(&mut self, error: &HostError) {
-        error!(queue = self.index, %error, "what the guest wrote may be lost: flushes fail until the image is opened anew, so look at the image's storage, stop the guest and restart this program");
+        error!(queue = self.index, error = %chain(&error), "a flush failed, and what the guest wrote before it may be lost; all flushes fail from now on: check the image's storage, end the guest, restart this program, and check the guest's file systems");
     }
 
     fn broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.limit.allow() {
-            warn!(queue = self.index, %fault, dropped, "the guest broke the ring: its queue is stopped until it resets the device");
+            warn!(queue = self.index, %fault, dropped, "the guest's driver has put an invalid entry in its ring: the queue is stopped until the driver resets the disk");
         }
     }
 
     fn engine_failed(&mut self, fault: &EngineFault) {
         self.engine_is_whole = false;
-        warn!(queue = self.index, %fault, "a queue's engine broke");
+        warn!(queue = self.index, fault = %chain(fault), "io_uring failed in a queue's thread");
     }
 }
 

@@ -14,7 +14,7 @@ const REFUSED: Duration = Duration::from_millis(200);
 #[test]
 fn a_signal_ends_it_at_once_when_no_frontend_is_connected() {
     let backend = Backend::start(64, &[]);
-    backend.logs("the frontend is gone", 1);
+    backend.logs("the frontend has disconnected", 1);
     assert!(backend.terminate(), "{}", backend.log());
     assert!(backend.has_left(), "the socket");
 }
@@ -27,8 +27,8 @@ fn the_first_signal_leaves_a_connected_frontend_its_disk_until_it_goes() {
     assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).0, 0);
     assert_eq!(backend.told(), "READY=1");
     backend.signal();
-    backend.logs("asked to stop", 1);
-    assert_eq!(backend.told(), "STOPPING=1\nSTATUS=waiting for the frontend to go");
+    backend.logs("told to stop", 1);
+    assert_eq!(backend.told(), "STOPPING=1\nSTATUS=waiting for the frontend to disconnect");
     assert_eq!(queue.request(&vmm, &backend, (OUT, 3), &[0x33; 512]).0, 0);
     assert_eq!(queue.request(&vmm, &backend, (IN, 2), &[0; 512]).1, [2; 512]);
     assert!(backend.has_left(), "another program may take the socket's place");
@@ -45,9 +45,9 @@ fn the_second_signal_ends_it_under_the_frontend_and_says_so() {
     let mut queue = vmm.queue(0, 0, BASIC);
     assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).0, 0);
     backend.signal();
-    backend.logs("asked to stop", 1);
+    backend.logs("told to stop", 1);
     assert!(backend.terminate(), "{}", backend.log());
-    backend.logs("loses its disk", 1);
+    backend.logs("its guest has no disk until", 1);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn the_time_to_stop_is_bounded_where_it_is_told() {
     let start = Instant::now();
     assert!(backend.terminate(), "{}", backend.log());
     assert!(start.elapsed() >= REFUSED, "not at once");
-    backend.logs("loses its disk", 1);
+    backend.logs("its guest has no disk until", 1);
 }
 
 #[test]

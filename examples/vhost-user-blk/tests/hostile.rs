@@ -25,7 +25,7 @@ fn nonsense_ends_the_session_and_not_the_program() {
         let mut stream = backend.connect();
         stream.write_all(bytes).unwrap();
         assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0), 0, "an answer to nonsense");
-        backend.logs("is let go", count);
+        backend.logs("the connection to the frontend is closed", count);
     };
     refused(&[0xff; 64], 1);
     // A request of version 1 that no one knows, and one whose body is longer than any.
@@ -38,13 +38,17 @@ fn nonsense_ends_the_session_and_not_the_program() {
 fn a_frontend_that_breaks_off_is_told_from_one_that_leaves() {
     let backend = Backend::start(64, &[]);
     drop(backend.connect());
-    backend.logs("the frontend is gone", 2);
-    assert!(!backend.log().contains("is let go"), "{}", backend.log());
+    backend.logs("the frontend has disconnected", 2);
+    assert!(
+        !backend.log().contains("the connection to the frontend is closed"),
+        "{}",
+        backend.log()
+    );
     // SET_FEATURES without its body.
     let mut stream: UnixStream = backend.connect();
     stream.write_all(&[2, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0]).unwrap();
     drop(stream);
-    backend.logs("is let go", 1);
+    backend.logs("the connection to the frontend is closed", 1);
     serves(&backend);
 }
 
@@ -67,13 +71,18 @@ fn a_ring_outside_the_memory_is_refused_and_the_session_goes_on() {
         vmm.frontend.set_vring_addr(0, &addresses).unwrap();
         assert!(queue.restart(&vmm).is_err(), "part {part}");
         assert!(readable(&queue.err), "the error descriptor, part {part}");
-        backend.logs("is in no memory it shares", part + 1);
+        backend.logs("is not in memory that it shares", part + 1);
         assert_eq!(other.request(&vmm, &backend, (IN, 2), &[0; 512]).1, [2; 512]);
     }
     vmm.clear();
     let mut queue = vmm.queue(0, 0, features);
     assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).1, [1; 512]);
-    assert_eq!(backend.log().matches("is let go").count(), 0, "{}", backend.log());
+    assert_eq!(
+        backend.log().matches("the connection to the frontend is closed").count(),
+        0,
+        "{}",
+        backend.log()
+    );
 }
 
 #[test]
@@ -140,7 +149,7 @@ fn a_broken_ring_is_told_and_can_be_set_up_anew() {
     assert_eq!(queue.request(&vmm, &backend, (IN, 1), &[0; 512]).0, 0);
     queue.offer(&vmm, 999);
     assert!((0..100).any(|_| readable(&queue.err)), "{}", backend.log());
-    backend.logs("999 is no index into the descriptor table", 1);
+    backend.logs("descriptor 999 is outside the descriptor table", 1);
     assert_eq!(vmm.frontend.get_vring_base(0).unwrap(), 1);
     vmm.memory.write_slice(&[0; 0x3000], GuestAddress(queue.rings)).unwrap();
     let mut queue = vmm.queue(0, 0, features);
@@ -178,7 +187,11 @@ fn a_message_that_fails_is_answered_and_the_session_goes_on() {
         VhostUserFrontend::remove_mem_region(&mut vmm.frontend, &region)
     });
     assert_eq!(vmm.frontend.get_vring_base(1).unwrap(), 0, "a question is answered");
-    assert!(!backend.log().contains("is let go"), "{}", backend.log());
+    assert!(
+        !backend.log().contains("the connection to the frontend is closed"),
+        "{}",
+        backend.log()
+    );
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn another_frontend_goes_on_where_the_last_one_left() {
     // It vanishes with the queue running, as a VMM that is killed.
     let memory = vmm.memory.clone();
     drop(vmm);
-    backend.logs("the frontend is gone", 2);
+    backend.logs("the frontend has disconnected", 2);
 
     // The guest's memory and rings are as they were: a VMM that reconnects.
     let mut vmm = Vmm::with_memory(&backend, features, memory);

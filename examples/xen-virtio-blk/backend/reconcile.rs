@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backend_process::chain;
 use tracing::{info, warn};
 use xen_store::{Store, StoreExt, XenbusState};
 
@@ -57,13 +58,13 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 return Ok(true);
             }
             self.refused.remove(&id);
-            if !self.guests.detach(id, "another device has come in its place") {
+            if !self.guests.detach(id, "another device was written in its place") {
                 return Ok(false);
             }
             return self.take_on(id, &path);
         }
         if !self.guests.contains(id) && self.refused.insert(id) {
-            warn!(%id, %state, "an earlier backend has served this disk: restart the guest to serve it again");
+            warn!(%id, %state, "the disk is not served: its state in xenstore is that of a disk an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
         }
         Ok(true)
     }
@@ -80,7 +81,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 if self.forgotten.insert(id.domid) {
                     warn!(
                         domid = id.domid,
-                        "xenstore has lost the guest's nodes: its disks stay until it ends"
+                        "xenstore has no nodes of the guest any more, as after a restart of xenstored: its disks are served until it ends; shut it down from inside and create it again to have the toolstack know it"
                     );
                 }
                 return Ok(true);
@@ -93,7 +94,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
     /// from that one.
     fn leave(&mut self, id: DeviceId, path: &str) {
         self.refused.remove(&id);
-        self.guests.detach(id, "a device of another type has come in its place");
+        self.guests.detach(id, "a device of another type was written in its place");
         if let Ok(window) = read_window(&self.store, path) {
             self.guests.release(id.domid, window);
         }
@@ -101,7 +102,10 @@ impl<S: Store, P: Platform> Backend<S, P> {
 
     /// Serves a new device, or says why not. False if it is no longer the one that was looked at.
     fn take_on(&mut self, id: DeviceId, path: &str) -> Result<bool, xen_store::Error> {
-        survive(self.errors.sweep(&self.store, id.domid), "old errors stay in xenstore")?;
+        survive(
+            self.errors.sweep(&self.store, id.domid),
+            "error nodes of guests that have ended can't be removed from xenstore: remove them with `xenstore-rm`",
+        )?;
         let nodes = match self.attach(id, path) {
             Ok(nodes) => nodes,
             Err(AttachError::Nodes(NodeError::Store(error)))
@@ -180,7 +184,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
             .map_err(AttachError::from)
             .and_then(|window| Ok(self.guests.attach(id, None, |guest| guest.reserve(window))?));
         if let Err(error) = reserved {
-            warn!(%id, %error, "the device's window stays unanswered: the guest may crash on it");
+            warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
         }
     }
 
@@ -191,11 +195,11 @@ impl<S: Store, P: Platform> Backend<S, P> {
         path: &str,
         error: &AttachError,
     ) -> Result<(), xen_store::Error> {
-        let mut message = format!("{error}");
+        let mut message = chain(error).to_string();
         if let Some(advice) = error.advice() {
             message = format!("{message}: {advice}");
         }
-        warn!(%id, error = message, "not served");
+        warn!(%id, error = message, "the device is not served: correct the error, then `xl destroy` the guest, if it runs, and `xl create` it");
         self.refused.insert(id);
         self.errors.write(&self.store, id, path, &message);
         match id.kind {

@@ -26,15 +26,16 @@ impl StillInUse {
 /// Why an engine doesn't work as it was made to.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "io_uring stopped working with {held} operations in the kernel's hands (io_uring_enter: \
-     {error}); requests are carried out one after the other from here on: look for a seccomp \
-     filter or security policy that forbids the call"
+    "io_uring stopped working, with {held} operations in flight, as io_uring_enter failed; requests \
+     are carried out one after the other from here on: look for a seccomp filter or security policy \
+     that forbids the call"
 )]
 #[non_exhaustive]
 pub struct EngineFault {
     /// Operations that the kernel had in hand. It still completes them, unless it can't.
     pub held: usize,
     /// What the system said.
+    #[source]
     pub error: io::Error,
 }
 

@@ -22,12 +22,12 @@ impl fmt::Display for ImageWarning {
         match self {
             Self::HiddenTail { bytes } => write!(
                 f,
-                "the image's size is no whole number of blocks: the guest doesn't see its last \
-                 {bytes} bytes"
+                "the image's size is not a multiple of its block size: the guest doesn't see its \
+                 last {bytes} bytes; give it a whole number of blocks, as with `truncate -s`"
             ),
             Self::OtherFormat { found } => write!(
                 f,
-                "the image is served as raw, and begins as {found}: unless the guest wrote that \
+                "the image is served as raw, but begins like {found}: unless the guest wrote that \
                  itself, it sees and overwrites the container instead of the disk in it"
             ),
         }

@@ -29,7 +29,7 @@ pub enum UringError {
     #[error("this kernel's io_uring has no {0}: it takes Linux 5.6 or newer")]
     Operation(&'static str),
     /// Anything else.
-    #[error("io_uring can't be set up: {what}: {source}")]
+    #[error("io_uring can't be set up: {what} failed")]
     Setup {
         /// The step that failed.
         what: &'static str,

@@ -2,6 +2,7 @@
 //! there, what wasn't is old or new, and both stay so while the image is used on. Without
 //! qemu-utils, nothing is checked.
 
+use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -294,8 +295,9 @@ fn a_cluster_in_use_that_counts_as_free_is_found_before_the_image_is_written() {
         [(freed, "no refcount for its data"), (twice, "another use for its data")]
     {
         fs::write(&path, bytes).unwrap();
-        let error = ImagoImage::open(&path, ImageFormat::Qcow2, false).unwrap_err().to_string();
-        assert!(error.contains(finding) && error.contains("qemu-img check"), "{error}");
+        let error = ImagoImage::open(&path, ImageFormat::Qcow2, false).unwrap_err();
+        let source = error.source().expect("the finding").to_string();
+        assert!(source.contains(finding) && source.contains("qemu-img check"), "{source}");
         assert!(ImagoImage::open(&path, ImageFormat::Qcow2, true).is_ok(), "it can be read");
     }
 }
