@@ -2,45 +2,13 @@
 
 mod common;
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
-
-use common::{guest_kernel::Sharing, host::OneDisk, watchdog::watchdog, window::reg};
+use common::{guest_kernel::Sharing, host::OneDisk, log::Log, watchdog::watchdog, window::reg};
 use tracing::Level;
-
-/// What was logged, by whatever thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(data);
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn lines(&self, with: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains(with)).map(str::to_owned).collect()
-    }
-}
 
 #[test]
 fn ignored_writes_are_logged_with_their_reason_and_a_limit() {
     let _watchdog = watchdog();
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
+    let log = Log::start(Level::DEBUG);
     let it = OneDisk::new(Sharing::Foreign);
     let window = it.window();
     const GUEST_PAGE_SIZE: u64 = 0x28; // of version 1 of the transport

@@ -14,7 +14,7 @@ use crate::{
 
 /// A virtio block backend for Xen: serves the disks that xl.cfg marks `specification=virtio`.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -24,9 +24,9 @@ pub struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the disks of every guest. SIGTERM has it take on no new disks and end when the last guest has; a second
-    /// one ends it at once. SIGUSR1 logs what each disk has done; SIGHUP has each disk take on the size that its
-    /// image has now, and tell its guest.
+    /// Serve the disks of every guest. At SIGTERM it refuses new disks, and ends when the last guest has; a
+    /// second one ends it at once. At SIGUSR1 it logs what each disk has done; at SIGHUP it reads the size of each
+    /// image, and tells the guests of those that have changed.
     Run(RunArgs),
     /// Say what this domain can do as a backend, and what to do about what is missing.
     Check,

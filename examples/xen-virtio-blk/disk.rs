@@ -72,6 +72,8 @@ pub struct Disk<P: Platform> {
     /// The guest is to grant its memory.
     grants: bool,
     notices: Notices,
+    /// The features of the driver that is active, or of the last one that was.
+    negotiated: u64,
     /// That it doesn't has been said.
     told: bool,
     limit: LogLimit,
@@ -118,6 +120,7 @@ impl<P: Platform> Disk<P> {
             figures,
             grants: nodes.grants,
             notices,
+            negotiated: 0,
             told: false,
             limit: LogLimit::new(),
         };
@@ -152,6 +155,7 @@ impl<P: Platform> Disk<P> {
         match self.transport.write(offset, data) {
             Effect::Notify(queue) => return Some(queue),
             Effect::Activate => {
+                self.negotiated = self.transport.features();
                 // A guest may reset its device as often as it likes.
                 if let Some(dropped) = self.limit.allow() {
                     info!(
@@ -234,7 +238,8 @@ impl<P: Platform> Disk<P> {
         let memory = self.memory.stats();
         info!(
             id = %self.id,
-            features = format_args!("{:#x}", self.transport.features()),
+            features = format_args!("{:#x}", self.negotiated),
+            driver = if self.transport.features() == 0 { "none" } else { "active" },
             requests = stats.requests(),
             reads = stats[RequestKind::Read].requests,
             writes = stats[RequestKind::Write].requests,

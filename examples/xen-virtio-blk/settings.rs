@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    fmt, fs,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -22,6 +22,10 @@ use crate::{
     rate::{Bps, Iops},
     storage::EngineKind,
 };
+
+mod error;
+
+pub use error::SettingsError;
 
 /// A thread that looks for work for longer than a second waits rather than polls.
 pub const MAX_POLL_US: u64 = 1_000_000;
@@ -85,65 +89,6 @@ impl Default for DiskSettings {
     }
 }
 
-/// Why the settings are none.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The file isn't there.
-    #[error("the configuration file {} can't be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A key or value is wrong.
-    #[error("the configuration file {} is wrong", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        source: Box<toml::de::Error>,
-    },
-    /// A table's name is no image's.
-    #[error(
-        "{}: table [{image:?}] should be named by the absolute path of an image, as xl.cfg has it",
-        path.display()
-    )]
-    Relative {
-        /// The file.
-        path: PathBuf,
-        /// The table.
-        image: PathBuf,
-    },
-    /// Direct I/O on an image that isn't raw.
-    #[error("{}: direct I/O is for raw images, this one is {format}: set direct = false for it", image.display())]
-    Direct {
-        /// The image.
-        image: PathBuf,
-        /// Its format.
-        format: ImageFormat,
-    },
-    /// A logical block size for an image that isn't raw.
-    #[error(
-        "{}: a logical_block_size can be set for raw images, this one is {format}: leave it out",
-        image.display()
-    )]
-    LogicalBlockSize {
-        /// The image.
-        image: PathBuf,
-        /// Its format.
-        format: ImageFormat,
-    },
-    /// io_uring was asked for.
-    #[error(
-        "the engine io_uring, which is asked for, can't be used: make it usable, or choose the engine sync"
-    )]
-    Uring(#[from] UringError),
-    /// A thread could never run there.
-    #[error("CPU {0} is not one that this process may run on: `taskset -cp $$` shows which are")]
-    Cpu(usize),
-}
-
 /// How every disk is served.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -183,6 +128,7 @@ impl Settings {
         };
         let map_budget = args.map_budget.unwrap_or_default();
         let settings = Self { map_budget, ..Self::with_tables(all, tables)? };
+        check_formats(&settings.disks, ImageFormat::is_available)?;
         for disk in settings.disks.values().chain([&settings.all]) {
             // Where the process can't even ask, pinning will fail and say so.
             if let Ok(Some(cpu)) = disk.cpus.out_of_reach() {
@@ -252,6 +198,19 @@ impl Settings {
     }
 }
 
+/// Refuses a table whose format this program was built without: its disk could never be served.
+fn check_formats(
+    disks: &BTreeMap<PathBuf, DiskSettings>,
+    is_available: impl Fn(ImageFormat) -> bool,
+) -> Result<(), SettingsError> {
+    match disks.iter().find(|(_, disk)| !is_available(disk.format)) {
+        Some((image, disk)) => {
+            Err(SettingsError::Format { image: image.clone(), format: disk.format })
+        }
+        None => Ok(()),
+    }
+}
+
 /// The engine of disks of which the file doesn't say another. One that was asked for by name is never
 /// replaced in silence.
 fn choose(
@@ -279,8 +238,13 @@ fn read(path: &Path) -> Result<BTreeMap<PathBuf, DiskTable>, SettingsError> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<BTreeMap<PathBuf, DiskTable>, SettingsError> {
-    let tables: BTreeMap<PathBuf, DiskTable> = toml::from_str(text)
-        .map_err(|source| SettingsError::Syntax { path: path.to_owned(), source: source.into() })?;
+    let wrong = |source| SettingsError::Syntax { path: path.to_owned(), source: Box::new(source) };
+    // As `DiskTable`, a setting outside of the tables would be refused as being none.
+    let entries: toml::Table = toml::from_str(text).map_err(wrong)?;
+    if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_table()) {
+        return Err(SettingsError::NoTable { path: path.to_owned(), key: key.clone() });
+    }
+    let tables: BTreeMap<PathBuf, DiskTable> = toml::from_str(text).map_err(wrong)?;
     match tables.keys().find(|image| !image.is_absolute()) {
         Some(image) => Err(SettingsError::Relative { path: path.to_owned(), image: image.clone() }),
         None => Ok(tables),

@@ -4,6 +4,7 @@
 pub mod config;
 pub mod guest_kernel;
 pub mod host;
+pub mod log;
 pub mod qemu;
 pub mod ring_driver;
 pub mod virtio_driver;

@@ -12,7 +12,7 @@ use crate::cpus::CpuList;
 /// The first SIGTERM or SIGINT lets a frontend that is connected keep its disk until it goes; the
 /// second ends the program at once.
 #[derive(Debug, Clone, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Args {
     /// The socket to listen at; it is made, and removed at the end.
     #[arg(long)]

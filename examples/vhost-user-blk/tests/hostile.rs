@@ -175,7 +175,7 @@ fn a_message_that_fails_is_answered_and_the_session_goes_on() {
     refused("there is no queue 1: the device has 1", &|vmm| vmm.frontend.set_vring_num(1, 16));
     refused("0 descriptors", &|vmm| vmm.frontend.set_vring_num(0, 0));
     refused("257 descriptors", &|vmm| vmm.frontend.set_vring_num(0, 257));
-    refused("an owner already", &|vmm| vmm.frontend.set_owner());
+    refused("VHOST_USER_SET_OWNER was sent before", &|vmm| vmm.frontend.set_owner());
     refused("longer than the file", &|vmm| {
         let mut regions = vmm.regions();
         regions[0].memory_size += 4096;

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use backend_process::chain;
 use virtio_blk_dev::Rate;
 
 use super::*;
@@ -89,11 +90,39 @@ fn what_is_wrong_in_the_file_is_named() {
         ("serial = \"of more than twenty bytes\"", "of more than twenty bytes"),
     ] {
         let error = settings(DiskSettings::default(), &format!("[\"/a.img\"]\n{line}"));
-        let error = error.unwrap_err().to_string();
+        let error = chain(&error.unwrap_err()).to_string();
         assert!(error.contains(hint), "{line}: {error}");
     }
     let error = settings(DiskSettings::default(), "[disk]\nqueues = 1").unwrap_err();
     assert!(error.to_string().contains("absolute path"), "{error}");
+}
+
+#[test]
+fn a_setting_outside_of_a_table_is_named_and_shown_where_it_belongs() {
+    let error = settings(DiskSettings::default(), "queues = 2").unwrap_err().to_string();
+    for part in ["disks.toml", "queues", "outside of a table", "[\"/images/db.img\"]"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_file_is_told_of_once() {
+    let error = settings(DiskSettings::default(), "[\"/a.img\"]\niosp = 5").unwrap_err();
+    let (text, shown) = (error.to_string(), format!("{:#}", anyhow::Error::from(error)));
+    assert_eq!(shown.matches("iosp").count(), text.matches("iosp").count() + 2, "{shown}");
+    assert_eq!(shown.matches("unknown field").count(), 1, "{shown}");
+}
+
+#[test]
+fn a_format_that_this_build_cannot_serve_is_refused_at_the_start() {
+    let text = "[\"/a.img\"]\nqueues = 2\n[\"/b.img\"]\nformat = \"qcow2\"";
+    let disks = settings(DiskSettings::default(), text).unwrap().disks;
+    check_formats(&disks, |_| true).unwrap();
+    let error = check_formats(&disks, |format| format == ImageFormat::Raw).unwrap_err().to_string();
+    for part in ["/b.img", "qcow2", "--features imago"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(ImageFormat::Qcow2.is_available(), cfg!(feature = "imago"));
 }
 
 #[test]

@@ -41,6 +41,11 @@ impl ImageFormat {
         }
     }
 
+    /// Whether this build can open images of this format: all but raw ones take the feature `imago`.
+    pub const fn is_available(self) -> bool {
+        matches!(self, Self::Raw) || cfg!(feature = "imago")
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
