@@ -176,8 +176,11 @@ impl<P: Platform> Service<P> {
         self.empty.insert(*disk.window().start());
         drop(disk);
         if self.disks.is_empty() {
-            // Nobody needs the guest's memory any more.
-            self.unmapper.unmap(self.memory.invalidate());
+            // Nobody needs the guest's memory any more, and the toolstack will destroy the guest when
+            // its disks are closed. While pages of it are mapped, Xen walks over all of them again in
+            // each piece of that hypercall, and with one vCPU dom0 gets to do nothing else.
+            drop(self.memory.invalidate());
+            self.unmapper.finish();
         }
     }
 

@@ -49,8 +49,9 @@ impl Unmapper {
     }
 }
 
-impl Drop for Unmapper {
-    fn drop(&mut self) {
+impl Unmapper {
+    /// Waits until everything that was handed over is unmapped.
+    pub(crate) fn finish(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             if thread.join().is_err() {
@@ -60,5 +61,11 @@ impl Drop for Unmapper {
                 );
             }
         }
+    }
+}
+
+impl Drop for Unmapper {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
