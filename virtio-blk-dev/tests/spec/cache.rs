@@ -183,6 +183,16 @@ fn spec_2_5_a_switch_that_changes_nothing_leaves_the_generation() {
 }
 
 #[test]
+fn spec_2_5_features_that_turn_the_cache_off_change_the_generation() {
+    let generation = |features| {
+        let (mut guest, _) = guest(4, &BlockConfig::default(), features);
+        guest.register(Register::ConfigGeneration)
+    };
+    assert_eq!(generation(F_SWITCH), 0, "writeback reads 1 before and after");
+    assert_eq!(generation(F_SWITCH & !F_FLUSH), 1, "writeback read 1 and reads 0 now");
+}
+
+#[test]
 fn spec_5_2_5_1_writeback_takes_no_write_without_config_wce() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_ALL);
     let effect = guest.transport.write(0x100 + 32, &[0]);

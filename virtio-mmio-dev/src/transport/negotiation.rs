@@ -44,20 +44,30 @@ impl<D: VirtioDevice> MmioTransport<D> {
                     return Effect::Ignored(Ignored::FeaturesRefused);
                 }
                 self.interrupt.set_status(bits);
-                self.device.accept_features(self.regs.driver_features);
+                self.accept_features();
             }
             Move::GoLive(bits) => {
                 if !status.contains(Status::FEATURES_OK) {
                     if !self.features_valid(false) {
                         return Effect::Ignored(Ignored::FeaturesRefused);
                     }
-                    self.device.accept_features(self.regs.driver_features);
+                    self.accept_features();
                 }
                 self.interrupt.set_status(bits);
                 return Effect::Activate;
             }
         }
         Effect::None
+    }
+
+    /// Tells the device of the driver's features. What the driver reads of the configuration may
+    /// depend on them, and it may have read it before (virtio 1.2 §2.5).
+    fn accept_features(&mut self) {
+        let before = self.device.config().to_vec();
+        self.device.accept_features(self.regs.driver_features);
+        if self.device.config() != before {
+            self.interrupt.next_generation();
+        }
     }
 
     /// Replaces one page: what an earlier negotiation left there must not survive.
