@@ -1,9 +1,9 @@
 use std::collections::HashSet;
 use std::io;
 
+use super::block::{BLOCK_SIZE, Block, Blocks};
 use super::header::{Header, offset_of, table};
 use super::host::{HostFile, ReadAt};
-use super::journal::{BLOCK_SIZE, Block, Blocks};
 
 /// What a block of tables belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,3 +1,4 @@
+mod block;
 mod chain;
 mod check;
 mod commit;

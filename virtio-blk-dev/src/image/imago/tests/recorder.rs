@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
-use super::super::journal::BLOCK_SIZE;
+use super::super::block::BLOCK_SIZE;
 
 /// What happened to one of an image's files.
 #[derive(Clone, Debug)]
