@@ -1,6 +1,7 @@
 //! Requests of the block device (virtio 1.2 §5.2.6).
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::rig::{DATA_AT, Rig};
 use anyhow::Result;

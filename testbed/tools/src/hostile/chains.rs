@@ -1,6 +1,7 @@
 //! Descriptor chains and the rings they go through (virtio 1.2 §2.7).
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::rig::{Outcome, Part, Rig, TABLE_AT, USED_AT};
 use anyhow::{Result, bail};

@@ -1,6 +1,7 @@
 //! The configuration space of a block device (virtio 1.2 §5.2.4) and its generation.
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::window::Window;
 

@@ -1,6 +1,7 @@
 //! Feature negotiation and the device status.
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::rig::Rig;
 use anyhow::Result;

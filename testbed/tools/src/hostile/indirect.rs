@@ -1,6 +1,7 @@
 //! Indirect descriptors (virtio 1.2 §2.7.5.3).
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::rig::{INDIRECT_AT, Outcome, Part, Rig, TABLE_AT};
 use anyhow::Result;

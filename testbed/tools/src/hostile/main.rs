@@ -7,8 +7,10 @@
 mod action;
 mod blk;
 mod chains;
+mod check;
 mod config;
 mod features;
+mod groups;
 mod indirect;
 mod memory;
 mod placement;
@@ -20,9 +22,10 @@ mod rig;
 mod state;
 mod window;
 
-use action::{READ_ONLY, Table, ensure, same};
 use anyhow::{Context as _, Result, bail};
+use check::{ensure, same};
 use clap::{Parser, Subcommand};
+use groups::READ_ONLY;
 use reg::{BLK_RO, IN, OK, OUT};
 use rig::{DATA_AT, Rig};
 use std::process::{Command, ExitCode, Stdio};
@@ -66,7 +69,7 @@ fn main() -> ExitCode {
     let Cli { base, command } = Cli::parse();
     let result = match command {
         What::List => {
-            for action in Table::all().actions {
+            for action in groups::all().actions {
                 println!("{:<10} {:<11} {}", action.group, action.clause, action.name);
             }
             Ok(())
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
 }
 
 fn action(base: u64, name: &str) -> Result<()> {
-    let table = Table::all();
+    let table = groups::all();
     let action = table.actions.iter().find(|action| action.name == name);
     action.with_context(|| format!("no action {name}"))?.run(&mut Rig::open(base)?)
 }
@@ -110,7 +113,7 @@ fn pattern(base: u64, kind: u32) -> Result<()> {
 
 fn run(base: u64, groups: &[String]) -> Result<()> {
     let (mut count, mut failed) = (0, 0);
-    let actions = Table::all().actions;
+    let actions = groups::all().actions;
     if let Some(unknown) = groups.iter().find(|g| actions.iter().all(|a| a.group != *g)) {
         bail!("no group {unknown}");
     }

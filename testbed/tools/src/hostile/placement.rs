@@ -1,6 +1,7 @@
 //! Queues and where they are said to be (virtio 1.2 §2.7, §4.2.3.2).
 
-use crate::action::{Table, same};
+use crate::action::Table;
+use crate::check::same;
 use crate::reg::*;
 use crate::rig::{AVAIL_AT, Rig, TABLE_AT, USED_AT};
 use anyhow::Result;

@@ -1,6 +1,7 @@
 //! What would change a read-only disk (virtio 1.2 §5.2.6.2); the ordinary driver then finds zeroes.
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::rig::DATA_AT;
 

@@ -1,6 +1,7 @@
 //! Control registers: what may be read and written, how wide, and what lies between them.
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 
 /// Registers that a driver may only read.

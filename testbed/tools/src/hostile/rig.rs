@@ -1,6 +1,6 @@
 //! A driver that does as it is told: the window, a ring, and memory for requests.
 
-use crate::action::ensure;
+use crate::check::ensure;
 use crate::memory::{Memory, PAGE};
 use crate::reg::*;
 use crate::window::Window;
@@ -262,14 +262,14 @@ impl Rig {
     }
 
     pub(crate) fn alive(&self) -> Result<()> {
-        crate::action::same("the magic number", self.window.read(MAGIC), 0x7472_6976)
+        crate::check::same("the magic number", self.window.read(MAGIC), 0x7472_6976)
     }
 
     /// Reads sector 0 with the driver as it is.
     pub(crate) fn works(&mut self) -> Result<()> {
         let data = self.data(512, true);
         let status = self.request(IN, 0, &[data])?;
-        crate::action::same("the status of a read", status, OK)
+        crate::check::same("the status of a read", status, OK)
     }
 }
 

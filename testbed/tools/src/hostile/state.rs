@@ -1,6 +1,7 @@
 //! Resets and ends of queues while there is work (virtio 1.2 §2.4, §2.6, §4.2.2).
 
-use crate::action::{Table, ensure, same};
+use crate::action::Table;
+use crate::check::{ensure, same};
 use crate::reg::*;
 use crate::rig::{Outcome, Rig, USED_AT};
 use anyhow::Result;
