@@ -189,7 +189,7 @@ impl Doorbell for Bell {
 
     fn broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.log.allow() {
-            warn!(id = %self.id, queue = self.index, %fault, dropped, "the guest's driver has put an invalid entry in its ring: the queue is stopped until the driver resets the disk");
+            warn!(id = %self.id, queue = self.index, %fault, dropped, "the guest's driver broke the ring with an invalid entry: the queue is stopped until the driver resets the disk");
         }
     }
 }

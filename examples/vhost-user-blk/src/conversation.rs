@@ -28,7 +28,6 @@ const HEADER: usize = 12;
 const MAX_BODY: u32 = 0x1000;
 const MAX_FILES: usize = 32;
 const VERSION: u32 = 1;
-const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
 const NEED_REPLY: u32 = 1 << 3;
 
@@ -174,9 +173,10 @@ impl Header {
         }
     }
 
-    /// Whether the message's end can be told.
+    /// Whether the message's end can be told. `vhost` reads no further than the header of one that
+    /// has a flag which is reserved, and would take its body for the next message.
     fn is_sound(&self) -> bool {
-        self.flags & (VERSION_MASK | REPLY) == VERSION && self.size <= MAX_BODY
+        self.flags & !NEED_REPLY == VERSION && self.size <= MAX_BODY
     }
 
     fn wants_answer(&self) -> bool {

@@ -236,7 +236,7 @@ impl Doorbell for Bell<'_> {
 
     fn broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.limit.allow() {
-            warn!(queue = self.index, %fault, dropped, "the guest's driver has put an invalid entry in its ring: the queue is stopped until the driver resets the disk");
+            warn!(queue = self.index, %fault, dropped, "the guest's driver broke the ring with an invalid entry: the queue is stopped until the driver resets the disk");
         }
     }
 
