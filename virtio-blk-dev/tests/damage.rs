@@ -20,6 +20,13 @@ fn open(path: &Path, read_only: bool) -> Result<ImagoImage, OpenError> {
     ImagoImage::open(path, ImageFormat::Qcow2, read_only)
 }
 
+/// Why it can't be opened: the error, and what caused it.
+fn told(error: &OpenError) -> String {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .map(|error| format!("{error}: "))
+        .collect()
+}
+
 /// What is encrypted, and how, the header says: the rest of it doesn't matter. To have QEMU make such
 /// an image takes it as long as deriving a key does, and fails where the clock of the CPU is coarse.
 #[test]
@@ -52,8 +59,8 @@ fn an_encrypted_image_is_refused() {
         image[35] = method;
         fs::write(&path, &image).unwrap();
         for read_only in [false, true] {
-            let error = open(&path, read_only).unwrap_err();
-            assert!(error.to_string().contains("encrypted"), "{error}");
+            let error = told(&open(&path, read_only).unwrap_err());
+            assert!(error.contains("encrypted"), "{error}");
         }
     }
 }
@@ -139,7 +146,7 @@ fn an_image_in_which_a_cluster_has_a_second_use_is_not_written() {
         bytes[place as usize..place as usize + 8].copy_from_slice(&entry.to_be_bytes());
         fs::write(&path, &bytes).unwrap();
         let error = open(&path, false).map(|_| format!("{entry:#x} at {place:#x}"));
-        let error = error.unwrap_err().to_string();
+        let error = told(&error.unwrap_err());
         assert!(error.contains("damaged") && error.contains(finding), "{finding}: {error}");
         assert!(open(&path, true).is_ok(), "{finding}: it can be read");
     }
@@ -180,7 +187,7 @@ fn holes_of_an_image_are_not_read_to_check_it() {
 fn is_refused_until_repaired(directory: &TempDir, bytes: &[u8], what: &str) {
     let path = directory.path().join("disk.qcow2");
     fs::write(&path, bytes).unwrap();
-    let error = open(&path, false).unwrap_err().to_string();
+    let error = told(&open(&path, false).unwrap_err());
     assert!(error.contains("damaged") && error.contains(what), "{what}: {error}");
     assert!(open(&path, true).is_ok(), "it can be read");
     qemu_img(directory, "check -q -r all -f qcow2 disk.qcow2");

@@ -12,7 +12,7 @@ use std::{
 
 use backend_process::{LogLimit, chain, limits};
 use rustix::{
-    io::Errno,
+    io::{Errno, ioctl_fionread},
     net::{RecvFlags, recv},
 };
 use tracing::warn;
@@ -90,8 +90,9 @@ pub(crate) fn follow(
             continue;
         };
         let has_addresses = header.has_addresses(begin.len());
-        let room = room_for(own, header.files(begin));
-        let no_room = room.is_err();
+        let files = header.files(begin);
+        let room = room_for(own, files);
+        let (no_room, before) = (room.is_err(), pending(own));
         let followed = match room {
             Err(error) => skip(own, header).and(Err(Error::ReqHandlerError(error))),
             Ok(()) if has_addresses => take_addresses(own, header, session),
@@ -101,6 +102,11 @@ pub(crate) fn follow(
         let next = match &error {
             // As a reply to nothing, it may have been refused with no answer.
             _ if !header.is_sound() => Next::HangUp,
+            // With files that it takes none of, `vhost` has read no further than the header, and
+            // has answered nothing.
+            Error::InvalidMessage if files == 0 && !header.was_read(before, pending(own)) => {
+                Next::HangUp
+            }
             Error::ReqHandlerError(_) if has_addresses || no_room => Next::Answer,
             error => Next::after(error, header.request),
         };
@@ -127,6 +133,11 @@ pub(crate) fn follow(
 
 fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that have arrived and are not read yet; none if that can't be told.
+fn pending(own: &UnixStream) -> u64 {
+    ioctl_fionread(own).unwrap_or(0)
 }
 
 /// Makes sure that `files` descriptors can come with the message: where there is no room for them,
@@ -177,6 +188,12 @@ impl Header {
     /// has a flag which is reserved, and would take its body for the next message.
     fn is_sound(&self) -> bool {
         self.flags & !NEED_REPLY == VERSION && self.size <= MAX_BODY
+    }
+
+    /// Whether the message and its body were read, of so many bytes that were pending before and are
+    /// now. If more have come meanwhile, that can't be told.
+    fn was_read(&self, before: u64, now: u64) -> bool {
+        self.size > 0 && before.checked_sub(now) == Some(HEADER as u64 + u64::from(self.size))
     }
 
     fn wants_answer(&self) -> bool {

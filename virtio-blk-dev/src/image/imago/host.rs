@@ -3,7 +3,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use super::super::sys;
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 use super::tests::Recorder;
 
 /// Bytes that are read at an offset. Those beyond the end are zeroes.
@@ -16,14 +16,14 @@ pub(super) trait ReadAt {
 #[derive(Debug)]
 pub(super) struct HostFile {
     file: File,
-    #[cfg(test)]
+    #[cfg(all(test, not(miri)))]
     recorder: Option<Recorder>,
 }
 
 impl HostFile {
     pub(super) fn new(file: File) -> Self {
         Self {
-            #[cfg(test)]
+            #[cfg(all(test, not(miri)))]
             recorder: Recorder::for_this_thread(&file),
             file,
         }
@@ -47,7 +47,7 @@ impl HostFile {
     }
 
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(all(test, not(miri)))]
         if let Some(recorder) = &self.recorder {
             recorder.write(bytes, offset)?;
         }
@@ -56,9 +56,9 @@ impl HostFile {
 
     /// Has a range read as zeroes, and the file reach to its end.
     pub(super) fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(all(test, not(miri)))]
         let is_recorded = self.recorder.is_some();
-        #[cfg(not(test))]
+        #[cfg(not(all(test, not(miri))))]
         let is_recorded = false;
         if !is_recorded
             && sys::fallocate(&self.file, libc::FALLOC_FL_ZERO_RANGE, offset, len).is_ok()
@@ -76,7 +76,7 @@ impl HostFile {
 
     /// Brings what was written to stable storage.
     pub(super) fn sync(&self) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(all(test, not(miri)))]
         if let Some(recorder) = &self.recorder {
             recorder.sync()?;
         }
