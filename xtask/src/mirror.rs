@@ -71,7 +71,7 @@ fn security_suite(suite: &str) -> String {
 }
 
 /// The security archive beside a main archive: the directory `debian` is `debian-security` there,
-/// also within a path like snapshot.debian.org's `archive/debian/20250520T000000Z`.
+/// also within a path like that of a snapshot, `archive/debian/20250520T000000Z`.
 fn sibling(main: &str) -> Option<String> {
     let mut parts: Vec<&str> = main.split('/').collect();
     let last = parts.iter().rposition(|part| *part == "debian")?;
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_security_archive_replaces_the_last_directory_named_debian() {
         for (main, security) in [
-            ("http://deb.debian.org/debian", "http://deb.debian.org/debian-security"),
+            ("http://m.example/debian", "http://m.example/debian-security"),
             ("http://m.example/pub/debian/", "http://m.example/pub/debian-security/"),
             (
                 "http://m.example/debian/a/debian/2025Z",
@@ -162,6 +162,6 @@ mod tests {
         ] {
             assert_eq!(sibling(main).as_deref(), Some(security));
         }
-        assert_eq!(sibling("http://debian.example/packages"), None);
+        assert_eq!(sibling("http://m.example/packages"), None);
     }
 }
