@@ -18,6 +18,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use xen_store::XenbusState;
 use xen_store::fake::FakeStore;
 use xen_store::{Error, Store, StoreExt, XenStore};
@@ -103,12 +106,9 @@ fn polite(input: &mut Input<'_>) -> Report {
     let (first, count) = (input.u8(), input.u8());
     let answers = input.rest();
     let (daemon, client) = UnixStream::pair().expect("a pair of sockets");
-    // Neither end may write to one that is gone: a fuzzer's process doesn't ignore SIGPIPE.
-    let kept = client.try_clone().expect("another descriptor");
     DAEMON.with(|thread| {
         thread.connections.send((daemon, answers.to_vec())).expect("a daemon that doesn't panic");
         let report = call(client, first, count, answers.len());
-        kept.shutdown(Shutdown::Write).expect("the client's end");
         thread.ended.recv().expect("a daemon that doesn't panic");
         report
     })
@@ -127,6 +127,11 @@ thread_local! {
 
 impl Daemon {
     fn start() -> Self {
+        // Client and daemon take turns. On two processors each turn would begin with waking an idle
+        // one, which takes longer than what is done in it.
+        let mut here = CpuSet::new();
+        here.set(sched_getcpu());
+        sched_setaffinity(None, &here).expect("a processor that this thread runs on");
         let (connections, accepted) = mpsc::channel::<(UnixStream, Vec<u8>)>();
         let (end, ended) = mpsc::channel();
         thread::spawn(move || {
@@ -157,7 +162,9 @@ fn serve(mut daemon: UnixStream, mut answers: Input<'_>) {
         }
         answer[12..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         let answer = if kind == u8::MAX { &[][..] } else { &answer };
-        daemon.write_all(&[answer, payload].concat()).expect("a client that is there");
+        if !send(&daemon, &[answer, payload].concat()) {
+            return;
+        }
         // The client waits on after an event, and after what may be part of a message.
         asked = kind == EVENT;
         if kind == u8::MAX {
@@ -166,6 +173,19 @@ fn serve(mut daemon: UnixStream, mut answers: Input<'_>) {
     }
     let _ = daemon.shutdown(Shutdown::Write);
     let _ = io::copy(&mut daemon, &mut io::sink());
+}
+
+/// Sends all of `bytes`; whether there was a client to take them. A fuzzer's process doesn't ignore
+/// SIGPIPE.
+fn send(daemon: &UnixStream, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match rustix::net::send(daemon, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// Takes a request; whether one came.
