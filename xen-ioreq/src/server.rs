@@ -19,8 +19,11 @@ use crate::request::{Request, RequestKind};
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
 use crate::{DeviceModel, DomId, Liveness, ServerId};
 
-/// How long a server that ends waits for its vCPUs to take their last answers.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How long a server that ends waits for its vCPUs to take their last answers. One that has not by then, as of a
+/// guest that is paused, hangs when it runs again. On a loaded host it may be a while until a vCPU runs.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// How often it looks in that time whether the guest is gone.
+const LIVENESS_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a server has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -322,9 +325,15 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         }
         let idle =
             || (0..self.ports.len()).all(|vcpu| self.page.slot(vcpu).state() == STATE_IOREQ_NONE);
-        let start = Instant::now();
-        while !idle() && start.elapsed() < FAREWELL {
+        let (start, mut looked) = (Instant::now(), Duration::ZERO);
+        while !idle() && start.elapsed() < SHUTDOWN_GRACE {
             thread::sleep(Duration::from_micros(200));
+            if start.elapsed().saturating_sub(looked) >= LIVENESS_INTERVAL {
+                looked = start.elapsed();
+                if matches!(self.liveness().is_alive(), Ok(false)) {
+                    return;
+                }
+            }
         }
     }
 }

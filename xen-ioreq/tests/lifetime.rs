@@ -55,6 +55,33 @@ fn a_forgotten_request_is_answered_when_the_server_ends() {
 }
 
 #[test]
+fn a_vcpu_that_runs_late_still_gets_its_last_answer() {
+    let domain = guest(1);
+    let server = server(&domain);
+    let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    let ends = thread::spawn(move || drop(server));
+    // As on a host whose processors have other work.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(access.wait(), Ok(0xffff_ffff));
+    ends.join().unwrap();
+    assert_nothing_left(&domain);
+}
+
+#[test]
+fn the_vcpus_of_a_guest_that_goes_are_not_waited_for() {
+    let domain = guest(1);
+    let server = server(&domain);
+    let mut access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    let started = Instant::now();
+    let ends = thread::spawn(move || drop(server));
+    thread::sleep(Duration::from_millis(100));
+    domain.destroy();
+    ends.join().unwrap();
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    assert_eq!(access.poll(), Some(Err(Fault::Destroyed)));
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let domain = guest(4);
     drop(server(&domain));
