@@ -120,62 +120,37 @@
     )
 )]
 
-mod admission;
-mod answers;
 mod buffers;
-mod cancel;
-mod clock;
-mod config;
 mod device;
-mod durability;
 mod engine;
 mod error;
 #[cfg(feature = "test-utils")]
 pub mod fake;
-mod features;
-mod flushes;
-mod histogram;
 mod image;
-mod inflight;
-mod limits;
-mod operations;
-mod overlap;
-mod params;
-mod poller;
-mod ranges;
-mod rate_limit;
 mod request;
-mod requests;
-mod serve;
 mod stats;
-mod wait;
 mod worker;
 
 pub use buffers::{Sink, Source};
-pub use cancel::Canceller;
-pub use config::{BlockConfig, SECTOR_SIZE, SERIAL_LEN, Serial};
-pub use device::BlockDevice;
-pub use durability::Durability;
+pub use device::{
+    BlockConfig, BlockDevice, Durability, Features, Limits, Params, RangeLimits, SECTOR_SIZE,
+    SERIAL_LEN, Serial, ZeroesLimits,
+};
 pub use engine::{
     BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, StillInUse, SyncEngine,
     UringConfig, UringEngine, UringError,
 };
 pub use error::{ConfigError, OpenError, UnknownFormat};
-pub use features::Features;
-pub use histogram::Latency;
 #[cfg(feature = "imago")]
 pub use image::ImagoImage;
 pub use image::{
     Alignment, Commands, Flusher, Image, ImageFormat, ImageWarning, Lifetime, RangeCall, RawImage,
     RawOptions, Topology,
 };
-pub use limits::{Limits, RangeLimits, ZeroesLimits};
-pub use params::Params;
-pub use poller::Poller;
-pub use rate_limit::{Rate, RateLimiter, RateLimits, Turn};
 pub use request::RequestKind;
-pub use serve::{Doorbell, ServeError};
-pub use stats::{Counters, HostError, OpStats, Stats};
-pub use worker::{Progress, Worker};
+pub use stats::{Counters, HostError, Latency, OpStats, Stats};
+pub use worker::{
+    Canceller, Doorbell, Poller, Progress, Rate, RateLimiter, RateLimits, ServeError, Turn, Worker,
+};
 
 pub use {virtio_mmio_dev, vm_memory};

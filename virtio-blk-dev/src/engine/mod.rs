@@ -6,12 +6,13 @@ mod in_order;
 mod io;
 mod sync;
 mod uring;
+mod wait;
 
 use std::io::{Error, ErrorKind, Result as IoResult};
 use std::os::fd::BorrowedFd;
 
 use crate::image::Lifetime;
-use crate::wait::wait_readable;
+use wait::wait_readable;
 
 pub use fault::{EngineFault, StillInUse};
 pub use in_order::InOrder;

@@ -21,8 +21,8 @@ use io_uring::types;
 
 use super::sync::SyncEngine;
 use super::{Completion, Engine, EngineFault, Io, StillInUse};
+use crate::engine::wait::wait_readable;
 use crate::image::{Image, Lifetime, RawImage};
-use crate::wait::wait_readable;
 
 use bounce::Bounce;
 use inline::Inline;

@@ -25,7 +25,7 @@ use self::writer::Zeroing;
 use super::direct::{Alignment, Bounce, total};
 use super::{Commands, Image, ImageFormat, ImageWarning, Topology};
 use crate::buffers::{Sink, Source};
-use crate::config::SECTOR_SIZE;
+use crate::device::SECTOR_SIZE;
 use crate::error::OpenError;
 
 /// A qcow2 or VMDK image.

@@ -19,7 +19,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Permissio
 use super::*;
 use crate::engine::Command;
 use crate::engine::Spare;
-use crate::wait::wait_readable;
+use crate::engine::wait::wait_readable;
 
 const SECTOR: u64 = 512;
 

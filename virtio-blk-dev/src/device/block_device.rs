@@ -4,11 +4,11 @@ use virtio_mmio_dev::{ConfigWrite, VirtioDevice};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U64;
 
-use crate::config::{BlockConfig, ConfigSpace, SECTOR_SIZE, check_capacity};
-use crate::durability::Durability;
+use super::config::{BlockConfig, ConfigSpace, SECTOR_SIZE, check_capacity};
+use super::durability::Durability;
+use super::features::Features;
+use super::params::{Live, Params};
 use crate::error::ConfigError;
-use crate::features::Features;
-use crate::params::{Live, Params};
 
 /// The control plane of a block device (virtio 1.2 §5.2): what the transport shows the driver.
 ///
@@ -197,7 +197,7 @@ impl VirtioDevice for BlockDevice {
 mod tests {
     use super::*;
     use crate::engine::InOrder;
-    use crate::limits::{Limits, RangeLimits, ZeroesLimits};
+    use crate::{Limits, RangeLimits, ZeroesLimits};
 
     #[test]
     fn features_are_offered_only_with_something_behind_them() {

@@ -2,7 +2,7 @@ use std::io;
 use std::ops::{AddAssign, Index};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::histogram::{Latency, Recorder};
+use super::latency::{Latency, Recorder};
 use crate::request::RequestKind;
 
 /// What a queue has done since its worker was made.

@@ -3,10 +3,10 @@ use vm_memory::{GuestAddressSpace, GuestMemory, VolatileMemory};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::config::SECTOR_SIZE;
+use super::ranges::RangeKind;
+use crate::device::Params;
+use crate::device::SECTOR_SIZE;
 use crate::image::Lifetime;
-use crate::params::Params;
-use crate::ranges::RangeKind;
 
 /// What a request asked for, as statistics and errors name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,3 +1,18 @@
+//! The data plane of one queue.
+
+mod admission;
+mod answers;
+mod canceller;
+mod clock;
+mod flushes;
+mod inflight;
+mod operations;
+mod overlap;
+mod pipeline;
+mod poller;
+mod rate_limit;
+mod serve;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,12 +20,15 @@ use std::time::Duration;
 use virtio_mmio_dev::{Batch, LiveQueue};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use crate::cancel::Canceller;
+use crate::device::Params;
 use crate::engine::{Engine, EngineFault, StillInUse};
-use crate::params::Params;
-use crate::rate_limit::RateLimiter;
-use crate::requests::Requests;
 use crate::stats::{Counters, HostError, Stats};
+use pipeline::Requests;
+
+pub use canceller::Canceller;
+pub use poller::Poller;
+pub use rate_limit::{Rate, RateLimiter, RateLimits, Turn};
+pub use serve::{Doorbell, ServeError};
 
 /// Requests taken by one [`Worker::run`], so that a guest that never stops asking can't keep its
 /// caller from anything else, and the first answers don't wait for many more requests.

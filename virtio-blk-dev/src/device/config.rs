@@ -7,7 +7,7 @@ use crate::engine::InOrder;
 use crate::error::ConfigError;
 use crate::image::{Image, Topology};
 
-use crate::limits::Limits;
+use super::limits::Limits;
 
 /// The unit of capacities and positions, whatever the logical block size (virtio 1.2 §5.2.4).
 pub const SECTOR_SIZE: u64 = 512;
@@ -202,7 +202,7 @@ impl ConfigSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{RangeLimits, ZeroesLimits};
+    use crate::{RangeLimits, ZeroesLimits};
 
     #[test]
     fn the_space_has_the_layout_of_the_specification() {

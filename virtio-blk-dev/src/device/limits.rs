@@ -1,4 +1,4 @@
-use crate::config::SECTOR_SIZE;
+use super::config::SECTOR_SIZE;
 use crate::error::ConfigError;
 use crate::image::Image;
 

@@ -3,12 +3,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_mmio_dev::{Batch, Buffer, Chain};
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
 
+use super::canceller::Canceller;
 use crate::buffers::{BadAddress, Segments};
-use crate::cancel::Canceller;
+use crate::device::Params;
 use crate::engine::{Command, Io, Spare};
-use crate::params::Params;
-use crate::ranges::{Range, RangeKind, Segment};
 use crate::request::{Header, RequestKind, Status};
+use crate::request::{Range, RangeKind, Segment};
 
 /// A request whose header has been read.
 pub(crate) struct Request<D: GuestAddressSpace> {

@@ -3,10 +3,10 @@ use vm_memory::{Address, GuestAddressSpace, GuestMemory, VolatileMemory};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::config::SECTOR_SIZE;
+use super::header::{Status, position};
+use crate::device::Params;
+use crate::device::SECTOR_SIZE;
 use crate::engine::Command;
-use crate::params::Params;
-use crate::request::{Status, position};
 
 /// The requests that carry a list of ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{Limits, RangeLimits, ZeroesLimits};
+    use crate::device::{Limits, RangeLimits, ZeroesLimits};
     use crate::{BlockConfig, BlockDevice};
 
     fn params(may_unmap: bool) -> Params {

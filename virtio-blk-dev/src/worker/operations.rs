@@ -2,11 +2,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::cancel::Canceller;
+use super::canceller::Canceller;
+use super::flushes::{Flushes, Place};
+use super::overlap::Overlap;
+use crate::device::Live;
 use crate::engine::{Command, Completion, Engine, Io};
-use crate::flushes::{Flushes, Place};
-use crate::overlap::Overlap;
-use crate::params::Live;
 
 /// The operations of a worker's requests, from being taken to being finished.
 pub(crate) struct Operations<E: Engine> {

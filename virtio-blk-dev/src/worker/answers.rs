@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory};
 
-use crate::clock::Clock;
-use crate::inflight::Request;
+use super::clock::Clock;
+use super::inflight::Request;
 use crate::request::{RequestKind, Status, used_len};
 use crate::stats::Counters;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use virtio_mmio_dev::{Batch, RingFault};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
+use super::pipeline::Requests;
+use super::poller::Poller;
+use super::{Worker, turn};
 use crate::engine::{Engine, EngineFault, StillInUse};
-use crate::poller::Poller;
-use crate::requests::Requests;
 use crate::stats::HostError;
-use crate::worker::{Worker, turn};
 
 /// Looks at the ring between two looks at the clock.
 const LOOKS: u32 = 16;

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use crate::answers::{Answers, Outcome};
-use crate::cancel::Canceller;
-use crate::clock::Clock;
+use super::answers::{Answers, Outcome};
+use super::canceller::Canceller;
+use super::clock::Clock;
+use super::inflight::{Finished, InFlight, Refused, Request};
+use super::operations::{Operations, is_cancelled};
+use super::rate_limit::{RateLimiter, Turn};
+use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
-use crate::inflight::{Finished, InFlight, Refused, Request};
-use crate::operations::{Operations, is_cancelled};
-use crate::params::Params;
-use crate::rate_limit::{RateLimiter, Turn};
 use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
 use crate::stats::{Counters, HostError};
 

@@ -3,12 +3,12 @@ use std::time::Duration;
 use virtio_mmio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use crate::answers::Outcome;
+use super::answers::Outcome;
+use super::inflight::Request;
+use super::pipeline::Requests;
 use crate::engine::Engine;
-use crate::inflight::Request;
-use crate::ranges::RangeKind;
+use crate::request::RangeKind;
 use crate::request::{Action, Status, decide};
-use crate::requests::Requests;
 
 /// The requests of a disk that has a rate limit: when they may begin.
 impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
