@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fs, io,
+    os::unix::net::UnixDatagram,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backend_process::{Signals, signals};
+use backend_process::{Notify, Signals, signals};
 use common::{
     guest_kernel::{GuestKernel, Sharing},
     host::{Disk, Host, sector_pattern},
@@ -51,11 +52,35 @@ struct Running {
     reachable: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), DaemonError>>>,
     log: tempfile::NamedTempFile,
+    /// While it is locked, whoever logs waits.
+    hold_log: Arc<Mutex<()>>,
     _alone: MutexGuard<'static, ()>,
+}
+
+/// Writes to the log when the test lets it.
+#[derive(Clone)]
+struct HeldLog {
+    file: Arc<fs::File>,
+    held: Arc<Mutex<()>>,
+}
+
+impl io::Write for HeldLog {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let _free = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        (&*self.file).write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Running {
     fn new(stop_timeout: Option<Duration>) -> Self {
+        Self::with(Extras { stop_timeout, ..Extras::default() })
+    }
+
+    fn with(extras: Extras) -> Self {
         let alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut host = Host::new();
         host.stop_backend();
@@ -73,16 +98,17 @@ impl Running {
         });
         let backend =
             Backend::new(host.store.connect(0), host.platform(), Settings::default()).unwrap();
-        let extras = Extras { stop_timeout, ..Extras::default() };
         let daemon = Daemon::new(backend, connect, orders, extras);
         let log = tempfile::NamedTempFile::new().unwrap();
+        let held_log = HeldLog { file: Arc::new(log.reopen().unwrap()), held: Arc::default() };
+        let hold_log = Arc::clone(&held_log.held);
         let logger = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_writer(Arc::new(log.reopen().unwrap()))
+            .with_writer(move || held_log.clone())
             .finish();
         let thread =
             thread::spawn(move || tracing::subscriber::with_default(logger, || daemon.run()));
-        Self { host, reachable, thread: Some(thread), log, _alone: alone }
+        Self { host, reachable, thread: Some(thread), log, hold_log, _alone: alone }
     }
 
     /// A guest with a disk that is served.
@@ -260,4 +286,34 @@ fn a_daemon_that_serves_nobody_ends_with_an_error_when_xenstore_is_lost() {
     domain.destroy();
     let error = it.end().unwrap_err();
     assert!(matches!(error, DaemonError::Lost(_)), "{error}");
+}
+
+#[test]
+fn the_service_managers_watchdog_is_told_while_the_main_loop_goes_round_and_not_while_it_hangs() {
+    let _watchdog = watchdog();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let heard = || {
+        let mut text = [0; 64];
+        manager.recv(&mut text).ok().map(|len| String::from_utf8_lossy(&text[..len]).into_owned())
+    };
+    // So it is told every 50 ms.
+    let notify = Notify::at(socket.as_os_str()).with_watchdog(Duration::from_millis(100));
+    let mut it = Running::with(Extras { notify, ..Extras::default() });
+    let (_domain, _disk) = it.guest(1);
+    assert_eq!(heard().as_deref(), Some("READY=1"));
+    for _ in 0..5 {
+        assert_eq!(heard().as_deref(), Some("WATCHDOG=1"), "an idle loop goes round for it");
+    }
+    let hold_log = Arc::clone(&it.hold_log);
+    let held = hold_log.lock().unwrap();
+    // The loop logs this order.
+    it.stop();
+    until("the loop hangs", || heard().is_none());
+    drop(held);
+    until("it goes on", || heard().as_deref() == Some("WATCHDOG=1"));
+    it.stop();
+    it.end().unwrap();
 }

@@ -56,7 +56,7 @@ pub struct Extras {
     pub metrics: Option<MetricsFile>,
     /// How long the end of guests is waited for after the first order to stop; without end if there is none.
     pub stop_timeout: Option<Duration>,
-    /// Who is told of start and end.
+    /// Who is told of start and end, and that this loop goes round.
     pub notify: Notify,
 }
 
@@ -108,6 +108,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
     pub fn run(mut self) -> Result<(), DaemonError> {
         self.extras.notify.ready();
         loop {
+            self.extras.notify.alive();
             self.follow_xenstore()?;
             if let Some(deadline) = self.stopping {
                 if self.backend.guests() == 0 {
@@ -237,6 +238,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         let connected = matches!(self.link, Link::Up);
         let timeouts = [
             self.extras.metrics.as_ref().map(MetricsFile::wait),
+            self.extras.notify.wait(),
             self.backend.wait().filter(|_| connected),
             self.retries.wait(now).filter(|_| matches!(self.link, Link::Lost)),
             self.stopping.flatten().map(|deadline| deadline.saturating_duration_since(now)),

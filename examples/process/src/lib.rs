@@ -33,7 +33,7 @@
 //! | [`LogLimit`] | what a guest can cause must not fill the log, nor hide another message |
 //! | [`output`] | `println!` panics when its reader is gone |
 //! | [`signals`] | SIGXFSZ ends a process that writes beyond RLIMIT_FSIZE |
-//! | [`Notify`] | the service manager's READY and STOPPING, without its library |
+//! | [`Notify`] | the service manager's READY, STOPPING and WATCHDOG, without its library |
 //! | [`limits`] | the soft limit of open files is 1024 by default, where a disk needs several |
 
 mod chain;
