@@ -22,3 +22,15 @@ fn the_help_of_the_program_and_of_each_command_is_the_one_that_is_kept() {
     assert!(help.starts_with("A virtio block backend for Xen"), "{help}");
     assert!(!help.contains("examples of"), "it is about the program, not its package");
 }
+
+#[test]
+fn the_program_goes_by_its_own_name_and_not_its_packages() {
+    let mut program = Cli::command();
+    program.build();
+    let version = program.render_version().to_string();
+    assert!(version.starts_with("xen-virtio-blk "), "{version}");
+    for command in [&program].into_iter().chain(program.get_subcommands()) {
+        let usage = command.clone().render_usage().to_string();
+        assert!(usage.starts_with("Usage: xen-virtio-blk"), "{usage}");
+    }
+}

@@ -14,7 +14,7 @@ use crate::{
 
 /// A virtio block backend for Xen: serves the disks that xl.cfg marks `specification=virtio`.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "xen-virtio-blk", version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
