@@ -15,7 +15,7 @@ use std::{
 use backend_process::{LogLimit, chain};
 use tracing::{error, warn};
 use virtio_blk_dev::{
-    Canceller, Counters, Doorbell, Engine, EngineFault, HostError, Params, Poller, RateLimiter,
+    Canceller, Counters, Engine, EngineFault, HostError, Params, Poller, QueueWaiter, RateLimiter,
     ServeError, Worker,
 };
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
@@ -80,8 +80,9 @@ impl WorkerThread {
         let Some(mut engine) = engine.take() else {
             return Err(io::Error::other("the queue's engine is in use").into());
         };
-        let (bells, queue_index) = (Arc::clone(&shared), config.index);
-        let mut bell = Bell { shared: bells, id, index: queue_index, log, engine_is_whole: true };
+        let (waiting, queue_index) = (Arc::clone(&shared), config.index);
+        let mut waiter =
+            Waiter { shared: waiting, id, index: queue_index, log, engine_is_whole: true };
         let (params, its) = (params.clone(), Arc::clone(&counters));
         let canceller = Canceller::default();
         let its_canceller = canceller.clone();
@@ -89,7 +90,7 @@ impl WorkerThread {
         let serve = move || {
             if let Some(cpu) = cpu
                 && let Err(error) = cpus::pin_to(cpu)
-                && let Some(dropped) = bell.log.allow()
+                && let Some(dropped) = waiter.log.allow()
             {
                 warn!(%id, cpu, error = %chain(&error), dropped, "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus, or cpus in the --config file");
             }
@@ -98,7 +99,7 @@ impl WorkerThread {
             if let Some(limiter) = limiter {
                 worker = worker.with_rate_limiter(limiter);
             }
-            match worker.serve(&mut Poller::new(poll), &mut bell) {
+            match worker.serve(&mut Poller::new(poll), &mut waiter) {
                 Ok(()) => {}
                 // The worker leaks the guards of what is in use, which keep it mapped.
                 Err(ServeError::StillInUse(error)) => {
@@ -109,7 +110,7 @@ impl WorkerThread {
                 }
             }
             drop(worker);
-            bell.engine_is_whole.then_some(engine)
+            waiter.engine_is_whole.then_some(engine)
         };
         let thread = thread::Builder::new().name(name).spawn(move || {
             // The queue goes down with the worker, and asks for a reset.
@@ -144,7 +145,7 @@ impl WorkerThread {
 }
 
 /// By what a worker's thread hears of kicks and of its end.
-struct Bell {
+struct Waiter {
     shared: Arc<Shared>,
     id: DeviceId,
     index: u16,
@@ -153,7 +154,7 @@ struct Bell {
     engine_is_whole: bool,
 }
 
-impl Doorbell for Bell {
+impl QueueWaiter for Waiter {
     fn is_stopped(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
     }
@@ -166,19 +167,19 @@ impl Doorbell for Bell {
         self.shared.wake.wait_with(engine, timeout)
     }
 
-    fn failed(&mut self, error: &HostError) {
+    fn on_host_error(&mut self, error: &HostError) {
         if let Some(dropped) = self.log.allow() {
             warn!(id = %self.id, error = %chain(&error), dropped, "a request failed, and the guest got an I/O error: check the image's storage");
         }
     }
 
-    fn engine_failed(&mut self, fault: &EngineFault) {
+    fn on_engine_fault(&mut self, fault: &EngineFault) {
         self.engine_is_whole = false;
         warn!(id = %self.id, queue = self.index, fault = %chain(fault), "io_uring failed in a queue's thread");
     }
 
     // Once for a disk, and the guest has no say in it: without a limit.
-    fn lost(&mut self, error: &HostError) {
+    fn on_durability_lost(&mut self, error: &HostError) {
         error!(
             id = %self.id,
             error = %chain(&error),
@@ -187,7 +188,7 @@ impl Doorbell for Bell {
         );
     }
 
-    fn broken(&mut self, fault: RingFault) {
+    fn on_broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.log.allow() {
             warn!(id = %self.id, queue = self.index, %fault, dropped, "the guest's driver broke the ring with an invalid entry: the queue is stopped until the driver resets the disk");
         }

@@ -150,7 +150,8 @@ pub use image::{
 pub use request::RequestKind;
 pub use stats::{Counters, HostError, Latency, OpStats, Stats};
 pub use worker::{
-    Canceller, Doorbell, Poller, Progress, Rate, RateLimiter, RateLimits, ServeError, Turn, Worker,
+    Canceller, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits, Reservation,
+    ServeError, Worker,
 };
 
 pub use {virtio_mmio_dev, vm_memory};

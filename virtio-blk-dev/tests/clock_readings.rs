@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use virtio_blk_dev::fake::FakeImage;
-use virtio_blk_dev::{BlockConfig, Doorbell, Poller};
+use virtio_blk_dev::{BlockConfig, Poller, QueueWaiter};
 
 thread_local! {
     static READINGS: Cell<u64> = const { Cell::new(0) };
@@ -35,7 +35,7 @@ struct OneByOne {
     slept: u32,
 }
 
-impl Doorbell for OneByOne {
+impl QueueWaiter for OneByOne {
     fn is_stopped(&self) -> bool {
         if self.next.get() < self.last {
             self.next.set(self.next.get() + 1);
@@ -67,9 +67,9 @@ fn a_turn_reads_the_clock_once() {
         guest.add(&bufs);
     }
     let (memory, last) = guest.unpublish(REQUESTS);
-    let mut bell = OneByOne { memory, next: Cell::new(0), last, slept: 0 };
+    let mut waiter = OneByOne { memory, next: Cell::new(0), last, slept: 0 };
     let before = READINGS.get();
-    guest.worker.serve(&mut Poller::new(Duration::from_secs(1)), &mut bell).unwrap();
+    guest.worker.serve(&mut Poller::new(Duration::from_secs(1)), &mut waiter).unwrap();
     let readings = READINGS.get() - before;
     assert_eq!(guest.used().len(), usize::from(REQUESTS));
     let batches = guest.worker.stats().batches;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::*;
 use tempfile::NamedTempFile;
 use virtio_blk_dev::{
-    BlockConfig, Completion, Doorbell, Engine, EngineFault, Image, Io, Poller, RawImage,
+    BlockConfig, Completion, Engine, EngineFault, Image, Io, Poller, QueueWaiter, RawImage,
     ServeError, StillInUse, UringConfig, UringEngine,
 };
 
@@ -69,12 +69,12 @@ fn a_drain_that_leaves_memory_in_use_says_so() {
 
 /// Stops as soon as there is nothing to do, and keeps what it hears.
 #[derive(Default)]
-struct Bell {
+struct Waiter {
     stopped: bool,
     faults: Vec<usize>,
 }
 
-impl Doorbell for Bell {
+impl QueueWaiter for Waiter {
     fn is_stopped(&self) -> bool {
         self.stopped
     }
@@ -84,7 +84,7 @@ impl Doorbell for Bell {
         Ok(())
     }
 
-    fn engine_failed(&mut self, fault: &EngineFault) {
+    fn on_engine_fault(&mut self, fault: &EngineFault) {
         self.faults.push(fault.held);
     }
 }
@@ -92,10 +92,10 @@ impl Doorbell for Bell {
 #[test]
 fn who_serves_a_queue_hears_once_of_its_broken_engine_and_of_memory_in_use() {
     let mut guest = guest_of_two_reads();
-    let mut bell = Bell::default();
-    let served = guest.worker.serve(&mut Poller::new(Duration::ZERO), &mut bell);
+    let mut waiter = Waiter::default();
+    let served = guest.worker.serve(&mut Poller::new(Duration::ZERO), &mut waiter);
     assert!(matches!(served, Err(ServeError::StillInUse(StillInUse { operations: 2, .. }))));
-    assert_eq!(bell.faults, [2]);
+    assert_eq!(waiter.faults, [2]);
 }
 
 #[test]

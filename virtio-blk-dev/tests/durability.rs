@@ -54,9 +54,13 @@ fn after_a_failed_flush_every_other_queue_of_the_disk_fails_its_flushes() {
     image.inject(Fault::Errno(libc::EIO));
     assert_eq!((flush(&mut first), flush(&mut second)), (IOERR, IOERR));
     assert!(first.transport.device().durability().is_lost());
-    let loss = first.worker.take_loss().unwrap();
+    let loss = first.worker.take_durability_error().unwrap();
     assert_eq!((loss.kind, loss.source.raw_os_error()), (RequestKind::Flush, Some(libc::EIO)));
-    assert!(first.worker.take_loss().is_none() && second.worker.take_loss().is_none(), "told once");
+    assert!(
+        first.worker.take_durability_error().is_none()
+            && second.worker.take_durability_error().is_none(),
+        "told once"
+    );
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn a_write_in_write_through_that_failed_counts_as_a_failed_flush() {
     image.inject(Fault::Short(512));
     image.inject(Fault::Errno(libc::EIO));
     assert_eq!(write(&mut guest), IOERR);
-    let loss = guest.worker.take_loss().unwrap();
+    let loss = guest.worker.take_durability_error().unwrap();
     assert_eq!((loss.kind, loss.sector), (RequestKind::Write, 1));
     assert_eq!((write(&mut guest), flush(&mut guest)), (IOERR, IOERR));
 }
@@ -101,7 +105,7 @@ fn a_failed_flush_of_the_workers_own_counts() {
     guest.set_writeback(0);
     image.inject(Fault::Errno(libc::EIO));
     guest.kick();
-    assert!(guest.worker.take_loss().is_some());
+    assert!(guest.worker.take_durability_error().is_some());
     assert_eq!(flush(&mut guest), IOERR);
 }
 
@@ -110,7 +114,7 @@ fn a_failed_write_into_a_cache_is_no_failed_flush() {
     let (mut guest, image) = disk(F_ALL);
     image.inject(Fault::Errno(libc::ENOSPC));
     assert_eq!((write(&mut guest), flush(&mut guest)), (IOERR, OK));
-    assert!(guest.worker.take_loss().is_none());
+    assert!(guest.worker.take_durability_error().is_none());
 }
 
 /// Makes `count` flushes available; their heads.
@@ -325,7 +329,7 @@ fn a_write_in_write_through_that_there_was_no_room_for_loses_nothing_else() {
         let (mut guest, image) = disk(F_ALL & !F_FLUSH);
         image.inject(Fault::Errno(errno));
         assert_eq!(write(&mut guest), IOERR, "errno {errno}");
-        assert!(guest.worker.take_loss().is_none(), "errno {errno}");
+        assert!(guest.worker.take_durability_error().is_none(), "errno {errno}");
         assert_eq!(guest.worker.stats().host_errors, 1);
         assert_eq!((write(&mut guest), flush(&mut guest)), (OK, OK), "errno {errno}");
         assert!(image.stable() == image.bytes());
@@ -339,7 +343,7 @@ fn data_that_was_taken_and_then_had_no_room_is_lost() {
         image.inject(Fault::Short(512));
         image.inject(Fault::Errno(errno));
         assert_eq!(write(&mut guest), IOERR, "errno {errno}");
-        assert!(guest.worker.take_loss().is_some(), "errno {errno}");
+        assert!(guest.worker.take_durability_error().is_some(), "errno {errno}");
         assert_eq!((write(&mut guest), flush(&mut guest)), (IOERR, IOERR), "errno {errno}");
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::*;
 use virtio_blk_dev::fake::{FakeEngine, FakeImage};
 use virtio_blk_dev::{
-    BlockConfig, Canceller, Completion, Doorbell, Engine, Image, Io, Operation, Poller, ServeError,
-    SyncEngine,
+    BlockConfig, Canceller, Completion, Engine, Image, Io, Operation, Poller, QueueWaiter,
+    ServeError, SyncEngine,
 };
 
 const F_RANGES: u64 = F_ALL | F_DISCARD | F_WRITE_ZEROES | F_SECURE_ERASE;
@@ -169,7 +169,7 @@ fn a_worker_that_panics_asks_the_driver_for_a_reset() {
 /// Can't wait.
 struct Deaf;
 
-impl Doorbell for Deaf {
+impl QueueWaiter for Deaf {
     fn is_stopped(&self) -> bool {
         false
     }

@@ -12,7 +12,7 @@ use std::{
 use backend_process::{LogLimit, chain, limits};
 use tracing::{error, warn};
 use virtio_blk_dev::{
-    Canceller, Doorbell, Engine, EngineFault, HostError, Poller, ServeError, Stats, Worker,
+    Canceller, Engine, EngineFault, HostError, Poller, QueueWaiter, ServeError, Stats, Worker,
 };
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
 use vm_memory::GuestMemoryMmap;
@@ -147,11 +147,11 @@ impl Job {
             }
         };
         let _ = ready.send(Ok(()));
-        let mut bell = Bell { sleep, stop, index, limit: &self.limit, engine_is_whole: true };
+        let mut waiter = Waiter { sleep, stop, index, limit: &self.limit, engine_is_whole: true };
         let mut poller = Poller::new(self.device.poll);
         // A panic is a fault of this program. The queue's positions are looked at afterwards, and
         // nothing else of what it leaves behind.
-        let served = AssertUnwindSafe(|| worker.serve(&mut poller, &mut bell));
+        let served = AssertUnwindSafe(|| worker.serve(&mut poller, &mut waiter));
         let failed = match panic::catch_unwind(served) {
             Ok(Ok(())) => {
                 mapped.is_free();
@@ -167,7 +167,7 @@ impl Job {
                 true
             }
             Err(_) => {
-                bell.engine_is_whole = false;
+                waiter.engine_is_whole = false;
                 error!(
                     queue = index,
                     "a queue's thread panicked, and the queue is stopped until it is set up again: restart the guest's VMM, as requests in flight are lost, and report this as a bug"
@@ -180,7 +180,7 @@ impl Job {
             self.events.err.signal();
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(worker)));
         }
-        (report, bell.engine_is_whole)
+        (report, waiter.engine_is_whole)
     }
 }
 
@@ -201,7 +201,7 @@ impl Drop for Mapped {
 }
 
 /// By what a queue's thread hears of kicks, completions and its end.
-struct Bell<'a> {
+struct Waiter<'a> {
     sleep: Sleep,
     stop: &'a Stop,
     index: u16,
@@ -210,7 +210,7 @@ struct Bell<'a> {
     engine_is_whole: bool,
 }
 
-impl Doorbell for Bell<'_> {
+impl QueueWaiter for Waiter<'_> {
     fn is_stopped(&self) -> bool {
         self.stop.is_given()
     }
@@ -224,23 +224,23 @@ impl Doorbell for Bell<'_> {
         Ok(())
     }
 
-    fn failed(&mut self, error: &HostError) {
+    fn on_host_error(&mut self, error: &HostError) {
         if let Some(dropped) = self.limit.allow() {
             warn!(queue = self.index, error = %chain(&error), dropped, "a request failed, and the guest got an I/O error: check the image's storage");
         }
     }
 
-    fn lost(&mut self, error: &HostError) {
+    fn on_durability_lost(&mut self, error: &HostError) {
         error!(queue = self.index, error = %chain(&error), "a flush failed, and what the guest wrote before it may be lost; all flushes fail from now on: check the image's storage, end the guest, restart this program, and check the guest's file systems");
     }
 
-    fn broken(&mut self, fault: RingFault) {
+    fn on_broken(&mut self, fault: RingFault) {
         if let Some(dropped) = self.limit.allow() {
             warn!(queue = self.index, %fault, dropped, "the guest's driver broke the ring with an invalid entry: the queue is stopped until the driver resets the disk");
         }
     }
 
-    fn engine_failed(&mut self, fault: &EngineFault) {
+    fn on_engine_fault(&mut self, fault: &EngineFault) {
         self.engine_is_whole = false;
         warn!(queue = self.index, fault = %chain(fault), "io_uring failed in a queue's thread");
     }

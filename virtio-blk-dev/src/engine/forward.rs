@@ -48,8 +48,8 @@ macro_rules! forward {
                 (**self).take_fault()
             }
 
-            fn rest(&mut self) {
-                (**self).rest();
+            fn idle(&mut self) {
+                (**self).idle();
             }
 
             fn lifetime(&self) -> io::Result<Lifetime> {

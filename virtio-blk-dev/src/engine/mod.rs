@@ -102,7 +102,7 @@ pub trait Engine: Send {
 
     /// Nothing will be submitted for some time: the engine gives back what it needs only while it
     /// works, and others may want.
-    fn rest(&mut self) {}
+    fn idle(&mut self) {}
 
     /// As [`Image::lifetime`](crate::Image::lifetime). It may take as long as a file in sysfs does.
     ///

@@ -17,11 +17,11 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         &mut self,
         batch: &mut Batch<'_, M, D>,
     ) -> Option<Duration> {
-        let (request, turn) = self.held.take()?;
+        let (request, reservation) = self.held.take()?;
         let now = self.instant();
-        let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&turn, now));
+        let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&reservation, now));
         if wait.is_some() {
-            self.held = Some((request, turn));
+            self.held = Some((request, reservation));
         } else {
             self.carry_out(batch, request);
         }
@@ -29,11 +29,11 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     }
 
     /// Leaves what was held back to the driver, as if it had not been taken: it is neither begun
-    /// before its turn nor failed.
+    /// before its reservation nor failed.
     pub(crate) fn put_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        let Some((request, turn)) = self.held.take() else { return };
+        let Some((request, reservation)) = self.held.take() else { return };
         if let Some(limiter) = &self.limiter {
-            limiter.give_back(turn);
+            limiter.give_back(reservation);
         }
         self.in_flight.forget(&request);
         let Request { chain, kind, sector, taken_at, .. } = request;
@@ -53,11 +53,11 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         let bytes = self.bytes_of(batch, &mut request);
         if let Some(limiter) = &self.limiter {
             let now = self.instant();
-            let turn = limiter.reserve(now, bytes);
-            let wait = limiter.wait(&turn, now);
+            let reservation = limiter.reserve(now, bytes);
+            let wait = limiter.wait(&reservation, now);
             if wait.is_some() {
                 self.counters.throttled.add(1);
-                self.held = Some((request, turn));
+                self.held = Some((request, reservation));
                 return wait;
             }
         }

@@ -10,6 +10,7 @@ mod operations;
 mod overlap;
 mod pipeline;
 mod poller;
+mod queue_waiter;
 mod rate_limit;
 mod serve;
 
@@ -27,8 +28,9 @@ use pipeline::Requests;
 
 pub use canceller::Canceller;
 pub use poller::Poller;
-pub use rate_limit::{Rate, RateLimiter, RateLimits, Turn};
-pub use serve::{Doorbell, ServeError};
+pub use queue_waiter::QueueWaiter;
+pub use rate_limit::{Rate, RateLimiter, RateLimits, Reservation};
+pub use serve::ServeError;
 
 /// Requests taken by one [`Worker::run`], so that a guest that never stops asking can't keep its
 /// caller from anything else, and the first answers don't wait for many more requests.
@@ -121,13 +123,13 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// interrupts at most once for every 256 KiB of data. Unless there is [more](Progress::more) to
     /// do, the driver will notify of its next request.
     pub fn run(&mut self) -> Progress {
-        self.turn(true)
+        self.run_batch(true)
     }
 
     /// As [`run`](Self::run), but the driver needn't notify of its next request: for a caller that
     /// calls again soon.
     pub fn poll(&mut self) -> Progress {
-        self.turn(false)
+        self.run_batch(false)
     }
 
     /// Whether the engine has something in hand.
@@ -135,10 +137,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         self.requests.operations.engine.in_flight() > 0
     }
 
-    fn turn(&mut self, arm: bool) -> Progress {
+    fn run_batch(&mut self, arm: bool) -> Progress {
         let Self { queue, requests } = self;
         requests.look_at_clock();
-        queue.batch(|batch| turn(batch, requests, arm))
+        queue.batch(|batch| run_once(batch, requests, arm))
     }
 
     /// Waits until nothing is in flight and answers it: after this no guest memory is in use.
@@ -161,7 +163,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
                 requests.operations.engine.wait()?;
                 requests.finish_part(batch);
             }
-            requests.operations.engine.rest();
+            requests.operations.engine.idle();
             Ok(())
         })
     }
@@ -204,7 +206,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 
     /// The error by which the disk lost its [`Durability`](crate::Durability), once, from the worker
     /// that met it: the operator must learn of it, whatever else the log leaves out.
-    pub fn take_loss(&mut self) -> Option<HostError> {
+    pub fn take_durability_error(&mut self) -> Option<HostError> {
         self.requests.loss.take()
     }
 
@@ -220,9 +222,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     }
 }
 
-/// One turn of a worker: what [`Worker::run`] does with `arm`, and [`Worker::poll`] without. It begins
-/// when the clock was last looked at.
-pub(crate) fn turn<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
+/// One iteration of a worker: [`Worker::run`] if `arm`, else [`Worker::poll`]. Requests that it takes
+/// count from the last reading of the clock.
+pub(crate) fn run_once<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     batch: &mut Batch<'_, M, D>,
     requests: &mut Requests<D, E>,
     arm: bool,

@@ -10,7 +10,7 @@ use super::canceller::Canceller;
 use super::clock::Clock;
 use super::inflight::{Finished, InFlight, Refused, Request};
 use super::operations::{Operations, is_cancelled};
-use super::rate_limit::{RateLimiter, Turn};
+use super::rate_limit::{RateLimiter, Reservation};
 use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
@@ -27,7 +27,7 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
     pub(crate) params: Params,
     pub(crate) in_flight: InFlight<D>,
     /// Held back by the limiter until its turn.
-    pub(crate) held: Option<(Request<D>, Turn)>,
+    pub(crate) held: Option<(Request<D>, Reservation)>,
     answers: Answers,
     /// Bytes of data begun since the last publication.
     begun_bytes: u64,

@@ -1,46 +1,47 @@
 use std::time::{Duration, Instant};
 
-/// How long a worker looks for work before it falls asleep: adapted to what it finds, between
-/// [`LINGER`](Self::LINGER) and a bound.
+/// How long a worker spins for new work before it sleeps: adaptive, between
+/// [`MIN_SPIN`](Self::MIN_SPIN) and a maximum.
 ///
-/// Falling asleep and being woken costs the thread and the guest far more than looking again. So
-/// the time grows while sleeps turn out to be shorter than the bound, and shrinks as soon as they
-/// don't: an idle queue costs no CPU.
+/// Sleeping and being woken costs the thread and the guest far more than checking the ring again. So
+/// the time doubles when a sleep turns out to have been shorter than the maximum, and halves when it
+/// was longer: an idle queue takes no CPU time.
 #[derive(Debug)]
 pub struct Poller {
     max: Duration,
     budget: Duration,
     idle_since: Option<Instant>,
     slept_at: Option<Instant>,
-    /// Sleeps since looking again last found something.
-    in_vain: u32,
+    /// Sleeps since spinning last found work.
+    failed_spins: u32,
 }
 
 impl Poller {
-    /// What is looked for even without polling: about what falling asleep costs, so that a driver
-    /// that answers at once isn't met half asleep. Where that was in vain for some time, as it is
-    /// when the driver needs this very processor, it is tried only now and then.
-    pub const LINGER: Duration = Duration::from_micros(2);
-    /// Where growing begins.
+    /// The time to spin even without polling: about what going to sleep costs, for a driver that
+    /// submits its next request at once. After [`MAX_FAILED_SPINS`](Self::MAX_FAILED_SPINS) without
+    /// work, as when the driver needs this very processor, it is tried only now and then.
+    pub const MIN_SPIN: Duration = Duration::from_micros(2);
+    /// The first step up from zero.
     const FIRST: Duration = Duration::from_micros(4);
-    /// So many sleeps in a row, and lingering is in vain.
-    const IN_VAIN: u32 = 8;
-    /// One in so many is tried all the same.
+    /// After so many spins in a row without work, [`MIN_SPIN`](Self::MIN_SPIN) is skipped.
+    const MAX_FAILED_SPINS: u32 = 8;
+    /// It is still tried once in so many sleeps.
     const RETRY: u32 = 64;
 
-    /// Polls for `max` at most; [zero](Duration::ZERO) is never, but for [`LINGER`](Self::LINGER).
+    /// Spins for `max` at most. With [zero](Duration::ZERO) it never spins for longer than
+    /// [`MIN_SPIN`](Self::MIN_SPIN).
     pub fn new(max: Duration) -> Self {
-        Self { max, budget: Duration::ZERO, idle_since: None, slept_at: None, in_vain: 0 }
+        Self { max, budget: Duration::ZERO, idle_since: None, slept_at: None, failed_spins: 0 }
     }
 
-    /// There was work.
+    /// There was work, at `now`.
     pub fn busy(&mut self, now: Instant) {
         let looked = self.idle_since.take().is_some();
         if looked && self.slept_at.is_none() {
-            self.in_vain = 0;
+            self.failed_spins = 0;
         }
         if let Some(slept_at) = self.slept_at.take() {
-            // Had it polled, it would have found this, or it wouldn't have.
+            // Whether spinning up to the maximum would have found this work.
             self.budget = if now.saturating_duration_since(slept_at) <= self.max {
                 self.budget.saturating_mul(2).clamp(Self::FIRST.min(self.max), self.max)
             } else {
@@ -49,23 +50,24 @@ impl Poller {
         }
     }
 
-    /// There was none: whether to look again rather than to sleep.
+    /// There was no work at `now`. Returns whether to check again rather than to sleep.
     pub fn idle(&mut self, now: Instant) -> bool {
         let since = *self.idle_since.get_or_insert(now);
-        let lingers = self.in_vain < Self::IN_VAIN || self.in_vain.is_multiple_of(Self::RETRY);
-        let linger = if lingers { Self::LINGER } else { Duration::ZERO };
-        now.saturating_duration_since(since) < self.budget.max(linger)
+        let spins = self.failed_spins < Self::MAX_FAILED_SPINS
+            || self.failed_spins.is_multiple_of(Self::RETRY);
+        let min_spin = if spins { Self::MIN_SPIN } else { Duration::ZERO };
+        now.saturating_duration_since(since) < self.budget.max(min_spin)
     }
 
-    /// The worker falls asleep.
+    /// The worker goes to sleep at `now`.
     pub fn sleeps(&mut self, now: Instant) {
         self.idle_since = None;
-        self.in_vain = self.in_vain.wrapping_add(1);
-        // Woken for nothing, it goes on with the same sleep.
+        self.failed_spins = self.failed_spins.wrapping_add(1);
+        // After a spurious wake-up the sleep continues.
         self.slept_at.get_or_insert(now);
     }
 
-    /// How long it polls at present.
+    /// How long it spins at present.
     pub fn budget(&self) -> Duration {
         self.budget
     }
@@ -108,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_queue_costs_nothing_but_the_linger() {
+    fn an_idle_queue_spins_for_the_minimum_only() {
         let mut poller = Poller::new(MAX);
         after(&mut poller, Duration::from_micros(20), 10);
         after(&mut poller, Duration::from_millis(10), 10);
-        assert!(poller.budget() < Poller::LINGER, "{:?}", poller.budget());
+        assert!(poller.budget() < Poller::MIN_SPIN, "{:?}", poller.budget());
         let (polled, sleeps) = after(&mut poller, Duration::from_millis(10), 640);
         assert_eq!(sleeps, 640);
-        assert!(polled <= Poller::LINGER * 20, "{polled:?}");
+        assert!(polled <= Poller::MIN_SPIN * 20, "{polled:?}");
     }
 
     #[test]
@@ -126,15 +128,15 @@ mod tests {
         let mut never = Poller::new(Duration::ZERO);
         let (polled, sleeps) = after(&mut never, Duration::from_micros(20), 100);
         assert_eq!((never.budget(), sleeps), (Duration::ZERO, 100));
-        assert!(polled <= Poller::LINGER * 101);
+        assert!(polled <= Poller::MIN_SPIN * 101);
     }
 
     #[test]
-    fn lingering_is_given_up_where_it_is_in_vain_and_taken_up_where_it_pays() {
+    fn lingering_is_given_up_where_it_is_failed_spins_and_taken_up_where_it_pays() {
         let mut poller = Poller::new(Duration::ZERO);
         after(&mut poller, Duration::from_micros(20), 100);
         let (polled, _) = after(&mut poller, Duration::from_micros(20), 64);
-        assert!(polled <= Poller::LINGER * 2, "{polled:?} in vain");
+        assert!(polled <= Poller::MIN_SPIN * 2, "{polled:?} without work");
         // The driver answers at once again: found out within some sleeps, and kept.
         after(&mut poller, Duration::from_micros(1), 70);
         let (_, sleeps) = after(&mut poller, Duration::from_micros(1), 1000);

@@ -1,34 +1,32 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much a disk may do in a second, all of its queues together, and how much at once after it
-/// has done less.
+/// How much a disk may do per second, all of its queues together, and how much in one burst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// Requests.
     pub ops: Option<Rate>,
-    /// Bytes read, written, zeroed or erased, whether the storage has a quick way to zero and erase or
-    /// not: which it takes isn't known before. What is discarded moves none.
+    /// Bytes read, written, zeroed or erased. Zeroed and erased bytes count even where the storage can do
+    /// that without transferring data, as this isn't known in advance. Discarded bytes don't count.
     pub bytes: Option<Rate>,
 }
 
 /// One rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// So many a second.
+    /// Units per second.
     pub per_second: u64,
-    /// So many at once: at least 1. A request of more than that still passes, as soon as nothing
-    /// is owed, and is paid for afterwards.
+    /// Units in one burst: at least 1. A larger request passes as soon as a full burst's credit has
+    /// accumulated, and delays those after it accordingly.
     pub burst: u64,
 }
 
-/// Holds a disk to its [`RateLimits`]: what its workers share. No lock: each limit is one number,
-/// the time at which all that was let through will have been paid for (the "theoretical arrival
-/// time" of the generic cell rate algorithm, ITU-T I.371).
+/// Enforces the [`RateLimits`] of a disk; shared by its workers. It takes no lock: the state of each limit
+/// is one number, the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371).
 ///
-/// A request [reserves](Self::reserve) its turn once, and isn't asked for again: requests begin in the
-/// order in which they reserved, whatever their size and queue. As a worker holds back one request
-/// at most, one waits for no more than its own cost and that of what the other queues have reserved.
+/// A request [reserves](Self::reserve) a start time once: requests start in the order of their
+/// reservations, whatever their size and queue. As a worker holds back one request at most, a request
+/// waits for no more than its own cost and that of one request of each other queue.
 #[derive(Debug)]
 pub struct RateLimiter {
     start: Instant,
@@ -36,10 +34,10 @@ pub struct RateLimiter {
     bytes: Option<Limit>,
 }
 
-/// When a request may begin, and what was reserved for it.
+/// The time at which a request may start, and what was reserved for it.
 #[derive(Debug)]
-#[must_use = "a turn that isn't taken must be given back"]
-pub struct Turn {
+#[must_use = "a reservation that isn't used must be given back"]
+pub struct Reservation {
     /// Nanoseconds since the limiter's start.
     at: u64,
     bytes: u64,
@@ -49,37 +47,37 @@ pub struct Turn {
 struct Limit {
     rate: Rate,
     /// Nanoseconds since the limiter's start.
-    paid_at: AtomicU64,
+    arrival: AtomicU64,
 }
 
 impl RateLimiter {
-    /// A limiter that owes and is owed nothing.
+    /// A limiter with full credit.
     pub fn new(limits: &RateLimits) -> Self {
-        let limit = |rate: Rate| Limit { rate, paid_at: AtomicU64::new(0) };
+        let limit = |rate: Rate| Limit { rate, arrival: AtomicU64::new(0) };
         Self { start: Instant::now(), ops: limits.ops.map(limit), bytes: limits.bytes.map(limit) }
     }
 
-    /// Reserves a turn for one request of `bytes` bytes, after all that were reserved before.
-    pub fn reserve(&self, now: Instant, bytes: u64) -> Turn {
+    /// Reserves the start of one request of `bytes` bytes, after all earlier reservations.
+    pub fn reserve(&self, now: Instant, bytes: u64) -> Reservation {
         let now = self.nanos(now);
         let ops = self.ops.as_ref().map_or(now, |limit| limit.reserve(now, 1));
         let moved = self.bytes.as_ref().map_or(now, |limit| limit.reserve(now, bytes));
-        Turn { at: ops.max(moved), bytes }
+        Reservation { at: ops.max(moved), bytes }
     }
 
-    /// How long it is from `now` to `turn`; `None` if it has come.
-    pub fn wait(&self, turn: &Turn, now: Instant) -> Option<Duration> {
-        let left = turn.at.saturating_sub(self.nanos(now));
+    /// The time from `now` until `reservation`; `None` if it has been reached.
+    pub fn wait(&self, reservation: &Reservation, now: Instant) -> Option<Duration> {
+        let left = reservation.at.saturating_sub(self.nanos(now));
         (left > 0).then(|| Duration::from_nanos(left))
     }
 
-    /// Gives back the turn of a request that doesn't begin.
-    pub fn give_back(&self, turn: Turn) {
+    /// Gives back the reservation of a request that doesn't start.
+    pub fn give_back(&self, reservation: Reservation) {
         if let Some(limit) = &self.ops {
             limit.give_back(1);
         }
         if let Some(limit) = &self.bytes {
-            limit.give_back(turn.bytes);
+            limit.give_back(reservation.bytes);
         }
     }
 
@@ -90,41 +88,41 @@ impl RateLimiter {
 }
 
 impl Limit {
-    /// What `amount` costs, in nanoseconds.
+    /// The cost of `amount` units, in nanoseconds.
     fn cost(&self, amount: u64) -> u64 {
         let nanos = u128::from(amount).saturating_mul(1_000_000_000);
-        // A rate of zero stops nearly everything, rather than dividing by it.
+        // A rate of zero is taken as one, which stops nearly everything, to avoid a division by zero.
         let cost = nanos.checked_div(self.rate.per_second.max(1).into()).unwrap_or(0);
         u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
-    /// When `amount` may begin.
+    /// Reserves `amount` units, and returns when they may start.
     fn reserve(&self, now: u64, amount: u64) -> u64 {
         let burst = self.rate.burst.max(1);
-        // More than a burst needs a whole burst's credit.
+        // More than a burst needs the credit of a whole burst.
         let credit = self.cost(burst.saturating_sub(amount.min(burst)));
         let cost = self.cost(amount);
-        let mut paid_at = self.paid_at.load(Ordering::Relaxed);
+        let mut arrival = self.arrival.load(Ordering::Relaxed);
         loop {
-            let owed_until = paid_at.max(now);
-            let after = owed_until.saturating_add(cost);
-            match self.paid_at.compare_exchange_weak(
-                paid_at,
+            let base = arrival.max(now);
+            let after = base.saturating_add(cost);
+            match self.arrival.compare_exchange_weak(
+                arrival,
                 after,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return owed_until.saturating_sub(credit).max(now),
-                Err(other) => paid_at = other,
+                Ok(_) => return base.saturating_sub(credit).max(now),
+                Err(other) => arrival = other,
             }
         }
     }
 
     fn give_back(&self, amount: u64) {
         let cost = self.cost(amount);
-        let subtract = |paid_at: u64| Some(paid_at.saturating_sub(cost));
+        let subtract = |arrival: u64| Some(arrival.saturating_sub(cost));
         // Never refused: the closure always has a value.
-        let _ = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
+        let _ = self.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
     }
 }
 
@@ -143,8 +141,8 @@ mod tests {
         let end = now + Duration::from_secs(seconds);
         let mut passed = 0;
         loop {
-            let turn = limiter.reserve(now, bytes);
-            now += limiter.wait(&turn, now).unwrap_or_default();
+            let reservation = limiter.reserve(now, bytes);
+            now += limiter.wait(&reservation, now).unwrap_or_default();
             if now >= end {
                 return passed;
             }
@@ -154,8 +152,8 @@ mod tests {
 
     /// Whether a request need not wait.
     fn passes(limiter: &RateLimiter, now: Instant, bytes: u64) -> bool {
-        let turn = limiter.reserve(now, bytes);
-        limiter.wait(&turn, now).is_none()
+        let reservation = limiter.reserve(now, bytes);
+        limiter.wait(&reservation, now).is_none()
     }
 
     /// So many requests at once.
@@ -257,17 +255,17 @@ mod tests {
         let mut next = vec![0; queues.len()];
         // What each queue does next, and when: reserve, or begin.
         let mut due: Vec<Duration> = vec![Duration::ZERO; queues.len()];
-        let mut turns: Vec<Option<Turn>> = queues.iter().map(|_| None).collect();
+        let mut reservations: Vec<Option<Reservation>> = queues.iter().map(|_| None).collect();
         let mut begun = Vec::new();
         loop {
             let ready = (0..queues.len()).filter(|&q| next[q] < queues[q].len());
             let Some(q) = ready.min_by_key(|&q| due[q]) else { return begun };
             let (pause, bytes) = queues[q][next[q]];
             let now = start + due[q];
-            let turn = turns[q].take().unwrap_or_else(|| limiter.reserve(now, bytes));
-            if let Some(wait) = limiter.wait(&turn, now) {
+            let reservation = reservations[q].take().unwrap_or_else(|| limiter.reserve(now, bytes));
+            if let Some(wait) = limiter.wait(&reservation, now) {
                 due[q] += wait;
-                turns[q] = Some(turn);
+                reservations[q] = Some(reservation);
             } else {
                 begun.push((q, bytes, due[q]));
                 due[q] += Duration::from_millis(pause);
@@ -318,8 +316,8 @@ mod tests {
                 for (pause, bytes) in asks {
                     now += Duration::from_millis(pause);
                     let at = limiter.start + now;
-                    let turn = limiter.reserve(at, bytes);
-                    let begins = now + limiter.wait(&turn, at).unwrap_or_default();
+                    let reservation = limiter.reserve(at, bytes);
+                    let begins = now + limiter.wait(&reservation, at).unwrap_or_default();
                     let expected = bucket.begin(now.as_secs_f64(), bytes as f64);
                     let error = (begins.as_secs_f64() - expected).abs();
                     prop_assert!(error < 1e-6, "{begins:?}, not {expected} s");

@@ -90,7 +90,7 @@ impl Bounce {
     }
 
     /// Gives back to the pool what isn't in use, but for one.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn idle(&mut self) {
         self.free.drain(1.min(self.free.len())..).for_each(|buffer| self.pool.give_back(buffer));
     }
 

@@ -218,9 +218,9 @@ impl Engine for UringEngine {
         Some(EngineFault::new(self.ring.held() as usize, source))
     }
 
-    fn rest(&mut self) {
+    fn idle(&mut self) {
         if let Some(bounce) = &mut self.bounce {
-            bounce.rest();
+            bounce.idle();
         }
     }
 

@@ -66,14 +66,14 @@ impl BouncePool {
         for pool in self.upward() {
             pool.0.taken.fetch_add(1, Ordering::Relaxed);
         }
-        self.buffer(Reservation(self.clone()))
+        self.buffer(Quota(self.clone()))
     }
 
     /// Takes a buffer back, for the next to take it.
     pub(super) fn give_back(&self, buffer: Buffer) {
-        let Buffer { memory, reservation } = buffer;
+        let Buffer { memory, quota } = buffer;
         self.root().idle().push(memory);
-        drop(reservation);
+        drop(quota);
     }
 
     /// All is taken: another engine may be waiting.
@@ -81,13 +81,13 @@ impl BouncePool {
         self.upward().any(|Self(pool)| pool.taken.load(Ordering::Relaxed) >= pool.limit)
     }
 
-    fn buffer(&self, reservation: Reservation) -> Option<Buffer> {
+    fn buffer(&self, quota: Quota) -> Option<Buffer> {
         let idle = self.root().idle().pop();
         let memory = idle.or_else(Memory::new)?;
-        Some(Buffer { memory, reservation })
+        Some(Buffer { memory, quota })
     }
 
-    fn reserve(&self) -> Option<Reservation> {
+    fn reserve(&self) -> Option<Quota> {
         for (done, Self(pool)) in self.upward().enumerate() {
             let more = |taken: usize| (taken < pool.limit).then(|| taken.saturating_add(1));
             if pool.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
@@ -97,7 +97,7 @@ impl BouncePool {
                 return None;
             }
         }
-        Some(Reservation(self.clone()))
+        Some(Quota(self.clone()))
     }
 
     /// This pool, and those above it.
@@ -130,7 +130,7 @@ impl Drop for Pool {
 #[derive(Debug)]
 pub(super) struct Buffer {
     memory: Memory,
-    reservation: Reservation,
+    quota: Quota,
 }
 
 impl Buffer {
@@ -147,9 +147,9 @@ impl Buffer {
 
 /// A buffer's place within the limits, in this pool and those above it.
 #[derive(Debug)]
-struct Reservation(BouncePool);
+struct Quota(BouncePool);
 
-impl Drop for Reservation {
+impl Drop for Quota {
     fn drop(&mut self) {
         for BouncePool(pool) in self.0.upward() {
             pool.taken.fetch_sub(1, Ordering::Relaxed);

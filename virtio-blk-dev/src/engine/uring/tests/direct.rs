@@ -156,7 +156,7 @@ fn an_engine_takes_memory_when_it_copies_and_gives_it_back_when_it_rests() {
     }
     finish(&mut engine);
     assert_eq!(config.bounce.in_use(), 16 * BUFFER_SIZE, "kept for the next ones");
-    engine.rest();
+    engine.idle();
     assert_eq!(config.bounce.in_use(), BUFFER_SIZE);
     drop(engine);
     assert_eq!(config.bounce.in_use(), 0);
