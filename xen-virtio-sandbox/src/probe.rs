@@ -1,0 +1,61 @@
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::landlock;
+use crate::sandbox::{NOT_ROOT, needs_root};
+use crate::seccomp;
+use crate::{Layer, Report, State, keyring, memory};
+
+/// What [`Sandbox::enter`](crate::Sandbox::enter) would find, as far as can be told without
+/// entering anything: which layers this kernel has, and this process may enter.
+#[must_use]
+pub fn probe() -> Report {
+    let root = rustix::process::geteuid().is_root();
+    let mut report = Report::default();
+    for layer in Layer::ALL {
+        let state = match layer {
+            _ if !root && (needs_root(layer) || layer == Layer::Identity) => {
+                State::Missing(NOT_ROOT.into())
+            }
+            Layer::EmptyRoot => namespace("mnt", "CONFIG_NAMESPACES").unwrap_or_else(tmpfs),
+            Layer::Network => namespace("net", "CONFIG_NET_NS").unwrap_or(State::On),
+            Layer::Ipc => namespace("ipc", "CONFIG_IPC_NS").unwrap_or(State::On),
+            Layer::Uts => namespace("uts", "CONFIG_UTS_NS").unwrap_or(State::On),
+            Layer::Keyring => keyring::probe(),
+            Layer::WriteXorExecute => memory::probe(),
+            Layer::Landlock => landlock::probe(),
+            Layer::Seccomp => seccomp::probe(),
+            Layer::Limits
+            | Layer::Identity
+            | Layer::Capabilities
+            | Layer::NoNewPrivs
+            | Layer::Undumpable => State::On,
+        };
+        report.add(layer, state);
+    }
+    report
+}
+
+/// `Some` if there is no such namespace.
+fn namespace(name: &str, option: &str) -> Option<State> {
+    let missing = || State::Missing(format!("the kernel has no {option}").into());
+    (!Path::new("/proc/self/ns").join(name).exists()).then(missing)
+}
+
+fn tmpfs() -> State {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    match known.lines().any(|line| line.split_whitespace().last() == Some("tmpfs")) {
+        true => State::On,
+        false => State::Missing("the kernel has no CONFIG_TMPFS".into()),
+    }
+}
+
+/// A state of a call that changes nothing: whatever it says but that it is unknown.
+pub(crate) fn known(result: libc::c_long, missing: &'static str) -> State {
+    let error = io::Error::last_os_error();
+    match result == -1 && crate::report::is_unknown(&error) {
+        true => State::Missing(missing.into()),
+        false => State::On,
+    }
+}

@@ -1,0 +1,142 @@
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
+};
+
+use super::{Rules, ThreadKind, calls, ioctls};
+
+/// Each call that may pass, and when: any of the rules, or none if always.
+type Allowed = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// The filter of one kind of thread. What it refuses raises SIGSYS, see [`super::refused`].
+pub(super) fn program(kind: ThreadKind, rules: &Rules) -> Result<BpfProgram, BackendError> {
+    compile(allowed(kind, rules)?, SeccompAction::Trap, SeccompAction::Allow)
+}
+
+/// The filter that has the kernel answer as one that doesn't know a call yet. `clone3` passes its
+/// flags in memory, where no filter sees them; the C library then makes do with `clone`. It must
+/// not raise a signal: the library blocks all when it starts a thread.
+pub(super) fn unknown_calls() -> Result<BpfProgram, BackendError> {
+    let unknown = Allowed::from([(libc::SYS_clone3, Vec::new())]);
+    compile(unknown, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
+}
+
+fn compile(
+    calls: Allowed,
+    otherwise: SeccompAction,
+    action: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
+    SeccompFilter::new(calls, otherwise, action, std::env::consts::ARCH.try_into()?)?.try_into()
+}
+
+fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
+    let mut allowed = Allowed::new();
+    let mut always = |calls: &[libc::c_long]| {
+        allowed.extend(calls.iter().map(|call| (*call, Vec::new())));
+    };
+    always(calls::EVERY_THREAD);
+    let (queue, guest) = match kind {
+        ThreadKind::Log => (false, false),
+        ThreadKind::SyncQueue | ThreadKind::UringQueue => (true, false),
+        ThreadKind::Guest => (true, true),
+    };
+    if queue {
+        always(calls::QUEUE);
+    }
+    if kind == ThreadKind::UringQueue || guest {
+        always(calls::URING);
+    }
+    if guest {
+        always(calls::GUEST);
+    }
+
+    let pid = std::process::id();
+    if_any(&mut allowed, libc::SYS_mmap, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
+    if_any(&mut allowed, libc::SYS_mprotect, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
+    // Its own threads: pthread_kill, raise and abort.
+    if_any(&mut allowed, libc::SYS_tgkill, vec![[arg(0).is(pid)?].into()])?;
+    // So that each refusal reaches the log.
+    let not_sigsys = arg(0).is_not(libc::SIGSYS as u32)?;
+    if_any(&mut allowed, libc::SYS_rt_sigaction, vec![[not_sigsys].into()])?;
+    let names = [libc::PR_SET_NAME, libc::PR_GET_NAME];
+    let mut prctl = one_of(0, &names.map(|option| option as u32))?;
+    if guest {
+        // The filters of the threads that it starts.
+        prctl.push([arg(0).is(libc::PR_SET_NO_NEW_PRIVS as u32)?].into());
+        let set = arg(0).is(libc::SECCOMP_SET_MODE_FILTER)?;
+        if_any(&mut allowed, libc::SYS_seccomp, vec![[set, arg(1).is(0)?].into()])?;
+        let threads = arg(0).masked(calls::CLONE_MASK, calls::CLONE_THREAD)?;
+        if_any(&mut allowed, libc::SYS_clone, vec![[threads].into()])?;
+        if_any(&mut allowed, libc::SYS_io_uring_register, one_of(1, calls::URING_REGISTER)?)?;
+    }
+    if_any(&mut allowed, libc::SYS_prctl, prctl)?;
+    if_any(&mut allowed, libc::SYS_sched_setaffinity, vec![[arg(0).is(0)?].into()])?;
+    // To whom a socket is connected already.
+    let connected = SeccompCondition::new(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    if_any(&mut allowed, libc::SYS_sendto, vec![vec![connected]])?;
+    let empty = libc::AT_EMPTY_PATH as u32;
+    if_any(&mut allowed, libc::SYS_newfstatat, vec![[arg(3).masked(empty, empty)?].into()])?;
+    if_any(&mut allowed, libc::SYS_statx, vec![[arg(2).masked(empty, empty)?].into()])?;
+    if queue {
+        if_any(&mut allowed, libc::SYS_fcntl, one_of(1, calls::FCNTL)?)?;
+        let mut requests = ioctls::queue(rules.access);
+        if guest {
+            requests.extend(ioctls::guest(rules.access));
+        }
+        requests.extend(&rules.ioctls);
+        if_any(&mut allowed, libc::SYS_ioctl, one_of(1, &requests)?)?;
+    }
+    // An addition without conditions stands above a rule with some.
+    for call in rules.calls.iter().filter(|_| queue) {
+        allowed.insert(*call, Vec::new());
+    }
+    Ok(allowed)
+}
+
+/// Lets `call` pass if any of the groups of conditions holds.
+fn if_any(
+    allowed: &mut Allowed,
+    call: libc::c_long,
+    groups: Vec<Vec<SeccompCondition>>,
+) -> Result<(), BackendError> {
+    let rules = groups.into_iter().map(SeccompRule::new).collect::<Result<_, _>>()?;
+    allowed.insert(call, rules);
+    Ok(())
+}
+
+/// That an argument is one of some values.
+fn one_of(argument: u8, values: &[u32]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
+    values.iter().map(|value| Ok(vec![arg(argument).is(*value)?])).collect()
+}
+
+fn arg(index: u8) -> Argument {
+    Argument(index)
+}
+
+/// An argument of a call: the low half, which is all that the kernel looks at of an `int`.
+#[derive(Clone, Copy)]
+struct Argument(u8);
+
+impl Argument {
+    fn compare(self, op: SeccompCmpOp, value: u32) -> Result<SeccompCondition, BackendError> {
+        SeccompCondition::new(self.0, SeccompCmpArgLen::Dword, op, value.into())
+    }
+
+    fn is(self, value: u32) -> Result<SeccompCondition, BackendError> {
+        self.compare(SeccompCmpOp::Eq, value)
+    }
+
+    fn is_not(self, value: u32) -> Result<SeccompCondition, BackendError> {
+        self.compare(SeccompCmpOp::Ne, value)
+    }
+
+    fn masked(self, mask: u32, value: u32) -> Result<SeccompCondition, BackendError> {
+        self.compare(SeccompCmpOp::MaskedEq(mask.into()), value)
+    }
+
+    fn lacks(self, bit: libc::c_int) -> Result<SeccompCondition, BackendError> {
+        self.masked(bit as u32, 0)
+    }
+}

@@ -1,0 +1,132 @@
+//! Entering the sandbox: when it can't be, what it says, and how it looks from outside.
+
+mod common;
+
+use std::fs::{self, File};
+
+use common::{Outcome, Trial, is_root, uid};
+use xen_virtio_sandbox::{Layer, Sandbox, SandboxError, probe};
+
+#[test]
+fn a_process_with_several_threads_is_not_confined() {
+    let sandbox = Layer::ALL.into_iter().fold(Sandbox::new(None), Sandbox::without);
+    let (_keep, wait) = std::sync::mpsc::channel::<()>();
+    let waiter = std::thread::spawn(move || wait.recv());
+    let error = sandbox.enter().unwrap_err();
+    assert!(matches!(error, SandboxError::Threads(2..)), "{error}");
+    drop(_keep);
+    let _ = waiter.join();
+}
+
+#[test]
+fn a_process_with_a_directory_open_is_not_confined() {
+    let trial = || Trial::new("none", "write");
+    assert_eq!(trial().outcome(), Outcome::Done("18".into()));
+    let (outcome, log) = trial().stdin(File::open("/usr").unwrap()).run();
+    assert_eq!(outcome, Outcome::Failed);
+    assert!(log.contains("descriptor 0 is the directory /usr"), "{log}");
+}
+
+#[test]
+fn a_descriptor_too_many_is_told_of() {
+    let run = |action| Trial::new("none", action).env("TRIAL_NO_MORE", 1).run();
+    assert_eq!(run("write").0, Outcome::Done("18".into()));
+    let (outcome, log) = run("ioctl 1");
+    assert_eq!(outcome, Outcome::Failed);
+    assert!(log.contains("3, /dev/null, is open and not one that the process"), "{log}");
+}
+
+#[test]
+fn what_is_looked_up_beforehand_is_what_entering_finds() {
+    if !is_root() {
+        return;
+    }
+    let (outcome, log) = Trial::new("all", "report").run();
+    let Outcome::Done(expected) = outcome else { panic!("{outcome:?}\n{log}") };
+    assert_eq!(log.trim_end(), format!("sandbox: {expected}"));
+    assert_eq!(probe().to_string(), expected);
+}
+
+#[test]
+fn a_process_that_is_not_roots_says_which_layers_it_cannot_enter() {
+    if !is_root() {
+        return;
+    }
+    let directory = common::directory();
+    let program = directory.path().join("trial");
+    fs::copy(common::TRIAL, &program).unwrap();
+    let (outcome, log) = Trial::of_user(uid(), &program, "all", "report").run();
+    let Outcome::Done(expected) = outcome else { panic!("{outcome:?}\n{log}") };
+    for layer in [Layer::EmptyRoot, Layer::Network, Layer::Capabilities] {
+        let says = format!("{layer} is MISSING: the process isn't root's");
+        assert!(log.contains(&says), "{log}");
+        assert!(expected.contains(&says), "{expected}");
+    }
+    assert!(log.contains("landlock, seccomp;"), "{log}");
+}
+
+/// A line of a file in /proc, as words.
+fn words<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("no {name}")).split_whitespace().collect()
+}
+
+/// Xen's list for a device model that is deprived of its privileges says "how to test" of each
+/// point (docs/designs/qemu-deprivilege.md): `/proc/PID/status`, `root`, `ns` and `limits`.
+#[test]
+fn a_confined_process_is_seen_to_be_confined_from_outside() {
+    if !is_root() {
+        return;
+    }
+    let id = uid();
+    let process = Trial::new("all", "wait").env("TRIAL_UID", id).env("TRIAL_FSIZE", 1 << 30);
+    let process = process.env("TRIAL_FILES", 100).env("TRIAL_THREADS", 50).spawn();
+    let proc = |name: &str| format!("/proc/{}/{name}", process.pid());
+    let read = |name: &str| fs::read_to_string(proc(name)).unwrap();
+
+    let status = read("status");
+    let id = id.to_string();
+    assert_eq!(words(&status, "Uid:"), [&id; 4]);
+    assert_eq!(words(&status, "Gid:"), [&id; 4]);
+    assert!(words(&status, "Groups:").is_empty());
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(words(&status, set), ["0000000000000000"], "{set}");
+    }
+    assert_eq!(words(&status, "NoNewPrivs:"), ["1"]);
+    assert_eq!(words(&status, "Seccomp:"), ["2"]);
+
+    assert_eq!(fs::read_dir(proc("root")).unwrap().count(), 0, "the root is empty");
+    assert_eq!(fs::read_dir(proc("cwd")).unwrap().count(), 0, "so is the working directory");
+    assert!(File::create(proc("root/file")).is_err(), "not even root can write there");
+    assert_eq!(read("mountinfo").lines().count(), 1, "nothing else is mounted");
+    for namespace in ["mnt", "net", "ipc", "uts"] {
+        let name = format!("ns/{namespace}");
+        let own = fs::read_link(format!("/proc/self/{name}")).unwrap();
+        assert_ne!(fs::read_link(proc(&name)).unwrap(), own, "{namespace}");
+    }
+    assert_eq!(read("net/dev").lines().count(), 3, "the loopback interface alone");
+
+    let limits = read("limits");
+    let limit = |name| words(&limits, name)[..2].join(" ");
+    assert_eq!(limit("Max open files"), "100 100");
+    assert_eq!(limit("Max processes"), "50 50");
+    assert_eq!(limit("Max file size"), "1073741824 1073741824");
+    for name in ["Max core file size", "Max msgqueue size", "Max locked memory"] {
+        assert_eq!(limit(name), "0 0", "{name}");
+    }
+    let open = fs::read_dir(proc("fd")).unwrap().count();
+    assert_eq!(open, 3, "the standard descriptors, and no other");
+}
+
+#[test]
+fn layers_that_are_off_stay_off() {
+    if !is_root() {
+        return;
+    }
+    let process = Trial::new("no-new-privs", "wait").spawn();
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    assert_eq!(words(&status, "Uid:"), ["0"; 4]);
+    assert_eq!(words(&status, "NoNewPrivs:"), ["1"]);
+    assert_eq!(words(&status, "Seccomp:"), ["0"]);
+    assert_ne!(words(&status, "CapEff:"), ["0000000000000000"]);
+}

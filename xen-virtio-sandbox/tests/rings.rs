@@ -1,0 +1,81 @@
+//! io_uring: rings that were made in time work, and do nothing else.
+
+mod common;
+
+use std::io::Write;
+
+use common::{Outcome, Trial, refused};
+use io_uring::IoUring;
+use tempfile::NamedTempFile;
+use xen_virtio_sandbox::{Layer, RingRestrictions, State};
+
+/// A file of some text, if this machine has rings.
+fn file() -> Option<(NamedTempFile, String)> {
+    if let Err(error) = IoUring::new(8) {
+        eprintln!("SKIPPED: no io_uring: {error}");
+        return None;
+    }
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(b"image").unwrap();
+    let path = file.path().display().to_string();
+    Some((file, path))
+}
+
+#[test]
+fn a_ring_that_was_made_before_serves_an_image_that_is_registered_later() {
+    let Some((_file, path)) = file() else { return };
+    let (outcome, log) = Trial::new("all", &format!("ring-read {path}")).run();
+    assert_eq!(outcome, Outcome::Done("image".into()), "{log}");
+}
+
+#[test]
+fn a_queue_uses_a_ring_that_is_ready_and_readies_none() {
+    let Some((_file, path)) = file() else { return };
+    let run = |kind, action: &str| Trial::of_thread(kind, "all", &format!("{action} {path}")).run();
+    let (outcome, log) = run("uring-queue", "ring-ready");
+    assert_eq!(outcome, Outcome::Done("image".into()), "{log}");
+    assert!(run("uring-queue", "ring-read").0.is_refused());
+    assert!(run("sync-queue", "ring-ready").0.is_refused());
+}
+
+#[test]
+fn no_ring_is_made_once_the_process_is_confined() {
+    if file().is_some() {
+        refused(&[], "ring-setup", &[Layer::Seccomp], |trial| trial);
+    }
+}
+
+#[test]
+fn a_restricted_ring_does_nothing_but_serve_registered_files() {
+    let Some((_file, path)) = file() else { return };
+    for action in ["ring-descriptor", "ring-open", "ring-link", "ring-buffers"] {
+        let attempt = format!("{action} {path}");
+        let unrestricted = Trial::new("none", &format!("{attempt} unrestricted")).outcome();
+        assert!(matches!(unrestricted, Outcome::Done(_)), "{action}: {unrestricted:?}");
+        let (restricted, log) = Trial::new("none", &attempt).run();
+        assert!(restricted.is_refused(), "{action}: {restricted:?}\n{log}");
+    }
+}
+
+#[test]
+fn an_unrestricted_ring_passes_seccomp_by() {
+    // What the restrictions are for: without them a ring opens what openat mustn't.
+    let Some((_file, path)) = file() else { return };
+    let opened = Trial::new("seccomp", &format!("ring-open {path} unrestricted")).outcome();
+    assert!(matches!(opened, Outcome::Done(_)), "{opened:?}");
+    assert!(Trial::new("seccomp", &format!("ring-open {path}")).outcome().is_refused());
+    // The other layers hold for a ring, too.
+    let opened = Trial::new("all", &format!("ring-open {path} unrestricted")).outcome();
+    assert!(opened.is_refused(), "{opened:?}");
+}
+
+#[test]
+fn restrictions_of_a_ring_that_works_are_an_error() {
+    let Some(_) = file() else { return };
+    let ring = IoUring::new(8).unwrap();
+    let error = RingRestrictions::IMAGE.register(&ring).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
+    let ring: IoUring = IoUring::builder().setup_r_disabled().build(8).unwrap();
+    assert_eq!(RingRestrictions::new(&[]).register(&ring).unwrap(), State::On);
+    assert!(RingRestrictions::IMAGE.register(&ring).is_err(), "a ring is restricted once");
+}

@@ -1,0 +1,113 @@
+//! What a confined process has to be able to do.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::{Outcome, Trial, is_root};
+use tempfile::NamedTempFile;
+
+fn image() -> (NamedTempFile, PathBuf) {
+    let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(8192).unwrap();
+    let path = image.path().to_owned();
+    (image, path)
+}
+
+/// That all layers let an action be done, and what it says.
+fn works(action: &str, says: &str) {
+    let (outcome, log) = Trial::new("all", action).run();
+    assert_eq!(outcome, Outcome::Done(says.into()), "{action}\n{log}");
+}
+
+#[test]
+fn an_image_that_is_open_is_read_and_written() {
+    if !is_root() {
+        return;
+    }
+    for kind in ["guest", "sync-queue", "uring-queue"] {
+        let (_image, path) = image();
+        let action = format!("image {}", path.display());
+        let (outcome, log) = Trial::of_thread(kind, "all", &action).run();
+        assert_eq!(outcome, Outcome::Done("written by  parts 16384 16384".into()), "{kind}\n{log}");
+        let content = fs::read(&path).unwrap();
+        assert_eq!(&content[512..519], b"written");
+        assert_eq!(&content[1024..1032], b"by parts");
+        assert!(!log.contains("refused"), "{log}");
+    }
+}
+
+#[test]
+fn threads_start_wait_for_each_other_and_end() {
+    if is_root() {
+        works("threads 20", "20");
+    }
+}
+
+#[test]
+fn memory_is_allocated_grown_and_given_back() {
+    if is_root() {
+        works("memory ", "8080");
+    }
+}
+
+#[test]
+fn sockets_and_events_that_it_has_work() {
+    if is_root() {
+        works("sockets", "question 8");
+        works("events", "1 1");
+        works("pin", "pinned");
+    }
+}
+
+#[test]
+fn a_panic_says_where_and_ends_its_thread_alone() {
+    if !is_root() {
+        return;
+    }
+    for backtrace in ["0", "1"] {
+        let (outcome, log) = Trial::new("all", "panic").env("RUST_BACKTRACE", backtrace).run();
+        assert_eq!(outcome, Outcome::Done("true".into()), "{log}");
+        assert!(log.contains("panicked at") && log.contains("a panic in a thread"), "{log}");
+    }
+}
+
+#[test]
+fn an_abort_is_an_abort() {
+    if is_root() {
+        assert_eq!(Trial::new("all", "abort").outcome(), Outcome::Signal(libc::SIGABRT));
+    }
+}
+
+#[test]
+fn a_thread_that_logs_may_write_and_nothing_of_an_image() {
+    if !is_root() {
+        return;
+    }
+    let (outcome, log) = Trial::of_thread("log", "all", "write").run();
+    assert_eq!(outcome, Outcome::Done("18".into()), "{log}");
+    assert!(log.contains("a line of the log"), "{log}");
+    let (_image, path) = image();
+    let action = format!("image {}", path.display());
+    let unconfined = Trial::of_thread("log", "none", &action).outcome();
+    assert!(matches!(unconfined, Outcome::Done(_)), "{unconfined:?}");
+    assert!(Trial::of_thread("log", "all", &action).outcome().is_refused());
+}
+
+#[test]
+fn a_queue_starts_no_threads_and_makes_no_descriptors() {
+    if !is_root() {
+        return;
+    }
+    for kind in ["sync-queue", "uring-queue", "log"] {
+        for action in ["threads 1", "events"] {
+            let unconfined = Trial::of_thread(kind, "none", action).outcome();
+            assert!(matches!(unconfined, Outcome::Done(_)), "{kind} {action}: {unconfined:?}");
+            assert!(
+                Trial::of_thread(kind, "all", action).outcome().is_refused(),
+                "{kind} {action}"
+            );
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a ring that was made before carries out, and what it must not.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, opcode, squeue, types};
+use xen_virtio_sandbox::{RingRestrictions, State};
+
+use crate::Action;
+use crate::call::{args, call, path};
+
+pub(crate) fn prepare(action: &str, given: &[&str]) -> Option<io::Result<Action>> {
+    let first = given.first().copied().unwrap_or_default();
+    Some(match action {
+        "ring-setup" => Ok(Box::new(|| {
+            let mut parameters = [0_u8; 120];
+            let setup = args([8, parameters.as_mut_ptr() as usize]);
+            call(libc::SYS_io_uring_setup, setup).map(|fd| fd.to_string())
+        })),
+        "ring-read" => with_ring(first, true, |ring, file| {
+            enable(ring, file)?;
+            let mut buffer = [0u8; 5];
+            let read = opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 5).build();
+            carry_out(ring, &read)?;
+            Ok(String::from_utf8_lossy(&buffer).into_owned())
+        }),
+        // Of a ring that its queue gets ready to use.
+        "ring-ready" => File::open(first).and_then(|file| {
+            let mut ring: IoUring = IoUring::builder().setup_r_disabled().build(8)?;
+            RingRestrictions::IMAGE.register(&ring)?;
+            enable(&ring, &file)?;
+            let action: Action = Box::new(move || {
+                let mut buffer = [0u8; 5];
+                let read = opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 5).build();
+                carry_out(&mut ring, &read)?;
+                Ok(String::from_utf8_lossy(&buffer).into_owned())
+            });
+            Ok(action)
+        }),
+        "ring-descriptor" => with_ring(first, given.len() < 2, |ring, file| {
+            enable(ring, file)?;
+            let mut buffer = [0u8; 5];
+            let fd = types::Fd(file.as_raw_fd());
+            carry_out(ring, &opcode::Read::new(fd, buffer.as_mut_ptr(), 5).build())
+        }),
+        "ring-open" => with_ring(first, given.len() < 2, |ring, file| {
+            enable(ring, file)?;
+            let directory = types::Fd(libc::AT_FDCWD);
+            let name = path("/dev/null") as *const libc::c_char;
+            carry_out(ring, &opcode::OpenAt::new(directory, name).build())
+        }),
+        "ring-link" => with_ring(first, given.len() < 2, |ring, file| {
+            enable(ring, file)?;
+            let mut buffer = [0u8; 5];
+            let read = opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 5).build();
+            carry_out(ring, &read.flags(squeue::Flags::IO_DRAIN | squeue::Flags::FIXED_FILE))
+        }),
+        "ring-buffers" => with_ring(first, given.len() < 2, |ring, file| {
+            enable(ring, file)?;
+            let mut buffer = [0u8; 512];
+            let iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            // SAFETY: the buffer outlives the registration, which is undone below.
+            unsafe { ring.submitter().register_buffers(&[iovec]) }?;
+            ring.submitter().unregister_buffers().map(|()| "registered".into())
+        }),
+        _ => return None,
+    })
+}
+
+/// An action with a ring that is made now, and a file that is open.
+fn with_ring(
+    name: &str,
+    restricted: bool,
+    action: impl FnOnce(&mut IoUring, &File) -> io::Result<String> + Send + 'static,
+) -> io::Result<Action> {
+    let file = File::open(name)?;
+    let mut ring: IoUring = IoUring::builder().setup_r_disabled().build(8)?;
+    if restricted && RingRestrictions::IMAGE.register(&ring)? != State::On {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(Box::new(move || action(&mut ring, &file)))
+}
+
+fn enable(ring: &IoUring, file: &File) -> io::Result<()> {
+    ring.submitter().register_files(&[file.as_raw_fd()])?;
+    ring.submitter().register_enable_rings()
+}
+
+fn carry_out(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<String> {
+    // SAFETY: the caller's memory outlives the operation, which is waited for.
+    let pushed = unsafe { ring.submission().push(entry) };
+    pushed.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let result = ring.completion().next().map_or(-libc::EIO, |entry| entry.result());
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result.to_string()) }
+}
