@@ -19,7 +19,7 @@ const REGISTER: [u8; 3] = [2, 3, 6];
 /// use std::os::fd::AsRawFd;
 ///
 /// # fn main() -> std::io::Result<()> {
-/// # let made = IoUring::builder().setup_r_disabled().build(8);
+/// # let made: std::io::Result<IoUring> = IoUring::builder().setup_r_disabled().build(8);
 /// # if made.is_err() { return Ok(()); } // no io_uring here
 /// let ring: IoUring = IoUring::builder().setup_r_disabled().build(8)?;
 /// RingRestrictions::IMAGE.register(&ring)?;
