@@ -240,10 +240,12 @@ fn freebsd_attaches_suspends_and_attaches_again() {
     freebsd(&mut driver);
     freebsd(&mut driver);
     // vtmmio_free_virtqueues, with the device live or after the reset.
-    driver.set(Register::QueueSel, 0);
-    driver.set(Register::QueueReady, 0);
-    assert_eq!(driver.read(Register::QueueReady), 0);
-    driver.set(Register::Status, 0);
+    for _ in 0..2 {
+        driver.set(Register::QueueSel, 0);
+        driver.set(Register::QueueReady, 0);
+        assert_eq!(driver.read(Register::QueueReady), 0);
+        driver.set(Register::Status, 0);
+    }
 }
 
 #[test]
