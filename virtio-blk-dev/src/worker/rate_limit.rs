@@ -218,14 +218,17 @@ mod tests {
 
     #[test]
     fn a_turn_given_back_costs_nothing() {
-        let limiter = limiter(Some((10, 1)), Some((1000, 1000)));
-        let now = limiter.start;
-        assert!(passes(&limiter, now, 1000));
-        let waits = limiter.reserve(now, u64::from(u32::MAX));
-        assert!(limiter.wait(&waits, now).is_some());
-        limiter.give_back(waits);
-        let next = limiter.reserve(now, 500);
-        assert_eq!(limiter.wait(&next, now), Some(Duration::from_millis(500)));
+        // Neither the request nor its bytes.
+        for (ops, bytes, wait) in [(10, 10_000, 100), (100, 1000, 500)] {
+            let limiter = limiter(Some((ops, 1)), Some((bytes, 1000)));
+            let now = limiter.start;
+            assert!(passes(&limiter, now, 1000));
+            let waits = limiter.reserve(now, u64::from(u32::MAX));
+            assert!(limiter.wait(&waits, now).is_some());
+            limiter.give_back(waits);
+            let next = limiter.reserve(now, 500);
+            assert_eq!(limiter.wait(&next, now), Some(Duration::from_millis(wait)));
+        }
     }
 
     /// The tokens of a bucket that one queue after the other takes from: what a limit should come to.
