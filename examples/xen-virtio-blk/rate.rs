@@ -70,9 +70,22 @@ mod tests {
 
     #[test]
     fn what_is_no_rate_is_refused() {
-        for text in
-            ["", "0", "K", "/", "1/", "/1", "1/0", "-1", "1T", "1.5K", "1/2/3", "99999999999G", "é"]
-        {
+        for text in [
+            "",
+            "0",
+            "K",
+            "/",
+            "1/",
+            "/1",
+            "1/0",
+            "0/1",
+            "-1",
+            "1T",
+            "1.5K",
+            "1/2/3",
+            "99999999999G",
+            "é",
+        ] {
             let error = text.parse::<Bps>().unwrap_err();
             assert!(error.contains("should be a rate"), "{text}: {error}");
         }

@@ -105,7 +105,8 @@ mod tests {
         };
         assert!(with(&["--queue-size", "128", "--queues", "64", "--cpus", "0,2-3"]).is_ok());
         for bad in [
-            ["--queue-size", "3"],
+            ["--queue-size", "2"],
+            ["--queue-size", "100"],
             ["--queue-size", "2048"],
             ["--queues", "0"],
             ["--logical-block-size", "256"],
