@@ -108,8 +108,16 @@ impl Settings {
     /// # Errors
     /// What is wrong there, or can't be had here.
     pub fn load(args: &RunArgs) -> Result<Self, SettingsError> {
+        Self::load_where(args, UringEngine::check(), ImageFormat::is_available)
+    }
+
+    /// As [`load`](Self::load), on a kernel with or without io_uring and in a build with these formats.
+    fn load_where(
+        args: &RunArgs,
+        uring: Result<(), UringError>,
+        is_available: impl Fn(ImageFormat) -> bool,
+    ) -> Result<Self, SettingsError> {
         let tables = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
-        let uring = UringEngine::check();
         let asked = tables.values().map(|table| table.engine).chain([args.engine]);
         let engine = choose(asked, args.engine, uring)?;
         let all = DiskSettings {
@@ -128,7 +136,7 @@ impl Settings {
         };
         let map_budget = args.map_budget.unwrap_or_default();
         let settings = Self { map_budget, ..Self::with_tables(all, tables)? };
-        check_formats(&settings.disks, ImageFormat::is_available)?;
+        check_formats(&settings.disks, is_available)?;
         for disk in settings.disks.values().chain([&settings.all]) {
             // Where the process can't even ask, pinning will fail and say so.
             if let Ok(Some(cpu)) = disk.cpus.out_of_reach() {

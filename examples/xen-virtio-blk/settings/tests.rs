@@ -1,9 +1,24 @@
 use std::path::Path;
 
 use backend_process::chain;
+use clap::Parser;
+use rustix::thread::{CpuSet, sched_getaffinity};
+use tempfile::NamedTempFile;
 use virtio_blk_dev::Rate;
 
 use super::*;
+use crate::args::{Cli, Command};
+
+/// The command line of `run` with these options and a file of this text.
+fn command_line(text: &str, options: &[&str]) -> (NamedTempFile, RunArgs) {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let fixed = ["xen-virtio-blk", "run", "--config", file.path().to_str().unwrap()];
+    let Command::Run(args) = Cli::parse_from(fixed.iter().chain(options)).command else {
+        panic!("another command");
+    };
+    (file, args)
+}
 
 fn settings(all: DiskSettings, text: &str) -> Result<Settings, SettingsError> {
     Settings::with_tables(all, parse(Path::new("disks.toml"), text)?)
@@ -116,13 +131,33 @@ fn a_wrong_file_is_told_of_once() {
 #[test]
 fn a_format_that_this_build_cannot_serve_is_refused_at_the_start() {
     let text = "[\"/a.img\"]\nqueues = 2\n[\"/b.img\"]\nformat = \"qcow2\"";
-    let disks = settings(DiskSettings::default(), text).unwrap().disks;
-    check_formats(&disks, |_| true).unwrap();
-    let error = check_formats(&disks, |format| format == ImageFormat::Raw).unwrap_err().to_string();
+    let (_file, args) = command_line(text, &[]);
+    let load = |formats: &[ImageFormat]| {
+        Settings::load_where(&args, Ok(()), |format| formats.contains(&format))
+    };
+    load(&[ImageFormat::Raw, ImageFormat::Qcow2]).unwrap();
+    let error = load(&[ImageFormat::Raw]).unwrap_err().to_string();
     for part in ["/b.img", "qcow2", "--features imago"] {
         assert!(error.contains(part), "{error}");
     }
-    assert_eq!(ImageFormat::Qcow2.is_available(), cfg!(feature = "imago"));
+    assert_eq!(Settings::load(&args).is_ok(), cfg!(feature = "imago"));
+}
+
+#[test]
+fn a_cpu_that_this_process_may_not_run_on_is_refused_at_the_start_wherever_it_is_named() {
+    let allowed = sched_getaffinity(None).unwrap();
+    let Some(cpu) = (0..CpuSet::MAX_CPU).find(|cpu| !allowed.is_set(*cpu)) else {
+        return eprintln!("skipped: this process may run on every CPU that there can be");
+    };
+    let list = cpu.to_string();
+    for (text, options) in [
+        (String::new(), vec!["--cpus", &list]),
+        (format!("[\"/a.img\"]\ncpus = \"{list}\""), Vec::new()),
+    ] {
+        let (_file, args) = command_line(&text, &options);
+        let error = Settings::load(&args).unwrap_err();
+        assert!(matches!(error, SettingsError::Cpu(found) if found == cpu), "{text}: {error}");
+    }
 }
 
 #[test]
