@@ -98,12 +98,14 @@ fn a_frontend_that_reconnects_without_asking_gets_what_it_was_told_before() {
     let backend = backend();
     let mut vmm = Vmm::connect(&backend, FEATURES);
     is_cached(&backend, &mut vmm, true, true);
-    switch(&mut vmm, false);
-    drop(vmm);
-    let vmm = Vmm::connect(&backend, FEATURES);
-    backend.logs("the driver's features", 2);
-    writes(&backend, false);
-    drop(vmm);
+    for (connections, on) in [(2, false), (3, true)] {
+        switch(&mut vmm, on);
+        writes(&backend, on);
+        drop(vmm);
+        vmm = Vmm::connect(&backend, FEATURES);
+        backend.logs("the driver's features", connections);
+        writes(&backend, on);
+    }
 }
 
 #[test]
@@ -114,6 +116,17 @@ fn a_guest_that_may_believe_that_there_is_no_cache_gets_none() {
     writes(&backend, false);
     // Now it is told.
     is_cached(&backend, &mut vmm, true, true);
+}
+
+#[test]
+fn spec_5_2_5_2_a_guest_that_cannot_flush_has_no_cache_until_it_switches_it_on() {
+    let backend = backend();
+    let mut vmm = Vmm::unnegotiated(&backend);
+    assert_eq!(vmm.config(FIELD, 1), [1]);
+    vmm.frontend.set_features(FEATURES & !(1 << 9)).unwrap();
+    writes(&backend, false);
+    switch(&mut vmm, true);
+    writes(&backend, true);
 }
 
 #[test]
