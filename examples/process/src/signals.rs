@@ -76,8 +76,13 @@ pub fn survive_failed_writes() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        io::Errno,
+        process::{Resource, Rlimit, getrlimit, setrlimit},
+    };
     use signal_hook::low_level::raise;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn signals_are_counted_and_taken_once() {
@@ -95,7 +100,15 @@ mod tests {
 
     #[test]
     fn a_write_beyond_the_file_size_limit_is_an_error_and_not_the_end() {
+        // More than any other test of this process writes.
+        const LIMIT: u64 = 1 << 20;
         survive_failed_writes().unwrap();
-        raise(SIGXFSZ).unwrap();
+        let before = getrlimit(Resource::Fsize);
+        let file = tempfile::tempfile().unwrap();
+        setrlimit(Resource::Fsize, Rlimit { current: Some(LIMIT), ..before }).unwrap();
+        let written = file.write_at(&[0], LIMIT);
+        setrlimit(Resource::Fsize, before).unwrap();
+        let error = written.unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::FBIG), "{error}");
     }
 }
