@@ -125,8 +125,10 @@ fn attribute(inner: TokenStream, behind: &[TokenTree], messages: &mut Vec<Messag
                 _ => None,
             });
             let fields = fields.unwrap_or_default();
+            let arguments: TokenStream = group.stream().into_iter().skip(1).collect();
+            let arguments = arguments.to_string();
             for message in &mut messages[before..] {
-                message.repeats_source = shows_source(&message.text, &fields);
+                message.repeats_source = shows_source(&message.text, &arguments, &fields);
             }
             0
         }
@@ -145,18 +147,25 @@ fn attribute(inner: TokenStream, behind: &[TokenTree], messages: &mut Vec<Messag
     }
 }
 
-/// Whether `text` shows a field that is the error's source, or the system's error.
-fn shows_source(text: &str, fields: &str) -> bool {
-    let fields: String = fields.split_whitespace().collect();
-    text.split('{').skip(1).any(|rest| {
-        let name: String =
-            rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
-        match name.as_str() {
-            "0" => ["#[from]", "#[source]", "io::Error"].iter().any(|part| fields.contains(part)),
-            "" => false,
-            "source" => fields.contains("source:"),
-            name => fields.contains(&format!("{name}:io::Error")),
-        }
+/// Whether `text`, or one of the arguments behind it, shows a field that is the error's source, or
+/// the system's error.
+fn shows_source(text: &str, arguments: &str, fields: &str) -> bool {
+    let [arguments, fields] =
+        [arguments, fields].map(|tokens| tokens.split_whitespace().collect::<String>());
+    let in_text = text.split('{').skip(1).map(|rest| {
+        let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    let behind = arguments.split(',').map(|argument| {
+        let value = argument.rsplit('=').next().unwrap_or_default();
+        let value = value.strip_prefix("chain(").map_or(value, |inner| inner.trim_end_matches(')'));
+        value.trim_start_matches(['&', '.'])
+    });
+    in_text.chain(behind).any(|name| match name {
+        "0" => ["#[from]", "#[source]", "io::Error"].iter().any(|part| fields.contains(part)),
+        "" => false,
+        "source" => fields.contains("source:"),
+        name => fields.contains(&format!("{name}:io::Error")),
     })
 }
 
@@ -232,6 +241,11 @@ mod tests {
         assert!(found(r#"enum E { #[error("it broke: {0}")] V(io::Error) }"#));
         assert!(found(r#"enum E { #[error("it broke: {0}")] V(#[from] Other) }"#));
         assert!(!found(r#"enum E { #[error("queue {0} broke")] V(u16) }"#));
+        assert!(found(r#"enum E { #[error("it broke: {}", .0)] V(#[from] Other) }"#));
+        assert!(found(r#"enum E { #[error("it broke: {why}", why = .0)] V(io::Error) }"#));
+        assert!(found(r#"enum E { #[error("it broke: {}", chain(source))] V { source: Other } }"#));
+        assert!(!found(r#"enum E { #[error("it broke{}", Advice(.0))] V(#[from] io::Error) }"#));
+        assert!(!found(r#"enum E { #[error("{} broke", .0)] V(u16) }"#));
         assert!(found(r#"#[error("{what}: {error}")] struct S { what: u8, error: io::Error }"#));
     }
 }
