@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every library, and exactly the libraries of ours it is built on.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("virtio-blk-dev", &["virtio-mmio-dev"]),
     ("virtio-mmio-dev", &[]),
+    ("virtio-worker", &[]),
     ("xen-evtchn", &[]),
     ("xen-foreignmem", &[]),
     ("xen-ioreq", &["xen-evtchn", "xen-foreignmem"]),

@@ -222,8 +222,9 @@ fn no_kick_is_lost_while_the_device_goes_to_sleep() {
     });
 }
 
-/// A backend's thread, as `worker_thread.rs` of the example: it serves, sleeps until woken, and
-/// ends when told to. The flag is stored before the wake-up, and read after the sleep.
+/// A backend's thread, as `QueueThread` of virtio-worker: it serves, sleeps until woken, and ends when
+/// told to. The flag is stored before the wake-up, and read after the sleep. That crate has a model of
+/// its own, of the wake-up.
 #[test]
 fn a_thread_that_serves_and_sleeps_answers_all_and_ends() {
     check(3, |memory, event_idx| {

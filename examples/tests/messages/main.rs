@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use collect::{Level, Message, collect};
 
 /// The programs, then the libraries whose errors they print.
-const SOURCES: [(&str, &[&str]); 10] = [
+const SOURCES: [(&str, &[&str]); 11] = [
     ("xen-virtio-blk", &["examples/xen-virtio-blk"]),
     ("vhost-user-blk", &["examples/vhost-user-blk/src"]),
     ("virtio-rng", &["examples/virtio-rng"]),
     ("backend-process", &["examples/process/src"]),
     ("virtio-blk-dev", &["virtio-blk-dev/src"]),
     ("virtio-mmio-dev", &["virtio-mmio-dev/src"]),
+    ("virtio-worker", &["virtio-worker/src"]),
     ("xen-evtchn", &["xen-evtchn/src"]),
     ("xen-foreignmem", &["xen-foreignmem/src"]),
     ("xen-ioreq", &["xen-ioreq/src"]),

@@ -1,0 +1,163 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The number of a CPU, below [`Cpu::END`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cpu(usize);
+
+impl Cpu {
+    /// The first number that no CPU has here: what `cpu_set_t` of sched_setaffinity(2) has room for.
+    pub const END: usize = CpuSet::MAX_CPU;
+
+    /// The CPU of this number.
+    pub fn new(number: usize) -> Option<Self> {
+        (number < Self::END).then_some(Self(number))
+    }
+
+    /// Its number.
+    pub fn number(self) -> usize {
+        self.0
+    }
+
+    /// Has the calling thread, and those that it starts from now on, run on this CPU and no other.
+    ///
+    /// # Errors
+    /// The CPU isn't there, or isn't among those that this process may use (EINVAL).
+    pub fn pin_this_thread(self) -> io::Result<()> {
+        let mut set = CpuSet::new();
+        set.set(self.0);
+        Ok(sched_setaffinity(None, &set)?)
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The CPUs for the queues of a device, in the order in which the queues get them: queue 0 the first,
+/// round robin. Empty, it leaves them to the scheduler.
+///
+/// It is written as for `taskset -c`, such as `0-3,6`. A CPU that stands there twice is refused: two
+/// threads that poll on one CPU wait for each other a scheduler's tick at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuList(Vec<Cpu>);
+
+/// What is no list of CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseCpuListError {
+    /// A part between commas.
+    #[error(
+        "{0:?} should be a CPU or a range of them below {end}, as in 0,2 or 0-3",
+        end = Cpu::END
+    )]
+    Part(String),
+    /// A CPU that an earlier part has, too.
+    #[error("CPU {0} is in the list twice")]
+    Twice(Cpu),
+}
+
+impl CpuList {
+    /// The CPU for the thread of `queue`.
+    pub fn of_queue(&self, queue: u16) -> Option<Cpu> {
+        let turn = usize::from(queue).checked_rem(self.0.len())?;
+        self.0.get(turn).copied()
+    }
+
+    /// The first CPU of the list that the calling thread may not run on, so that a program can refuse the
+    /// list when it starts.
+    ///
+    /// # Errors
+    /// What sched_getaffinity(2) gave; EINVAL on a machine of more than [`Cpu::END`] CPUs.
+    pub fn first_forbidden(&self) -> io::Result<Option<Cpu>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let allowed = sched_getaffinity(None)?;
+        Ok(self.0.iter().copied().find(|cpu| !allowed.is_set(cpu.0)))
+    }
+}
+
+impl FromStr for CpuList {
+    type Err = ParseCpuListError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCpuListError> {
+        let (mut cpus, mut seen) = (Vec::new(), BTreeSet::new());
+        for part in text.split(',') {
+            let range = range(part).ok_or_else(|| ParseCpuListError::Part(part.to_owned()))?;
+            for cpu in range.filter_map(Cpu::new) {
+                if !seen.insert(cpu) {
+                    return Err(ParseCpuListError::Twice(cpu));
+                }
+                cpus.push(cpu);
+            }
+        }
+        Ok(Self(cpus))
+    }
+}
+
+/// `first-last`, or `first` alone, with blanks around the numbers.
+fn range(part: &str) -> Option<std::ops::RangeInclusive<usize>> {
+    let (first, last) = part.split_once('-').unwrap_or((part, part));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last && last < Cpu::END).then_some(first..=last)
+}
+
+/// Digits only; `usize` would take a sign.
+fn number(text: &str) -> Option<usize> {
+    let text = text.trim();
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> CpuList {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn queues_get_the_cpus_in_the_order_written_round_robin() {
+        let cpus = list("4,1-2");
+        assert_eq!([0, 1, 2, 3].map(|queue| cpus.of_queue(queue)), [4, 1, 2, 4].map(Cpu::new));
+        assert_eq!(CpuList::default().of_queue(0), None);
+        assert_eq!(list(" 4, 1 - 2 "), cpus);
+    }
+
+    #[test]
+    fn what_is_no_list_of_cpus_is_refused_by_its_part() {
+        for text in ["", "x", "-1", "+1", "1-", "-", "2-1", "1024", "0-99999999", "1:2"] {
+            let error = ParseCpuListError::Part(text.to_owned());
+            assert_eq!(text.parse::<CpuList>(), Err(error), "{text:?}");
+        }
+        assert_eq!("0,,1".parse::<CpuList>(), Err(ParseCpuListError::Part(String::new())));
+        assert_eq!("0,1,x".parse::<CpuList>(), Err(ParseCpuListError::Part("x".to_owned())));
+    }
+
+    #[test]
+    fn a_cpu_that_is_in_the_list_twice_is_refused() {
+        for text in ["1,1", "0-2,1", "1,0-1"] {
+            let error = ParseCpuListError::Twice(Cpu(1));
+            assert_eq!(text.parse::<CpuList>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_the_thread_may_not_run_on_is_found() {
+        let allowed = sched_getaffinity(None).unwrap();
+        let here = (0..Cpu::END).find(|cpu| allowed.is_set(*cpu)).unwrap();
+        assert_eq!(list(&here.to_string()).first_forbidden().unwrap(), None);
+        assert_eq!(CpuList::default().first_forbidden().unwrap(), None);
+        if let Some(nowhere) = (0..Cpu::END).find(|cpu| !allowed.is_set(*cpu)) {
+            let cpus = list(&format!("{here},{nowhere}"));
+            assert_eq!(cpus.first_forbidden().unwrap(), Cpu::new(nowhere));
+        }
+    }
+}
