@@ -1,8 +1,9 @@
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Layer, SandboxError, State};
 
-/// What a process may use, hard and soft limit alike (setrlimit(2)).
+/// What a process may use at most, hard and soft limit alike (setrlimit(2)); a lower hard limit that
+/// it has already stays.
 ///
 /// Beside these, core dumps, message queues and locked memory are limited to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ impl Limits {
         ];
         for (resource, what, limit) in limits {
             let Some(limit) = limit else { continue };
+            let limit = getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
             let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
             setrlimit(resource, limit).map_err(SandboxError::layer(Layer::Limits, what))?;
         }

@@ -65,6 +65,20 @@ fn a_process_that_is_not_roots_says_which_layers_it_cannot_enter() {
     assert!(log.contains("landlock, seccomp;"), "{log}");
 }
 
+#[test]
+fn a_limit_that_is_lower_already_stays() {
+    if !is_root() {
+        return;
+    }
+    // As a user who may not raise it again.
+    let (directory, id) = (common::directory(), uid());
+    let program = directory.path().join("trial");
+    fs::copy(common::TRIAL, &program).unwrap();
+    let process = Trial::of_user(id, &program, "limits", "wait").files(32).spawn();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.pid())).unwrap();
+    assert_eq!(words(&limits, "Max open files")[..2], ["32", "32"]);
+}
+
 /// A line of a file in /proc, as words.
 fn words<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));

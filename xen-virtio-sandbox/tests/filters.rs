@@ -2,11 +2,14 @@
 
 mod common;
 
-use common::{Outcome, Trial, is_root, refused};
+use common::{Outcome, Trial, has, refused};
 use xen_virtio_sandbox::Layer::Seccomp;
 
 #[test]
 fn a_refused_call_ends_the_process_and_the_log_says_which() {
+    if !has(Seccomp) {
+        return;
+    }
     let (outcome, log) = Trial::new("seccomp", "ring-setup").run();
     assert_eq!(outcome, Outcome::Signal(libc::SIGSYS), "{log}");
     let says = format!("sandbox: refused system call {} (0x8, ", libc::SYS_io_uring_setup);
@@ -16,6 +19,9 @@ fn a_refused_call_ends_the_process_and_the_log_says_which() {
 
 #[test]
 fn a_refused_call_of_a_queues_thread_ends_the_process_as_well() {
+    if !has(Seccomp) {
+        return;
+    }
     let (outcome, log) = Trial::of_thread("sync-queue", "seccomp", "ring-setup").run();
     assert_eq!(outcome, Outcome::Signal(libc::SIGSYS), "{log}");
     assert!(log.contains("of thread narrow: the process ends"), "{log}");
@@ -23,6 +29,9 @@ fn a_refused_call_of_a_queues_thread_ends_the_process_as_well() {
 
 #[test]
 fn a_file_that_a_library_looks_for_is_not_found_and_ends_nobody() {
+    if !has(Seccomp) {
+        return;
+    }
     let (outcome, log) = Trial::new("seccomp", "open /dev/null").run();
     assert_eq!(outcome, Outcome::Refused("Permission denied (os error 13)".into()), "{log}");
     let says = format!("refused system call {}", libc::SYS_openat);
@@ -35,6 +44,9 @@ fn a_file_that_a_library_looks_for_is_not_found_and_ends_nobody() {
 
 #[test]
 fn a_refused_call_fails_and_is_told_if_that_is_asked_for() {
+    if !has(Seccomp) {
+        return;
+    }
     let (outcome, log) = Trial::new("seccomp", "ring-setup").env("TRIAL_FAIL", 1).run();
     assert_eq!(outcome, Outcome::Refused("Operation not permitted (os error 1)".into()), "{log}");
     assert!(log.trim_end().ends_with("of thread sandbox-trial: EPERM"), "{log}");
@@ -42,11 +54,17 @@ fn a_refused_call_fails_and_is_told_if_that_is_asked_for() {
 
 #[test]
 fn what_is_refused_cannot_be_kept_from_the_log() {
+    if !has(Seccomp) {
+        return;
+    }
     refused(&[], "sigsys", &[Seccomp], |trial| trial);
 }
 
 #[test]
 fn no_interface_of_the_kernel_that_is_not_needed_can_be_used() {
+    if !has(Seccomp) {
+        return;
+    }
     let calls = [
         libc::SYS_acct,
         libc::SYS_add_key,
@@ -183,6 +201,9 @@ fn ioctl_passes(kind: &str, access: &str, request: u32) -> bool {
 
 #[test]
 fn an_ioctl_that_is_not_needed_is_refused() {
+    if !has(Seccomp) {
+        return;
+    }
     // TIOCSTI, FIBMAP, and hypercalls.
     for request in [0x5412, 1, HYPERCALL, PRIVCMD_RESTRICT, BIND_VIRQ, BIND_UNBOUND_PORT] {
         refused(&[], &format!("ioctl {request}"), &[Seccomp], |trial| trial);
@@ -194,6 +215,9 @@ fn an_ioctl_that_is_not_needed_is_refused() {
 
 #[test]
 fn a_queue_has_no_ioctl_of_event_channels_and_resources() {
+    if !has(Seccomp) {
+        return;
+    }
     for kind in ["sync-queue", "uring-queue"] {
         assert!(ioctl_passes(kind, "all", DM_OP));
         assert!(ioctl_passes(kind, "all", MMAPBATCH_V2));
@@ -206,7 +230,7 @@ fn a_queue_has_no_ioctl_of_event_channels_and_resources() {
 
 #[test]
 fn a_guest_that_grants_its_memory_has_no_other_mapped() {
-    if !is_root() {
+    if !has(Seccomp) {
         return;
     }
     let passes = |access| {

@@ -5,8 +5,9 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{Outcome, Trial, is_root};
+use common::{Outcome, Trial, has, is_root};
 use tempfile::NamedTempFile;
+use xen_virtio_sandbox::Layer;
 
 fn image() -> (NamedTempFile, PathBuf) {
     let image = NamedTempFile::new().unwrap();
@@ -82,7 +83,7 @@ fn an_abort_is_an_abort() {
 
 #[test]
 fn a_thread_that_logs_may_write_and_nothing_of_an_image() {
-    if !is_root() {
+    if !is_root() || !has(Layer::Seccomp) {
         return;
     }
     let (outcome, log) = Trial::of_thread("log", "all", "write").run();
@@ -97,7 +98,7 @@ fn a_thread_that_logs_may_write_and_nothing_of_an_image() {
 
 #[test]
 fn a_queue_starts_no_threads_and_makes_no_descriptors() {
-    if !is_root() {
+    if !is_root() || !has(Layer::Seccomp) {
         return;
     }
     for kind in ["sync-queue", "uring-queue", "log"] {

@@ -57,6 +57,9 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
     if_any(&mut allowed, libc::SYS_mprotect, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
     // Its own threads: pthread_kill, raise and abort.
     if_any(&mut allowed, libc::SYS_tgkill, vec![[arg(0).is(pid)?].into()])?;
+    // musl's abort, which names no process; whose thread it is, identity and Landlock see to.
+    #[cfg(target_env = "musl")]
+    if_any(&mut allowed, libc::SYS_tkill, vec![[arg(1).is(libc::SIGABRT as u32)?].into()])?;
     // So that each refusal reaches the log.
     let not_sigsys = arg(0).is_not(libc::SIGSYS as u32)?;
     if_any(&mut allowed, libc::SYS_rt_sigaction, vec![[not_sigsys].into()])?;

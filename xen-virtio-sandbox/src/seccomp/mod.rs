@@ -5,15 +5,17 @@ mod filter;
 mod ioctls;
 mod refused;
 
-use std::io;
 use std::sync::Arc;
 
 use seccompiler::{BpfProgram, apply_filter};
 
+use crate::probe::known;
 use crate::report::is_unknown;
 use crate::{Access, Layer, SandboxError, State};
 
 pub use refused::OnRefusal;
+
+const MISSING: &str = "the kernel has no CONFIG_SECCOMP_FILTER";
 
 /// What a thread does, and so which system calls it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +91,7 @@ pub(crate) fn enter(rules: &Rules) -> Result<(State, ThreadFilters), SandboxErro
         Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error))
             if is_unknown(&error) =>
         {
-            let missing = State::Missing("the kernel has no CONFIG_SECCOMP_FILTER".into());
-            return Ok((missing, ThreadFilters::NONE));
+            return Ok((State::Missing(MISSING.into()), ThreadFilters::NONE));
         }
         result => result.map_err(SandboxError::Filter)?,
     }
@@ -105,8 +106,5 @@ pub(crate) fn probe() -> State {
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action)
     };
-    match result {
-        0 => State::On,
-        _ => State::Missing(format!("seccomp: {}", io::Error::last_os_error()).into()),
-    }
+    known(result, MISSING)
 }
