@@ -123,31 +123,31 @@
 mod buffers;
 mod device;
 mod engine;
-mod error;
 #[cfg(feature = "test-utils")]
 pub mod fake;
 mod image;
 mod request;
+mod sector;
 mod stats;
 mod worker;
 
 pub use buffers::{Sink, Source};
 pub use device::{
-    BlockConfig, BlockDevice, Durability, Features, Limits, Params, RangeLimits, SECTOR_SIZE,
+    BlockConfig, BlockDevice, ConfigError, Durability, Features, Limits, Params, RangeLimits,
     SERIAL_LEN, Serial, ZeroesLimits,
 };
 pub use engine::{
     BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, StillInUse, SyncEngine,
     UringConfig, UringEngine, UringError,
 };
-pub use error::{ConfigError, OpenError, UnknownFormat};
 #[cfg(feature = "imago")]
 pub use image::ImagoImage;
 pub use image::{
-    Alignment, Commands, Flusher, Image, ImageFormat, ImageWarning, Lifetime, RangeCall, RawImage,
-    RawOptions, Topology,
+    Alignment, Commands, Flusher, Image, ImageFormat, ImageWarning, Lifetime, OpenError, RangeCall,
+    RawImage, RawOptions, Topology, UnknownFormat,
 };
 pub use request::RequestKind;
+pub use sector::SECTOR_SIZE;
 pub use stats::{Counters, HostError, Latency, OpStats, Stats};
 pub use worker::{
     Canceller, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits, Reservation,

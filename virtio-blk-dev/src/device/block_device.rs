@@ -4,11 +4,13 @@ use virtio_mmio_dev::{ConfigWrite, VirtioDevice};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U64;
 
-use super::config::{BlockConfig, ConfigSpace, SECTOR_SIZE, check_capacity};
+use super::config::{BlockConfig, check_capacity};
+use super::config_space::ConfigSpace;
 use super::durability::Durability;
+use super::error::ConfigError;
 use super::features::Features;
 use super::params::{Live, Params};
-use crate::error::ConfigError;
+use crate::sector::SECTOR_SIZE;
 
 /// The control plane of a block device (virtio 1.2 §5.2): what the transport shows the driver.
 ///

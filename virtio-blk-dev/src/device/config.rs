@@ -1,44 +1,12 @@
-use std::mem::offset_of;
-
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::engine::InOrder;
-use crate::error::ConfigError;
-use crate::image::{Image, Topology};
-
+use super::config_space::ConfigSpace;
+use super::error::ConfigError;
 use super::limits::Limits;
-
-/// The unit of capacities and positions, whatever the logical block size (virtio 1.2 §5.2.4).
-pub const SECTOR_SIZE: u64 = 512;
-
-/// Bytes of a device identifier (virtio 1.2 §5.2.6, `VIRTIO_BLK_T_GET_ID`).
-pub const SERIAL_LEN: usize = 20;
-
-/// What the guest reads as the disk's identifier: at most 20 bytes, padded with NUL, none of
-/// which need be a terminator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Serial([u8; SERIAL_LEN]);
-
-impl Serial {
-    /// The identifier `serial`.
-    ///
-    /// # Errors
-    /// [`ConfigError::Serial`] if it is longer than 20 bytes: a cut one may not be unique.
-    pub fn new(serial: &str) -> Result<Self, ConfigError> {
-        let mut bytes = [0; SERIAL_LEN];
-        bytes
-            .get_mut(..serial.len())
-            .ok_or_else(|| ConfigError::Serial(serial.to_owned()))?
-            .copy_from_slice(serial.as_bytes());
-        Ok(Self(bytes))
-    }
-
-    /// The 20 bytes, as the guest gets them.
-    pub fn as_bytes(&self) -> &[u8; SERIAL_LEN] {
-        &self.0
-    }
-}
+use super::serial::Serial;
+use crate::engine::InOrder;
+use crate::image::{Image, Topology};
+use crate::sector::SECTOR_SIZE;
 
 /// What a block device offers. Plain data; [`BlockDevice::new`](crate::BlockDevice::new)
 /// validates it.
@@ -124,7 +92,7 @@ impl BlockConfig {
         self.limits.check()?;
         let block = self.topology.logical_block_size;
         let [physical_block_exp, alignment_offset, min_io_size, opt_io_size] =
-            self.topology.in_blocks()?;
+            in_blocks(&self.topology)?;
         check_capacity(capacity, block)?;
         let Limits { discard, write_zeroes, secure_erase, .. } = self.limits;
         let (discard, erase) = (discard.unwrap_or_default(), secure_erase.unwrap_or_default());
@@ -154,6 +122,28 @@ impl BlockConfig {
     }
 }
 
+/// `struct virtio_blk_topology` (virtio 1.2 §5.2.4): the physical block's size as a power of two of
+/// logical blocks, the alignment offset, the smallest and the best size in logical blocks. What
+/// doesn't fit into its field is given as not known.
+fn in_blocks(topology: &Topology) -> Result<[u32; 4], ConfigError> {
+    let block = topology.logical_block_size;
+    if !block.is_power_of_two() || !(512..=65536).contains(&block) {
+        return Err(ConfigError::LogicalBlockSize(block));
+    }
+    let physical = topology.physical_block_size;
+    if !physical.is_power_of_two() || physical < block {
+        return Err(ConfigError::PhysicalBlockSize { physical, block });
+    }
+    let shift = block.trailing_zeros();
+    let known = |bytes: u32, most: u32| Some(bytes >> shift).filter(|&n| n <= most);
+    Ok([
+        physical.trailing_zeros().saturating_sub(shift),
+        known(topology.alignment_offset, u8::MAX.into()).unwrap_or(0),
+        known(topology.min_io_size, u16::MAX.into()).unwrap_or(0),
+        topology.opt_io_size >> shift,
+    ])
+}
+
 /// As many as any kernel asks for; each queue costs a thread and memory.
 const MAX_QUEUES: u16 = 256;
 
@@ -165,42 +155,10 @@ pub(crate) fn check_capacity(capacity: u64, block: u32) -> Result<(), ConfigErro
     }
 }
 
-/// `struct virtio_blk_config` (virtio 1.2 §5.2.4) up to `secure_erase_sector_alignment`; nothing
-/// beyond is offered, and the transport reads zeroes there.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct ConfigSpace {
-    pub(crate) capacity: U64,
-    size_max: U32,
-    seg_max: U32,
-    geometry: [u8; 4],
-    blk_size: U32,
-    physical_block_exp: u8,
-    alignment_offset: u8,
-    min_io_size: U16,
-    opt_io_size: U32,
-    pub(crate) writeback: u8,
-    unused0: u8,
-    num_queues: U16,
-    max_discard_sectors: U32,
-    max_discard_seg: U32,
-    discard_sector_alignment: U32,
-    max_write_zeroes_sectors: U32,
-    max_write_zeroes_seg: U32,
-    write_zeroes_may_unmap: u8,
-    unused1: [u8; 3],
-    max_secure_erase_sectors: U32,
-    max_secure_erase_seg: U32,
-    secure_erase_sector_alignment: U32,
-}
-
-impl ConfigSpace {
-    /// Where `writeback` is, the one field a driver may write.
-    pub(crate) const WRITEBACK: usize = offset_of!(Self, writeback);
-}
-
 #[cfg(test)]
 mod tests {
+    use zerocopy::IntoBytes;
+
     use super::*;
     use crate::{RangeLimits, ZeroesLimits};
 

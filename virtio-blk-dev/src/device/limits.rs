@@ -1,6 +1,6 @@
-use super::config::SECTOR_SIZE;
-use crate::error::ConfigError;
+use super::error::ConfigError;
 use crate::image::Image;
+use crate::sector::SECTOR_SIZE;
 
 /// The commands beyond reads, writes and flushes that a device offers, and how much of each a
 /// request may ask for (virtio 1.2 §5.2.4). What is `None` is not offered.

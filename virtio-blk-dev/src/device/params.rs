@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::config::Serial;
 use super::durability::Durability;
 use super::limits::Limits;
+use super::serial::Serial;
 
 /// What a [`Worker`](crate::Worker) needs to know of its device, to be had from
 /// [`BlockDevice::params`](crate::BlockDevice::params). What can change while workers run, the

@@ -1,12 +1,10 @@
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 
-#[cfg(feature = "imago")]
-use super::ImagoImage;
-use super::{Image, RawImage};
-use crate::error::{OpenError, UnknownFormat};
+/// A name that is none of an [`ImageFormat`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("image format {0:?} is not one of raw, qcow2 and vmdk")]
+pub struct UnknownFormat(pub String);
 
 /// What a disk image's bytes mean. The operator states it; it is never told from the bytes, which
 /// a guest may have written.
@@ -23,24 +21,6 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
-    /// Opens and locks the image at `path`, which has this format.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; each names `path` and what to do.
-    pub fn open(self, path: &Path, read_only: bool) -> Result<Arc<dyn Image>, OpenError> {
-        match self {
-            Self::Raw => Ok(Arc::new(RawImage::open(path, read_only)?)),
-            #[cfg(feature = "imago")]
-            Self::Qcow2 | Self::Vmdk => Ok(Arc::new(ImagoImage::open(path, self, read_only)?)),
-            #[cfg(not(feature = "imago"))]
-            Self::Qcow2 | Self::Vmdk => Err(OpenError::FormatMissing {
-                path: path.to_owned(),
-                format: self,
-                advice: "build with the feature `imago`, or convert it with `qemu-img convert`",
-            }),
-        }
-    }
-
     /// Whether this build can open images of this format: all but raw ones take the feature `imago`.
     pub const fn is_available(self) -> bool {
         matches!(self, Self::Raw) || cfg!(feature = "imago")

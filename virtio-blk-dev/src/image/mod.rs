@@ -3,11 +3,14 @@
 mod commands;
 mod device;
 mod direct;
+mod error;
 mod flusher;
 mod format;
 #[cfg(feature = "imago")]
 mod imago;
 mod lock;
+mod locked_file;
+mod open;
 mod options;
 mod range;
 mod raw;
@@ -20,7 +23,8 @@ use std::sync::Arc;
 
 use crate::buffers::{Sink, Source};
 
-pub use self::format::ImageFormat;
+pub use self::error::OpenError;
+pub use self::format::{ImageFormat, UnknownFormat};
 #[cfg(feature = "imago")]
 pub use self::imago::ImagoImage;
 pub use commands::{Commands, Lifetime};

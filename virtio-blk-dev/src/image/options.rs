@@ -1,15 +1,16 @@
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use super::device::{self, Device};
 use super::direct::{Alignment, Bounce, Buffer};
-use super::lock::lock;
+use super::error::OpenError;
+use super::locked_file::open_locked;
 use super::range::RangeCall;
-use super::{Commands, RawImage, Topology, sys};
-use crate::error::OpenError;
+use super::raw::RawImage;
+use super::{Commands, Topology, sys};
 
 /// How a [`RawImage`] is opened.
 ///
@@ -113,81 +114,14 @@ impl RawOptions {
     }
 }
 
-/// Opens and locks what is a regular file or a block device.
-pub(super) fn open_locked(
-    path: &Path,
-    read_only: bool,
-    direct: bool,
-) -> Result<(File, Metadata), OpenError> {
-    let failed = |source: io::Error| {
-        let path = path.to_owned();
-        match (source.kind(), source.raw_os_error()) {
-            (io::ErrorKind::NotFound, _) => OpenError::Missing { path, source },
-            (io::ErrorKind::ResourceBusy, _) => OpenError::InUse { path },
-            (_, Some(libc::EINVAL)) if direct => OpenError::Direct { path, source },
-            _ if read_only => OpenError::Unreadable { path, source },
-            _ => OpenError::Unwritable { path, source },
-        }
-    };
-    let of_kind = |metadata: &Metadata| match other_kind(metadata) {
-        Some(found) => Err(OpenError::Kind { path: path.to_owned(), found }),
-        None => Ok(()),
-    };
-    // Before opening: that would block on a FIFO, and may disturb a character device.
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    of_kind(&metadata)?;
-    let mut flags = if direct { libc::O_DIRECT } else { 0 };
-    if !read_only && metadata.file_type().is_block_device() {
-        // EBUSY if the host has it mounted, or a volume manager uses it (open(2)).
-        flags |= libc::O_EXCL;
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(!read_only)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    of_kind(&metadata)?;
-    if !read_only && metadata.file_type().is_block_device() {
-        // The kernel opens one for writing all the same, and then fails each write.
-        let flag = sys::device_int(&file, sys::BLKROGET);
-        may_be_written(flag)
-            .map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
-    }
-    lock(&file, !read_only).map_err(|source| {
-        let path = path.to_owned();
-        match source.raw_os_error() {
-            Some(libc::EAGAIN | libc::EACCES) => OpenError::InUse { path },
-            _ => OpenError::Lock { path, source },
-        }
-    })?;
-    Ok((file, metadata))
-}
-
-/// Refuses a block device whose read-only flag is this. One that can't say is taken at its word.
-fn may_be_written(flag: io::Result<u32>) -> io::Result<()> {
-    match flag {
-        Ok(0) | Err(_) => Ok(()),
-        Ok(_) => {
-            let message = "the block device is read-only (`blockdev --getro`)";
-            Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, message))
-        }
-    }
-}
-
-fn other_kind(metadata: &Metadata) -> Option<&'static str> {
-    let kind = metadata.file_type();
-    if kind.is_file() || kind.is_block_device() {
-        None
-    } else if kind.is_dir() {
-        Some("directory")
-    } else if kind.is_fifo() {
-        Some("FIFO")
-    } else if kind.is_socket() {
-        Some("socket")
-    } else {
-        Some("character device")
+impl RawImage {
+    /// Opens and locks the file or block device at `path`: exclusively, or together with other
+    /// readers if `read_only`. [`RawOptions`] has what else can be chosen.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each names `path` and what to do.
+    pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, OpenError> {
+        RawOptions::new().read_only(read_only).open(path)
     }
 }
 
@@ -302,17 +236,4 @@ fn can_punch(file: &File, size: u64) -> bool {
     let RangeCall::Fallocate(mode) = RangeCall::discard(false) else { return false };
     size.checked_next_multiple_of(FAR)
         .is_some_and(|end| sys::fallocate(file, mode, end, FAR).is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_device_that_says_it_is_read_only_is_not_written() {
-        assert!(may_be_written(Ok(0)).is_ok());
-        assert!(may_be_written(Err(io::Error::from_raw_os_error(libc::ENOTTY))).is_ok());
-        let error = may_be_written(Ok(1)).unwrap_err();
-        assert!(error.to_string().contains("read-only"), "{error}");
-    }
 }

@@ -2,7 +2,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::device::Device;
@@ -10,9 +9,8 @@ use super::direct::{Alignment, Bounce, Buffer, total};
 use super::flusher::{Flusher, reopen};
 use super::range::RangeCall;
 use super::warning::{HEAD, ImageWarning, other_format};
-use super::{Commands, Image, Lifetime, RawOptions, Topology, sys};
+use super::{Commands, Image, Lifetime, Topology, sys};
 use crate::buffers::{Sink, Source};
-use crate::error::OpenError;
 
 /// A file or block device whose bytes are the disk's bytes.
 ///
@@ -44,15 +42,6 @@ pub struct RawImage {
 }
 
 impl RawImage {
-    /// Opens and locks the file or block device at `path`: exclusively, or together with other
-    /// readers if `read_only`. [`RawOptions`] has what else can be chosen.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; each names `path` and what to do.
-    pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, OpenError> {
-        RawOptions::new().read_only(read_only).open(path)
-    }
-
     /// Bytes at the file's end that are no whole logical block, and that the guest doesn't see.
     pub fn trimmed(&self) -> u64 {
         self.trimmed.load(Ordering::Relaxed)

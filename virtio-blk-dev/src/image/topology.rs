@@ -1,5 +1,3 @@
-use crate::error::ConfigError;
-
 /// Units and alignments of a storage, in bytes (`struct virtio_blk_topology`, virtio 1.2 §5.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -26,29 +24,5 @@ impl Default for Topology {
             min_io_size: 0,
             opt_io_size: 0,
         }
-    }
-}
-
-impl Topology {
-    /// As the configuration space has it: the physical block's size as a power of two of logical
-    /// blocks, the alignment offset, the smallest and the best size in logical blocks. What doesn't
-    /// fit into the fields is not known.
-    pub(crate) fn in_blocks(&self) -> Result<[u32; 4], ConfigError> {
-        let block = self.logical_block_size;
-        if !block.is_power_of_two() || !(512..=65536).contains(&block) {
-            return Err(ConfigError::LogicalBlockSize(block));
-        }
-        let physical = self.physical_block_size;
-        if !physical.is_power_of_two() || physical < block {
-            return Err(ConfigError::PhysicalBlockSize { physical, block });
-        }
-        let shift = block.trailing_zeros();
-        let known = |bytes: u32, most: u32| Some(bytes >> shift).filter(|&n| n <= most);
-        Ok([
-            physical.trailing_zeros().saturating_sub(shift),
-            known(self.alignment_offset, u8::MAX.into()).unwrap_or(0),
-            known(self.min_io_size, u16::MAX.into()).unwrap_or(0),
-            self.opt_io_size >> shift,
-        ])
     }
 }

@@ -4,9 +4,9 @@ use virtio_mmio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::answers::Outcome;
-use super::inflight::Request;
 use super::pipeline::Requests;
 use crate::engine::Engine;
+use crate::request::BlkRequest;
 use crate::request::RangeKind;
 use crate::request::{Action, Status, decide};
 
@@ -36,10 +36,10 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             limiter.give_back(reservation);
         }
         self.in_flight.forget(&request);
-        let Request { chain, kind, sector, taken_at, .. } = request;
+        let BlkRequest { chain, kind, sector, taken_at, .. } = request;
         // Nothing is popped while a request is held, so that it is always the last one.
         if let Err(chain) = batch.put_back(chain) {
-            let request = Request { chain, kind, sector, bytes: 0, taken_at, listed: None };
+            let request = BlkRequest { chain, kind, sector, bytes: 0, taken_at, listed: None };
             self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
         }
     }
@@ -48,7 +48,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     pub(crate) fn admit<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        mut request: Request<D>,
+        mut request: BlkRequest<D>,
     ) -> Option<Duration> {
         let bytes = self.bytes_of(batch, &mut request);
         if let Some(limiter) = &self.limiter {
@@ -69,7 +69,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     fn bytes_of<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: &mut Request<D>,
+        request: &mut BlkRequest<D>,
     ) -> u64 {
         let (data_out, data_in) = (request.data_out(), request.data_in());
         match decide(request.kind, request.sector, data_out, data_in, &self.params) {

@@ -5,7 +5,7 @@ use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory};
 
 use super::clock::Clock;
-use super::inflight::Request;
+use crate::request::BlkRequest;
 use crate::request::{RequestKind, Status, used_len};
 use crate::stats::Counters;
 
@@ -24,7 +24,7 @@ impl Outcome {
     }
 
     /// Copies as much of `data` as there is room for (virtio 1.2 §5.2.6).
-    pub(crate) fn copied<D: GuestAddressSpace>(request: &Request<D>, data: &[u8]) -> Self {
+    pub(crate) fn copied<D: GuestAddressSpace>(request: &BlkRequest<D>, data: &[u8]) -> Self {
         let room = usize::try_from(request.data_in()).unwrap_or(usize::MAX).min(data.len());
         match request.chain.copy_to(0, data.get(..room).unwrap_or_default()) {
             Ok(n) => Self { status: Status::Ok, written: n as u64, moved: n as u64 },
@@ -34,7 +34,10 @@ impl Outcome {
 
     /// Of a request that an engine carried out.
     #[inline]
-    pub(crate) fn carried_out<D: GuestAddressSpace>(request: &Request<D>, status: Status) -> Self {
+    pub(crate) fn carried_out<D: GuestAddressSpace>(
+        request: &BlkRequest<D>,
+        status: Status,
+    ) -> Self {
         match (status, request.kind) {
             (Status::Ok, RequestKind::Read) => {
                 Self { status, written: request.bytes, moved: request.bytes }
@@ -64,7 +67,7 @@ impl Answers {
     pub(crate) fn answer<M: GuestMemory, D: GuestAddressSpace>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: Request<D>,
+        request: BlkRequest<D>,
         outcome: &Outcome,
     ) {
         let len = if put_status(batch, &request.chain, outcome.status) {

@@ -1,127 +1,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_mmio_dev::{Batch, Buffer, Chain};
-use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
+use virtio_mmio_dev::Batch;
+use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::canceller::Canceller;
-use crate::buffers::{BadAddress, Segments};
 use crate::device::Params;
 use crate::engine::{Command, Io, Spare};
-use crate::request::{Header, RequestKind, Status};
-use crate::request::{Range, RangeKind, Segment};
-
-/// A request whose header has been read.
-pub(crate) struct Request<D: GuestAddressSpace> {
-    pub(crate) chain: Chain<D>,
-    pub(crate) kind: RequestKind,
-    pub(crate) sector: u64,
-    /// Bytes of the image that it is about, once that is known.
-    pub(crate) bytes: u64,
-    /// When it was taken out of the ring, in nanoseconds of the worker's clock.
-    pub(crate) taken_at: u64,
-    /// What its list of ranges came to, if that was read: they are in its slot then.
-    pub(crate) listed: Option<Result<(), Status>>,
-}
-
-impl<D: GuestAddressSpace> Request<D> {
-    /// Bytes after the header: what a write stores.
-    pub(crate) fn data_out(&self) -> u64 {
-        self.chain.readable_len().saturating_sub(Header::LEN as u64)
-    }
-
-    /// Bytes before the status: what a read fills.
-    pub(crate) fn data_in(&self) -> u64 {
-        self.chain.writable_len().saturating_sub(1)
-    }
-
-    /// Looks up the host addresses of the data.
-    #[inline(always)]
-    fn gather<M: GuestMemory>(
-        &self,
-        batch: &mut Batch<'_, M, D>,
-        command: Command,
-        segments: &mut Segments,
-    ) -> Result<(), BadAddress> {
-        // As drivers do it: header and status in buffers of their own.
-        let (whole, access) = match command {
-            Command::Read => match self.chain.writable() {
-                [data @ .., status] if status.len == 1 => (data, Permissions::Write),
-                _ => return self.gather_window(command, segments),
-            },
-            Command::Write => match self.chain.readable() {
-                [first, data @ ..] if first.len == Header::LEN as u32 => (data, Permissions::Read),
-                _ => return self.gather_window(command, segments),
-            },
-            _ => return Ok(()),
-        };
-        let memory = &**self.chain.memory();
-        for &Buffer { addr, len } in whole {
-            match batch.plain_slice(&self.chain, addr, len as usize) {
-                Some(slice) => segments.add(&slice),
-                None => segments.gather(memory, addr, len as usize, access)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`gather`](Self::gather), wherever header and status lie.
-    #[cold]
-    fn gather_window(&self, command: Command, segments: &mut Segments) -> Result<(), BadAddress> {
-        let (buffers, skip, len, access) = match command {
-            Command::Read => (self.chain.writable(), 0, self.data_in(), Permissions::Write),
-            _ => {
-                let buffers = self.chain.readable();
-                (buffers, Header::LEN as u64, self.data_out(), Permissions::Read)
-            }
-        };
-        let memory = &**self.chain.memory();
-        window(buffers, skip, len)
-            .try_for_each(|(addr, len)| segments.gather(memory, addr?, len, access))
-    }
-
-    /// Copies the list of ranges out of the data and checks all of it.
-    fn ranges<M: GuestMemory>(
-        &self,
-        batch: &mut Batch<'_, M, D>,
-        kind: RangeKind,
-        params: &Params,
-        ranges: &mut Vec<Range>,
-    ) -> Result<(), Status> {
-        let count = Segment::count(kind, self.data_out(), params)?;
-        let mut offset = Header::LEN as u64;
-        let mut status = Ok(());
-        for _ in 0..count {
-            let segment = Segment::read(batch, &self.chain, offset).ok_or(Status::IoErr)?;
-            match segment.range(kind, params) {
-                Ok(range) => ranges.push(range),
-                // Whatever else is wrong, an unknown flag is told of (virtio 1.2 §5.2.6.2).
-                Err(Status::Unsupported) => return Err(Status::Unsupported),
-                Err(other) => status = Err(other),
-            }
-            offset = offset.saturating_add(Segment::LEN as u64);
-        }
-        status
-    }
-}
-
-/// The pieces of guest memory that are bytes `skip` to `skip + len` of the stream `buffers`:
-/// where a buffer ends means nothing (virtio 1.2 §2.7.4).
-fn window(
-    buffers: &[Buffer],
-    mut skip: u64,
-    mut len: u64,
-) -> impl Iterator<Item = (Result<GuestAddress, BadAddress>, usize)> {
-    buffers.iter().filter_map(move |buffer| {
-        let size = u64::from(buffer.len);
-        let skipped = skip.min(size);
-        skip = skip.saturating_sub(skipped);
-        let taken = size.saturating_sub(skipped).min(len);
-        len = len.saturating_sub(taken);
-        let addr = buffer.addr.0.checked_add(skipped).map(GuestAddress).ok_or(BadAddress);
-        let taken = usize::try_from(taken).unwrap_or(usize::MAX);
-        (taken > 0).then_some((addr, taken))
-    })
-}
+use crate::request::{BlkRequest, Range, RangeKind, Status};
 
 /// The requests that an engine has in hand.
 ///
@@ -140,7 +25,7 @@ pub(crate) struct InFlight<D: GuestAddressSpace> {
 }
 
 struct Slot<D: GuestAddressSpace> {
-    request: Option<Request<D>>,
+    request: Option<BlkRequest<D>>,
     /// Of a request with a list of them: those that are left, in reverse.
     ranges: Vec<Range>,
     /// A flush comes after the last of them.
@@ -176,14 +61,14 @@ const SLOT_BITS: u32 = 16;
 const NO_SLOT: u64 = 0xffff;
 
 /// A request that no operation carries out, and its status.
-pub(crate) struct Refused<D: GuestAddressSpace>(pub(crate) Request<D>, pub(crate) Status);
+pub(crate) struct Refused<D: GuestAddressSpace>(pub(crate) BlkRequest<D>, pub(crate) Status);
 
 /// What an operation that has come back was for.
 pub(crate) enum Finished<D: GuestAddressSpace> {
     /// The whole request.
-    Request(Request<D>),
+    Request(BlkRequest<D>),
     /// A request that is given up although nothing failed.
-    Cancelled(Request<D>),
+    Cancelled(BlkRequest<D>),
     /// A part of a request, of which this comes next.
     Next(Io),
     /// No request: a flush of the worker's own, or nothing of this table.
@@ -212,7 +97,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
     pub(crate) fn start<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: Request<D>,
+        request: BlkRequest<D>,
         command: Command,
         durable: bool,
         range: (u64, u64),
@@ -244,7 +129,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
     pub(crate) fn list<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: &mut Request<D>,
+        request: &mut BlkRequest<D>,
         kind: RangeKind,
         params: &Params,
     ) -> Result<(), Status> {
@@ -265,7 +150,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
     }
 
     /// Forgets the ranges of a request that isn't carried out.
-    pub(crate) fn forget(&mut self, request: &Request<D>) {
+    pub(crate) fn forget(&mut self, request: &BlkRequest<D>) {
         if let Some(slot) = self.slots.get_mut(usize::from(request.chain.head())) {
             slot.forget();
         }
@@ -279,7 +164,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
     pub(crate) fn start_ranges<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        mut request: Request<D>,
+        mut request: BlkRequest<D>,
         kind: RangeKind,
         durable: bool,
         params: &Params,
@@ -319,7 +204,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
 
     /// Takes back the last operation of a request. `None` if it was none of a request.
     #[inline(always)]
-    pub(crate) fn finish_last(&mut self, io: Io) -> Option<Request<D>> {
+    pub(crate) fn finish_last(&mut self, io: Io) -> Option<BlkRequest<D>> {
         let index = self.index(&io)?;
         let slot = self.slots.get_mut(index)?;
         self.spares.push(io.end());

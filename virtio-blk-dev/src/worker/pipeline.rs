@@ -8,11 +8,12 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 use super::answers::{Answers, Outcome};
 use super::canceller::Canceller;
 use super::clock::Clock;
-use super::inflight::{Finished, InFlight, Refused, Request};
+use super::inflight::{Finished, InFlight, Refused};
 use super::operations::{Operations, is_cancelled};
 use super::rate_limit::{RateLimiter, Reservation};
 use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
+use crate::request::BlkRequest;
 use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
 use crate::stats::{Counters, HostError};
 
@@ -27,7 +28,7 @@ pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
     pub(crate) params: Params,
     pub(crate) in_flight: InFlight<D>,
     /// Held back by the limiter until its turn.
-    pub(crate) held: Option<(Request<D>, Reservation)>,
+    pub(crate) held: Option<(BlkRequest<D>, Reservation)>,
     answers: Answers,
     /// Bytes of data begun since the last publication.
     begun_bytes: u64,
@@ -116,7 +117,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         let (kind, sector) =
             header.map_or((RequestKind::Other, 0), |header| (header.kind(), header.sector.get()));
         let taken_at = self.now;
-        let request = Request { chain, kind, sector, bytes: 0, taken_at, listed: None };
+        let request = BlkRequest { chain, kind, sector, bytes: 0, taken_at, listed: None };
         // Without a place for the status the driver can't learn how the request went: it is
         // returned, and nothing else is done.
         if header.is_none() || request.chain.writable_len() == 0 {
@@ -135,7 +136,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     pub(crate) fn carry_out<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        mut request: Request<D>,
+        mut request: BlkRequest<D>,
     ) {
         // Not as of the turn's beginning: a driver that has turned the cache off takes what it asks
         // for from then on for stable when it is answered (virtio 1.2 §5.2.6.2).
@@ -159,7 +160,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     fn carry_out_rare<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: Request<D>,
+        request: BlkRequest<D>,
         action: Result<Action, Status>,
         durable: bool,
     ) {
@@ -185,7 +186,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     pub(crate) fn answer_at_once<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
-        request: Request<D>,
+        request: BlkRequest<D>,
         outcome: &Outcome,
     ) {
         if self.operations.has_taken() {
@@ -222,12 +223,12 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         }
     }
 
-    fn lifetime(&mut self, request: &Request<D>) -> Outcome {
+    fn lifetime(&mut self, request: &BlkRequest<D>) -> Outcome {
         match self.operations.engine.lifetime() {
             Ok(lifetime) => Outcome::copied(request, &lifetime_bytes(&lifetime)),
             Err(source) => {
                 self.counters.host_errors.add(1);
-                let Request { kind, sector, .. } = *request;
+                let BlkRequest { kind, sector, .. } = *request;
                 self.last_error = Some(HostError { kind, sector, source });
                 Outcome::failed(Status::IoErr)
             }

@@ -9,13 +9,13 @@ use imago::vmdk::Vmdk;
 use imago::{FormatAccess, FormatDriverBuilder, StorageOpenOptions};
 
 use super::super::ImageFormat;
-use super::super::options::open_locked;
+use super::super::locked_file::open_locked;
 use super::check::check;
 use super::header::Header;
 use super::host::HostFile;
 use super::journal::Journal;
 use super::storage::Layer;
-use crate::error::OpenError;
+use crate::image::OpenError;
 
 /// Images that may build on one another.
 const LIMIT: usize = 64;

@@ -10,6 +10,7 @@ mod storage;
 #[cfg(all(test, not(miri)))]
 mod tests;
 mod writer;
+mod zeroing;
 
 use std::io;
 use std::ops::Range;
@@ -21,12 +22,11 @@ use ::imago::FormatAccess;
 use self::chain::Chain;
 use self::journal::Journal;
 use self::storage::Layer;
-use self::writer::Zeroing;
+use self::zeroing::Zeroing;
 use super::direct::{Alignment, Bounce, total};
-use super::{Commands, Image, ImageFormat, ImageWarning, Topology};
+use super::{Commands, Image, ImageFormat, ImageWarning, OpenError, Topology};
 use crate::buffers::{Sink, Source};
-use crate::device::SECTOR_SIZE;
-use crate::error::OpenError;
+use crate::sector::SECTOR_SIZE;
 
 /// A qcow2 or VMDK image.
 ///

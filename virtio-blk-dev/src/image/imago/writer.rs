@@ -5,6 +5,7 @@ use ::imago::{FormatAccess, ShallowMapping, StorageExt};
 
 use super::ImagoImage;
 use super::storage::Layer;
+use super::zeroing::Zeroing;
 
 /// How a part of a disk is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +38,6 @@ fn look(access: &FormatAccess<Layer>, range: &Range<u64>) -> io::Result<(Mapped,
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok((mapped, len))
-}
-
-/// How zeroes are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Zeroing {
-    /// What has clusters keeps them.
-    Keep,
-    /// Clusters are given back.
-    Unmap,
-    /// Clusters are given back; what has none is left as it is.
-    Discard,
 }
 
 /// Changes of a qcow2 image. What changes its tables has the image for itself, does one thing at a

@@ -3,62 +3,13 @@ use vm_memory::{Address, GuestAddressSpace, GuestMemory, VolatileMemory};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::header::{Status, position};
+use super::action::position;
+use super::kind::RangeKind;
+use super::range::Range;
+use super::status::Status;
 use crate::device::Params;
-use crate::device::SECTOR_SIZE;
 use crate::engine::Command;
-
-/// The requests that carry a list of ranges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RangeKind {
-    Discard,
-    WriteZeroes,
-    SecureErase,
-}
-
-impl RangeKind {
-    /// Sectors a range, and ranges a request, may have.
-    fn limits(self, params: &Params) -> (u32, u32) {
-        let limits = &params.limits;
-        match self {
-            Self::Discard => limits.discard.map(|l| (l.max_sectors, l.max_seg)),
-            Self::WriteZeroes => limits.write_zeroes.map(|l| (l.max_sectors, l.max_seg)),
-            Self::SecureErase => limits.secure_erase.map(|l| (l.max_sectors, l.max_seg)),
-        }
-        .unwrap_or_default()
-    }
-}
-
-/// One range of a request, in bytes, within the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    pub(crate) command: Command,
-    pub(crate) offset: u64,
-    pub(crate) len: u64,
-}
-
-impl Range {
-    /// The next piece of `ranges`, which are in reverse: up to the next multiple of `piece`, so that
-    /// no unit of the storage is cut.
-    pub(crate) fn next_piece(ranges: &mut Vec<Self>, piece: u64) -> Option<Self> {
-        loop {
-            let range = ranges.last_mut()?;
-            let Self { command, offset, len } = *range;
-            let end = offset.saturating_add(len);
-            let boundary = offset.saturating_add(1).checked_next_multiple_of(piece.max(1));
-            let cut = end.min(boundary.unwrap_or(end));
-            if cut < end {
-                (range.offset, range.len) = (cut, end.saturating_sub(cut));
-            } else {
-                ranges.pop();
-            }
-            // A range of no sectors asks for nothing.
-            if cut > offset {
-                return Some(Self { command, offset, len: cut.saturating_sub(offset) });
-            }
-        }
-    }
-}
+use crate::sector::SECTOR_SIZE;
 
 /// `struct virtio_blk_discard_write_zeroes` (virtio 1.2 §5.2.6).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -168,21 +119,6 @@ mod tests {
             assert_eq!(count(RangeKind::Discard, len), Err(Status::IoErr), "{len} bytes");
         }
         assert_eq!(count(RangeKind::WriteZeroes, 32), Err(Status::IoErr));
-    }
-
-    #[test]
-    fn pieces_end_at_multiples_and_are_the_whole_together() {
-        let command = Command::Discard;
-        let range = |offset, len| Range { command, offset, len };
-        let mut ranges = vec![range(7, 0), range(100, 1), range(90, 130), range(5, 0)];
-        let mut pieces = Vec::new();
-        while let Some(piece) = Range::next_piece(&mut ranges, 64) {
-            pieces.push((piece.offset, piece.len));
-        }
-        assert_eq!(pieces, [(90, 38), (128, 64), (192, 28), (100, 1)]);
-        let mut last = vec![range(u64::MAX - 10, 10)];
-        assert_eq!(Range::next_piece(&mut last, 64), Some(range(u64::MAX - 10, 10)));
-        assert_eq!(Range::next_piece(&mut last, 0), None);
     }
 
     #[test]

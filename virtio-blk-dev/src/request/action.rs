@@ -1,0 +1,153 @@
+use super::kind::{RangeKind, RequestKind};
+use super::status::Status;
+use crate::device::Params;
+use crate::sector::SECTOR_SIZE;
+
+/// A request that may be carried out: positions and lengths in bytes, within the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Read {
+        offset: u64,
+    },
+    Write {
+        offset: u64,
+    },
+    Flush,
+    GetId,
+    GetLifetime,
+    /// What it is about stands in its data.
+    Ranges(RangeKind),
+}
+
+/// Decides over a request by its type, sector and the lengths of its data: `data_out` bytes follow the
+/// header, `data_in` bytes precede the status.
+#[inline]
+pub(crate) fn decide(
+    kind: RequestKind,
+    sector: u64,
+    data_out: u64,
+    data_in: u64,
+    params: &Params,
+) -> Result<Action, Status> {
+    let limits = &params.limits;
+    match kind {
+        RequestKind::Read => {
+            let offset = data_position(sector, data_in, params.live.capacity())?;
+            return Ok(Action::Read { offset });
+        }
+        RequestKind::Flush => return Ok(Action::Flush),
+        RequestKind::GetId => return Ok(Action::GetId),
+        RequestKind::GetLifetime if limits.lifetime => return Ok(Action::GetLifetime),
+        RequestKind::GetLifetime | RequestKind::Other => return Err(Status::Unsupported),
+        _ => {}
+    }
+    // §5.2.6.2: whatever would change a read-only device fails and changes nothing.
+    if params.read_only {
+        return Err(Status::IoErr);
+    }
+    let range = match kind {
+        RequestKind::Write => {
+            let offset = data_position(sector, data_out, params.live.capacity())?;
+            return Ok(Action::Write { offset });
+        }
+        RequestKind::Discard => limits.discard.map(|_| RangeKind::Discard),
+        RequestKind::WriteZeroes => limits.write_zeroes.map(|_| RangeKind::WriteZeroes),
+        _ => limits.secure_erase.map(|_| RangeKind::SecureErase),
+    };
+    range.map(Action::Ranges).ok_or(Status::Unsupported)
+}
+
+/// The byte position of a read's or a write's data.
+///
+/// Such a request moves `data`, in multiples of 512 bytes (virtio 1.2 §5.2.6). One that has none in
+/// the direction of its type, be it that there is none or that its buffers are marked for the other
+/// direction, is an error of its driver, for which that clause has `IOERR`: `OK` would tell the driver
+/// that a buffer holds, or the disk has got, what was never moved.
+#[inline]
+fn data_position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
+    if len == 0 {
+        return Err(Status::IoErr);
+    }
+    position(sector, len, capacity)
+}
+
+/// The byte position of `sector`, if `len` bytes from there are whole sectors of the disk.
+#[inline]
+pub(crate) fn position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
+    let offset = sector.checked_mul(SECTOR_SIZE).ok_or(Status::IoErr)?;
+    let end = offset.checked_add(len).ok_or(Status::IoErr)?;
+    if !len.is_multiple_of(SECTOR_SIZE) || end > capacity {
+        return Err(Status::IoErr);
+    }
+    Ok(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::byteorder::little_endian::U32;
+
+    use super::super::header::Header;
+    use super::*;
+    use crate::{BlockConfig, BlockDevice};
+
+    fn header(kind: u32) -> Header {
+        Header { kind: U32::new(kind), ..Header::default() }
+    }
+
+    fn params(read_only: bool) -> Params {
+        let config = BlockConfig { read_only, ..BlockConfig::default() };
+        BlockDevice::new(8 * 512, &config).unwrap().params()
+    }
+
+    #[test]
+    fn positions_are_checked_with_overflow() {
+        let read = |sector, len| decide(RequestKind::Read, sector, 0, len, &params(false));
+        assert_eq!(read(7, 512), Ok(Action::Read { offset: 7 * 512 }));
+        assert_eq!(read(0, 8 * 512), Ok(Action::Read { offset: 0 }));
+        assert_eq!(position(8, 0, 8 * 512), Ok(8 * 512));
+        for (sector, len) in [
+            (7, 0),
+            (8, 512),
+            (7, 1024),
+            (9, 0),
+            (0, 511),
+            (0, 1),
+            (u64::MAX, 512),
+            (u64::MAX / 512, 512),
+            (u64::MAX / 512 + 1, 512),
+            (1 << 55, 512),
+        ] {
+            assert_eq!(read(sector, len), Err(Status::IoErr), "sector {sector}, {len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_write_is_measured_by_what_the_device_reads() {
+        let write = |out, data_in| decide(RequestKind::Write, 7, out, data_in, &params(false));
+        assert_eq!(write(512, 4096), Ok(Action::Write { offset: 7 * 512 }));
+        assert_eq!(write(1024, 512), Err(Status::IoErr));
+        assert_eq!(write(0, 512), Err(Status::IoErr), "its data is where the device writes");
+    }
+
+    #[test]
+    fn a_read_only_disk_refuses_writes_and_serves_the_rest() {
+        let on = |kind| decide(header(kind).kind(), 0, 512, 512, &params(true));
+        for kind in [1, 11, 13, 14] {
+            assert_eq!(on(kind), Err(Status::IoErr), "type {kind}");
+        }
+        assert_eq!(on(0), Ok(Action::Read { offset: 0 }));
+        assert_eq!(on(4), Ok(Action::Flush));
+        assert_eq!(on(8), Ok(Action::GetId));
+    }
+
+    #[test]
+    fn unknown_types_are_unsupported() {
+        // Those that aren't offered are as unknown as the others.
+        for kind in [2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 0x8000_0000, u32::MAX] {
+            assert_eq!(
+                decide(header(kind).kind(), 0, 0, 512, &params(false)),
+                Err(Status::Unsupported)
+            );
+        }
+    }
+}
