@@ -5,23 +5,24 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use super::call::Call;
+use super::shared::Shared;
 use super::state::errno;
-use super::{Call, FakeHub};
 use crate::{DomId, EventChannel};
 
 /// Xen `DOMID_FIRST_RESERVED` (`xen/include/public/xen.h`).
 const DOMID_FIRST_RESERVED: DomId = 0x7ff0;
 
-/// A descriptor of the fake device, made by [`FakeHub::open`]. Dropping it closes its ports.
+/// A descriptor of the fake device, made by [`FakeHub::open`](super::FakeHub::open). Dropping it closes its ports.
 #[derive(Debug)]
 pub struct FakeEvtchn {
-    hub: FakeHub,
+    hub: Arc<Shared>,
     id: u64,
     readable: Arc<File>,
 }
 
 impl FakeEvtchn {
-    pub(super) fn new(hub: FakeHub) -> io::Result<Self> {
+    pub(super) fn new(hub: Arc<Shared>) -> io::Result<Self> {
         let (id, readable) = hub.state().open()?;
         Ok(Self { hub, id, readable })
     }
@@ -49,7 +50,7 @@ impl EventChannel for FakeEvtchn {
         if let Some(remote) = peer.and_then(|peer| state.remotes.get_mut(&peer)) {
             remote.notified = true;
             remote.notifications += 1;
-            self.hub.wake();
+            self.hub.notified.notify_all();
         }
         Ok(())
     }

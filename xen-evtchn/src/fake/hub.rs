@@ -2,18 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use super::call::Call;
+use super::handle::FakeEvtchn;
+use super::shared::Shared;
 use super::state::{Life, State, errno};
-use super::{Call, FakeEvtchn};
 use crate::DomId;
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    notified: Condvar,
-}
 
 /// The hypervisor's event channels: what the guests do, and what a test wants to know. Cheap to clone;
 /// clones are the same hub.
@@ -34,7 +30,7 @@ impl FakeHub {
     ///
     /// EMFILE, ENFILE: there are no descriptors left, of this process or of the system.
     pub fn open(&self) -> io::Result<FakeEvtchn> {
-        FakeEvtchn::new(self.clone())
+        FakeEvtchn::new(Arc::clone(&self.shared))
     }
 
     /// Makes a domain known. Binding a port of an unknown one fails with ESRCH.
@@ -143,12 +139,8 @@ impl FakeHub {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn wake(&self) {
-        self.shared.notified.notify_all();
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
     }
 }
 
@@ -158,6 +150,6 @@ fn take(state: &mut State, domid: DomId, port: u32) -> bool {
 
 impl fmt::Debug for FakeHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeHub").finish_non_exhaustive()
+        self.shared.fmt(f)
     }
 }

@@ -4,29 +4,12 @@
 //! Linux `drivers/xen/evtchn.c` and Xen `common/event_channel.c` do, with the same errno. Local ports and
 //! remote ports are numbered from different bases, so that code that mixes them up fails.
 
+mod call;
 mod handle;
 mod hub;
+mod shared;
 mod state;
 
+pub use call::Call;
 pub use handle::FakeEvtchn;
 pub use hub::FakeHub;
-
-/// A call of [`EventChannel`](crate::EventChannel) that [`FakeHub::fail_next`] can make fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Call {
-    /// [`bind_interdomain`](crate::EventChannel::bind_interdomain).
-    Bind,
-    /// [`unbind`](crate::EventChannel::unbind).
-    Unbind,
-    /// [`notify`](crate::EventChannel::notify).
-    Notify,
-    /// [`pending`](crate::EventChannel::pending).
-    Pending,
-    /// [`unmask`](crate::EventChannel::unmask).
-    Unmask,
-    /// [`reset`](crate::EventChannel::reset).
-    Reset,
-    /// [`restrict`](crate::EventChannel::restrict).
-    Restrict,
-}

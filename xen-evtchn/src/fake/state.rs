@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-use super::Call;
+use super::call::Call;
 use crate::DomId;
 
 /// The first local port: a real dom0 has many in use already.
