@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
-use xen_foreignmem::MapError;
+use xen_foreignmem::{DomId, MapError};
 
-use crate::{DomId, ServerId};
+use crate::server_id::ServerId;
 
 /// An IOREQ server's failure. Each names the domain, and carries what Xen or the kernel said.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use xen_evtchn::{EventChannel, Port};
 
-use crate::DeviceModel;
+use crate::device_model::DeviceModel;
 use crate::page::IoreqPage;
 
 /// Which writes an ioeventfd takes (`struct privcmd_ioeventfd`): those of `queue` to the QueueNotify register

@@ -66,18 +66,16 @@ mod liveness;
 mod page;
 mod request;
 mod server;
+mod server_id;
 mod sys;
+mod xen_device_model;
 
-pub use device_model::{DeviceModel, ServerInfo, XenDeviceModel};
+pub use device_model::{DeviceModel, ServerInfo};
 pub use error::{Error, Operation};
 pub use liveness::Liveness;
 pub use request::{Request, RequestKind};
 pub use server::{IoreqServer, Stats};
+pub use server_id::ServerId;
+pub use xen_device_model::XenDeviceModel;
 pub use xen_evtchn;
-pub use xen_foreignmem;
-
-/// A Xen domain identifier (`domid_t`).
-pub type DomId = u16;
-
-/// An IOREQ server's number in its guest (`ioservid_t`).
-pub type ServerId = u16;
+pub use xen_foreignmem::{self, DomId};

@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::{DeviceModel, ServerId};
+use crate::device_model::DeviceModel;
+use crate::server_id::ServerId;
 
 /// Asks whether the guest of a server still lives, from any thread, as long as the server is not dropped.
 ///

@@ -10,14 +10,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use xen_evtchn::{EventChannel, Port};
-use xen_foreignmem::{ForeignMemory, RESOURCE_IOREQ_SERVER};
+use xen_foreignmem::{DomId, ForeignMemory, RESOURCE_IOREQ_SERVER};
 
+use crate::device_model::DeviceModel;
 use crate::error::{Error, Operation};
 use crate::eventfd::{EventFds, IoEventFd};
+use crate::liveness::Liveness;
 use crate::page::{IoreqPage, SLOTS};
 use crate::request::{Request, RequestKind};
+use crate::server_id::ServerId;
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
-use crate::{DeviceModel, DomId, Liveness, ServerId};
 
 /// How long a server that ends waits for its vCPUs to take their last answers. One that has not by then, as of a
 /// guest that is paused, hangs when it runs again. On a loaded host it may be a while until a vCPU runs.

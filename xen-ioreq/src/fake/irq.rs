@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use super::errno;
+use super::errno::errno;
 
 /// INTIDs below are a vCPU's own (SGI, PPI), those from 1020 on are reserved.
 const SPIS: std::ops::Range<u32> = 32..1020;

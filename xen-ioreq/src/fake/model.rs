@@ -7,15 +7,18 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use xen_foreignmem::RESOURCE_IOREQ_SERVER;
 use xen_foreignmem::fake::FakePages;
+use xen_foreignmem::{DomId, RESOURCE_IOREQ_SERVER};
 
+use super::call::Call;
+use super::errno::errno;
+use super::machine::Machine;
 use super::ranges::Ranges;
 use super::state::{BoundKick, Server, Slots, State};
-use super::{Call, Machine, errno};
+use crate::device_model::{DeviceModel, ServerInfo};
 use crate::eventfd::{EventFds, Kick};
+use crate::server_id::ServerId;
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
-use crate::{DeviceModel, DomId, ServerId, ServerInfo};
 
 /// Device-model operations on a [`FakeDomain`](super::FakeDomain), with the errno Xen and Linux give.
 #[derive(Debug)]

@@ -8,11 +8,14 @@ use std::sync::atomic::Ordering;
 
 use xen_foreignmem::fake::FakePages;
 
+use super::call::Call;
+use super::errno::errno;
+use super::fault::Fault;
+use super::ioreq::FakeIoreq;
 use super::irq::Interrupts;
 use super::ranges::Ranges;
-use super::{Call, FakeIoreq, Fault, errno};
-use crate::ServerId;
 use crate::page::SLOTS;
+use crate::server_id::ServerId;
 use crate::sys::{
     FLAG_DATA_IS_PTR, FLAG_READ, IOREQ_TYPE_COPY, Ioreq, MAX_SERVERS, STATE_IOREQ_NONE,
     STATE_IOREQ_READY, STATE_IORESP_READY,

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Machine;
+use super::fault::Fault;
+use super::ioreq::FakeIoreq;
+use super::machine::Machine;
 use super::state::{Server, Slots, State};
-use crate::ServerId;
+use crate::server_id::ServerId;
 use crate::sys::{
     IOREQ_TYPE_COPY, IOREQ_TYPE_INVALIDATE, STATE_IOREQ_INPROCESS, STATE_IOREQ_NONE,
     STATE_IOREQ_READY, STATE_IORESP_READY,
@@ -17,43 +19,6 @@ const STEPS: u32 = 1000;
 
 /// How long a blocked vCPU sleeps before it sees whether the guest still runs.
 const NAP: Duration = Duration::from_millis(10);
-
-/// Why an access has no result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// No server has these bytes: the guest's instruction aborts.
-    #[error("no IOREQ server takes the access")]
-    Abort,
-    /// No answer came, or none can come any more: the vCPU hangs for good.
-    #[error("the access is not answered: the vCPU hangs")]
-    Hung,
-    /// The state of a slot went down, or to nonsense: Xen crashes the guest.
-    #[error("the slot's state went wrong: the guest is crashed")]
-    Crashed,
-    /// The guest was destroyed.
-    #[error("the guest is destroyed")]
-    Destroyed,
-}
-
-/// The fields of a request, for [`FakeVcpu::begin_raw`]. The default is no request Xen sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FakeIoreq {
-    /// Guest-physical address.
-    pub addr: u64,
-    /// What is written, or where it is.
-    pub data: u64,
-    /// Repetitions.
-    pub count: u32,
-    /// Bytes.
-    pub size: u32,
-    /// `data` is an address.
-    pub data_is_ptr: bool,
-    /// A load.
-    pub read: bool,
-    /// `IOREQ_TYPE_*`.
-    pub kind: u8,
-}
 
 /// A virtual CPU of a [`FakeDomain`](super::FakeDomain).
 ///
