@@ -2,7 +2,7 @@
 
 use vm_memory::{GuestAddress, GuestMemoryResult};
 
-use crate::PAGE_SIZE;
+use crate::page::PAGE_SIZE;
 use crate::physical::invalid_address;
 
 /// The bit that tells a grant from RAM (`XEN_GRANT_DMA_ADDR_OFF` of Linux, as `xen,grant-dma` in

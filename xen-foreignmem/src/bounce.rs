@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use memmap2::{MmapOptions, MmapRaw};
 use vm_memory::VolatileSlice;
 
-use crate::{PAGE_SIZE, lock};
+use crate::lock::lock;
+use crate::page::PAGE_SIZE;
 
 /// A bounded set of local pages, used again and again.
 #[derive(Debug)]

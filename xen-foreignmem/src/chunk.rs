@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use crate::PAGE_SIZE;
 use crate::foreign::Holes;
 use crate::mapping::Mapping;
+use crate::page::PAGE_SIZE;
 use crate::stats::{Counters, count};
 use crate::window::Window;
 

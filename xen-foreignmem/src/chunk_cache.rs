@@ -10,10 +10,11 @@ use crate::chunk::Chunk;
 use crate::error::MapError;
 use crate::foreign::ForeignMemory;
 use crate::layout::Layout;
+use crate::lock::lock;
 use crate::mapping::Prot;
+use crate::page::PAGE_SIZE;
 use crate::retired::Retired;
 use crate::stats::{Counters, count};
-use crate::{PAGE_SIZE, lock};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 /// How many chunks are given up at the most for one that the kernel had no memory for.
@@ -95,7 +96,8 @@ impl ChunkCache {
             return Ok(chunk);
         }
         self.probe(foreign, addr)?;
-        let whole = layout.chunk_of(addr).ok_or_else(|| MapError::invalid(foreign, addr))?;
+        let whole =
+            layout.chunk_of(addr).ok_or_else(|| MapError::invalid(foreign.domid(), addr))?;
         let (holey, generation) = {
             let mut cached = lock(&self.cached);
             (cached.take(whole.start), cached.generation)
@@ -108,7 +110,7 @@ impl ChunkCache {
         chunk.touch(self.clock.fetch_add(1, Ordering::Relaxed));
         if chunk.window(addr).is_none() {
             // The guest gave the page back in between.
-            return Err(MapError::invalid(foreign, addr));
+            return Err(MapError::invalid(foreign.domid(), addr));
         }
         let mut cached = lock(&self.cached);
         if cached.generation == generation {
@@ -142,7 +144,8 @@ impl ChunkCache {
     ) -> Result<(), MapError> {
         let mut addr = range.start;
         while addr < range.end {
-            let whole = layout.chunk_of(addr).ok_or_else(|| MapError::invalid(foreign, addr))?;
+            let whole =
+                layout.chunk_of(addr).ok_or_else(|| MapError::invalid(foreign.domid(), addr))?;
             let at = std::mem::replace(&mut addr, whole.end);
             let _mapper = lock(&self.mapper);
             let generation = {
@@ -153,7 +156,7 @@ impl ChunkCache {
                 cached.generation
             };
             if layout.room(&self.counters, Use::Chunk) < whole.end - whole.start {
-                return Err(MapError::over_budget(foreign, at, layout));
+                return Err(MapError::over_budget(foreign.domid(), at, layout));
             }
             let chunk = self.map(foreign, whole)?;
             chunk.touch(self.clock.fetch_add(1, Ordering::Relaxed));
@@ -202,7 +205,7 @@ impl ChunkCache {
         let pages = layout.pages_of(&range, room);
         if pages.is_empty() {
             count(&self.counters.refusals);
-            return Err(MapError::over_budget(foreign, range.start, layout));
+            return Err(MapError::over_budget(foreign.domid(), range.start, layout));
         }
         let chunk = self.map(foreign, pages)?;
         if wanted == Use::Request {
@@ -211,7 +214,7 @@ impl ChunkCache {
         chunk.retire();
         match chunk.window(range.start) {
             Some(_) => Ok(Arc::new(chunk)),
-            None => Err(MapError::invalid(foreign, range.start)),
+            None => Err(MapError::invalid(foreign.domid(), range.start)),
         }
     }
 
@@ -236,7 +239,7 @@ impl ChunkCache {
         count(&self.counters.map_calls);
         let (mapping, holes) = foreign.map_sparse(RW, &gfns)?;
         if holes.len() == gfns.len() && holes.iter().all(|&(_, errno)| errno == libc::ESRCH) {
-            return Err(MapError::of_gfn(foreign, range.start, libc::ESRCH));
+            return Err(MapError::of_gfn(foreign.domid(), range.start, libc::ESRCH));
         }
         let page = foreign.kernel_page_size();
         Ok(Chunk::new(range, mapping, holes, page, self.counters.clone()))

@@ -4,16 +4,15 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::chunk::Chunk;
 use crate::chunk_cache::ChunkCache;
-use crate::error::{MapError, MapTarget};
+use crate::domain::Domain;
+use crate::error::MapError;
 use crate::foreign::ForeignMemory;
 use crate::grant::GrantTable;
 use crate::guard::{Requests, Rings};
 use crate::layout::Layout;
 use crate::retired::Retired;
 use crate::stats::{Counters, Stats};
-use crate::{DomId, PAGE_SIZE};
 
 /// A guest's memory, as a virtio backend uses it: RAM by foreign mappings, which are cached, and
 /// grants, which never are.
@@ -24,14 +23,6 @@ use crate::{DomId, PAGE_SIZE};
 ///
 /// A clone is the same memory.
 pub struct DomainMemory<F: ForeignMemory, G: GrantTable>(Arc<Domain<F, G>>);
-
-pub(crate) struct Domain<F, G> {
-    pub(crate) foreign: Option<Arc<F>>,
-    pub(crate) grants: Option<Arc<G>>,
-    pub(crate) layout: Layout,
-    pub(crate) chunks: ChunkCache,
-    pub(crate) counters: Arc<Counters>,
-}
 
 impl<F: ForeignMemory, G: GrantTable> DomainMemory<F, G> {
     /// The memory of the guest that `foreign` and `grants` are for. Without `foreign` it has no RAM,
@@ -87,40 +78,6 @@ impl<F: ForeignMemory, G: GrantTable> DomainMemory<F, G> {
     }
 }
 
-impl<F: ForeignMemory, G: GrantTable> Domain<F, G> {
-    /// Whether a range can be RAM.
-    pub(crate) fn has_ram(&self, start: u64, end: u64) -> bool {
-        self.foreign.is_some() && self.layout.bank(start, end).is_some()
-    }
-
-    /// A chunk that has the page of `range.start`; the range is in a bank.
-    pub(crate) fn chunk(&self, range: Range<u64>) -> Result<Arc<Chunk>, MapError> {
-        match &self.foreign {
-            Some(foreign) => self.chunks.get(&**foreign, &self.layout, range),
-            None => Err(self.no_ram(range.start)),
-        }
-    }
-
-    /// The pages of a range in a bank, mapped for a ring.
-    pub(crate) fn ring(&self, range: Range<u64>) -> Result<Arc<Chunk>, MapError> {
-        match &self.foreign {
-            Some(foreign) => self.chunks.ring(&**foreign, &self.layout, range),
-            None => Err(self.no_ram(range.start)),
-        }
-    }
-
-    fn domid(&self) -> Option<DomId> {
-        let foreign = self.foreign.as_ref().map(|foreign| foreign.domid());
-        foreign.or_else(|| self.grants.as_ref().map(|grants| grants.domid()))
-    }
-
-    fn no_ram(&self, addr: u64) -> MapError {
-        let source = std::io::Error::from_raw_os_error(libc::EINVAL);
-        let gfn = MapTarget::Gfn(addr / PAGE_SIZE as u64);
-        MapError::new(self.domid().unwrap_or_default(), gfn, source)
-    }
-}
-
 impl<F: ForeignMemory, G: GrantTable> Clone for DomainMemory<F, G> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -130,15 +87,5 @@ impl<F: ForeignMemory, G: GrantTable> Clone for DomainMemory<F, G> {
 impl<F: ForeignMemory, G: GrantTable> fmt::Debug for DomainMemory<F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl<F: ForeignMemory, G: GrantTable> fmt::Debug for Domain<F, G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DomainMemory")
-            .field("domid", &self.domid())
-            .field("layout", &self.layout)
-            .field("counters", &self.counters)
-            .finish_non_exhaustive()
     }
 }

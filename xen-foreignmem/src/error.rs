@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
-use crate::foreign::ForeignMemory;
+use crate::domid::DomId;
 use crate::layout::Layout;
-use crate::{DomId, PAGE_SIZE};
+use crate::page::PAGE_SIZE;
 
 /// The guest's memory could not be mapped. Nothing stays mapped.
 #[derive(Debug, thiserror::Error)]
@@ -68,20 +68,20 @@ impl MapError {
     }
 
     /// The frame of an address can't be mapped.
-    pub(crate) fn of_gfn<F: ForeignMemory>(foreign: &F, addr: u64, errno: i32) -> Self {
+    pub(crate) fn of_gfn(domid: DomId, addr: u64, errno: i32) -> Self {
         let gfn = MapTarget::Gfn(addr / PAGE_SIZE as u64);
-        Self::new(foreign.domid(), gfn, io::Error::from_raw_os_error(errno))
+        Self::new(domid, gfn, io::Error::from_raw_os_error(errno))
     }
 
     /// There is no RAM at an address.
-    pub(crate) fn invalid<F: ForeignMemory>(foreign: &F, addr: u64) -> Self {
-        Self::of_gfn(foreign, addr, libc::EINVAL)
+    pub(crate) fn invalid(domid: DomId, addr: u64) -> Self {
+        Self::of_gfn(domid, addr, libc::EINVAL)
     }
 
     /// All of the budget is in use.
-    pub(crate) fn over_budget<F: ForeignMemory>(foreign: &F, addr: u64, layout: &Layout) -> Self {
+    pub(crate) fn over_budget(domid: DomId, addr: u64, layout: &Layout) -> Self {
         let used = OverBudget(layout.budget_bytes().unwrap_or(u64::MAX));
         let source = io::Error::new(io::ErrorKind::OutOfMemory, used);
-        Self::new(foreign.domid(), MapTarget::Gfn(addr / PAGE_SIZE as u64), source)
+        Self::new(domid, MapTarget::Gfn(addr / PAGE_SIZE as u64), source)
     }
 }

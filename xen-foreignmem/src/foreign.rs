@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::batch::{Batch, map_frames};
+use crate::domid::DomId;
 use crate::error::{MapError, MapTarget};
 use crate::mapping::{Mapping, Prot};
-use crate::{DomId, PAGE_SIZE, sys};
+use crate::page::PAGE_SIZE;
+use crate::sys;
 
 /// `XENMEM_resource_ioreq_server` of `xen/include/public/memory.h`: the pages of an IOREQ server.
 pub const RESOURCE_IOREQ_SERVER: u32 = 0;

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::MmapOptions;
 use vm_memory::VolatileSlice;
 
+use crate::domid::DomId;
 use crate::error::{MapError, MapTarget};
 use crate::foreign::kernel_page_size;
 use crate::mapping::{Mapping, Prot, Release, Unmap};
-use crate::{DomId, PAGE_SIZE, sys};
+use crate::page::PAGE_SIZE;
+use crate::sys;
 
 /// One descriptor of `/dev/xen/gntdev`, used for one guest.
 pub trait GrantTable: Send + Sync + 'static {

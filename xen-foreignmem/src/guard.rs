@@ -1,83 +1,37 @@
 //! The two address spaces of a guest's memory, and the guards they give out.
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use vm_memory::GuestAddressSpace;
 
-use crate::bounce::BouncePool;
-use crate::chunk::{Chunk, Lookaside};
-use crate::domain_memory::Domain;
-use crate::error::MapError;
+use crate::domain::Domain;
 use crate::foreign::ForeignMemory;
 use crate::grant::GrantTable;
-use crate::lock;
+use crate::handle::{Handle, Kind};
+use crate::lock::lock;
 use crate::pinned::PinnedMemory;
 
-/// What the guards of one address space share.
-pub(crate) struct Handle<F: ForeignMemory, G: GrantTable> {
-    pub(crate) domain: Arc<Domain<F, G>>,
-    /// For requests, where grants can be copied.
-    pub(crate) pool: Option<BouncePool>,
-    kind: Kind,
-    lookaside: Mutex<Lookaside>,
+/// One address space: what its guards share, and the memories that wait for the next ones.
+struct Space<F: ForeignMemory, G: GrantTable> {
+    handle: Arc<Handle<F, G>>,
     /// Empty memories whose allocations the next guards use.
     idle: Mutex<Vec<Arc<PinnedMemory<F, G>>>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Rings,
-    Requests,
 }
 
 /// Allocations kept for later guards: as many as a queue of the largest common size has requests.
 const MAX_IDLE: usize = 1024;
 
-impl<F: ForeignMemory, G: GrantTable> Handle<F, G> {
+impl<F: ForeignMemory, G: GrantTable> Space<F, G> {
     fn new(domain: Arc<Domain<F, G>>, kind: Kind) -> Arc<Self> {
-        let copies = kind == Kind::Requests && domain.grants.is_some();
-        let pool = copies.then(|| BouncePool::new(domain.layout.bounce_page_count()));
-        Arc::new(Self {
-            domain,
-            pool,
-            kind,
-            lookaside: Mutex::new(Lookaside::new()),
-            idle: Mutex::default(),
-        })
-    }
-
-    pub(crate) fn is_for_rings(&self) -> bool {
-        self.kind == Kind::Rings
-    }
-
-    /// A chunk that has the page of `range.start`; the range is in a bank.
-    ///
-    /// Rings have mappings of their own: they last as long as the queue, and would keep the memory of all
-    /// of a cached chunk from Xen when the guest gives it back.
-    pub(crate) fn chunk(&self, range: Range<u64>) -> Result<Arc<Chunk>, MapError> {
-        if self.kind == Kind::Rings {
-            return self.domain.ring(range);
-        }
-        let addr = range.start;
-        let number = self.domain.layout.chunk_number(addr);
-        let known = lock(&self.lookaside).get(number, addr);
-        if let Some(chunk) = known {
-            chunk.touch(self.domain.chunks.now());
-            return Ok(chunk);
-        }
-        let chunk = self.domain.chunk(range)?;
-        lock(&self.lookaside).put(number, &chunk);
-        Ok(chunk)
+        Arc::new(Self { handle: Arc::new(Handle::new(domain, kind)), idle: Mutex::default() })
     }
 
     fn guard(self: &Arc<Self>) -> Guard<F, G> {
-        let mut memory = lock(&self.idle).pop().unwrap_or_else(|| Arc::new(PinnedMemory::new()));
-        if let Some(memory) = Arc::get_mut(&mut memory) {
-            memory.begin(self.clone());
-        }
-        Guard { memory: Some(memory) }
+        let idle = lock(&self.idle).pop();
+        let memory = idle.unwrap_or_else(|| Arc::new(PinnedMemory::new(Arc::clone(&self.handle))));
+        Guard { memory: Some(memory), space: Arc::clone(self) }
     }
 
     fn recycle(&self, memory: Arc<PinnedMemory<F, G>>) {
@@ -94,6 +48,7 @@ impl<F: ForeignMemory, G: GrantTable> Handle<F, G> {
 pub struct Guard<F: ForeignMemory, G: GrantTable> {
     /// None only while it is dropped.
     memory: Option<Arc<PinnedMemory<F, G>>>,
+    space: Arc<Space<F, G>>,
 }
 
 impl<F: ForeignMemory, G: GrantTable> Deref for Guard<F, G> {
@@ -106,7 +61,7 @@ impl<F: ForeignMemory, G: GrantTable> Deref for Guard<F, G> {
 
 impl<F: ForeignMemory, G: GrantTable> Clone for Guard<F, G> {
     fn clone(&self) -> Self {
-        Self { memory: self.memory.clone() }
+        Self { memory: self.memory.clone(), space: Arc::clone(&self.space) }
     }
 }
 
@@ -115,9 +70,10 @@ impl<F: ForeignMemory, G: GrantTable> Drop for Guard<F, G> {
         // When the last two clones are dropped at the same time, neither may find itself alone;
         // the memory then gives everything back as it is dropped with the second of them.
         if let Some(mut memory) = self.memory.take()
-            && let Some(handle) = Arc::get_mut(&mut memory).and_then(PinnedMemory::end)
+            && let Some(alone) = Arc::get_mut(&mut memory)
         {
-            handle.recycle(memory);
+            alone.release();
+            self.space.recycle(memory);
         }
     }
 }
@@ -134,7 +90,7 @@ impl<F: ForeignMemory, G: GrantTable> fmt::Debug for Guard<F, G> {
 /// Take one guard when the queue becomes ready, access the rings through it, and drop it before the
 /// reset, or the write of 0 to QueueReady, is answered. A clone shares its lookups with the
 /// original; give each queue one of its own from [`DomainMemory`](crate::DomainMemory::rings).
-pub struct Rings<F: ForeignMemory, G: GrantTable>(Arc<Handle<F, G>>);
+pub struct Rings<F: ForeignMemory, G: GrantTable>(Arc<Space<F, G>>);
 
 /// The address space to reach requests through, with a guard for each request.
 ///
@@ -145,13 +101,13 @@ pub struct Rings<F: ForeignMemory, G: GrantTable>(Arc<Handle<F, G>>);
 ///
 /// A clone shares its lookups and its pages for copies with the original; give each queue one of its
 /// own from [`DomainMemory`](crate::DomainMemory::requests).
-pub struct Requests<F: ForeignMemory, G: GrantTable>(Arc<Handle<F, G>>);
+pub struct Requests<F: ForeignMemory, G: GrantTable>(Arc<Space<F, G>>);
 
 macro_rules! address_space {
     ($name:ident) => {
         impl<F: ForeignMemory, G: GrantTable> $name<F, G> {
             pub(crate) fn new(domain: Arc<Domain<F, G>>) -> Self {
-                Self(Handle::new(domain, Kind::$name))
+                Self(Space::new(domain, Kind::$name))
             }
         }
 
@@ -172,7 +128,7 @@ macro_rules! address_space {
 
         impl<F: ForeignMemory, G: GrantTable> fmt::Debug for $name<F, G> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_tuple(stringify!($name)).field(&self.0.domain).finish()
+                f.debug_tuple(stringify!($name)).field(&self.0.handle.domain).finish()
             }
         }
     };

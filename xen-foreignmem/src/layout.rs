@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::PAGE_SIZE;
 use crate::address::GRANT_BIT;
+use crate::page::PAGE_SIZE;
 
 /// Where a guest's RAM may be, and how much of it is mapped at a time.
 ///

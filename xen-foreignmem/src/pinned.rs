@@ -14,12 +14,12 @@ use crate::address::Place;
 use crate::error::MapError;
 use crate::foreign::ForeignMemory;
 use crate::grant::GrantTable;
-use crate::guard::Handle;
-use crate::lock;
+use crate::handle::Handle;
+use crate::lock::lock;
 use crate::mapping::Prot;
 use crate::physical::{NoPhysicalMemory, invalid_address};
 use crate::pins::{GrantRange, Pins};
-use crate::window::Windows;
+use crate::window_cache::WindowCache;
 
 /// The guest's memory behind a [`Guard`](crate::Guard): a [`GuestMemory`].
 ///
@@ -36,44 +36,32 @@ use crate::window::Windows;
 /// [`check_range`](GuestMemory::check_range) says whether a range makes sense. Whether the guest has
 /// that memory is found out by [`get_slices`](GuestMemory::get_slices).
 pub struct PinnedMemory<F: ForeignMemory, G: GrantTable> {
-    /// None while it waits for the next guard.
-    handle: Option<Arc<Handle<F, G>>>,
-    /// What was looked up first in what the pins hold.
-    windows: Windows,
+    handle: Arc<Handle<F, G>>,
+    /// The first windows that were used of what the pins hold.
+    windows: WindowCache,
     pins: Mutex<Pins>,
 }
 
 impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
-    pub(crate) fn new() -> Self {
-        Self { handle: None, windows: Windows::default(), pins: Mutex::default() }
+    pub(crate) fn new(handle: Arc<Handle<F, G>>) -> Self {
+        Self { handle, windows: WindowCache::default(), pins: Mutex::default() }
     }
 
-    pub(crate) fn begin(&mut self, handle: Arc<Handle<F, G>>) {
-        self.handle = Some(handle);
-    }
-
-    /// Gives everything back. Whose it was, if it was in use.
-    pub(crate) fn end(&mut self) -> Option<Arc<Handle<F, G>>> {
-        let handle = self.handle.take()?;
+    /// Gives everything back. The allocations stay, for the next guard.
+    pub(crate) fn release(&mut self) {
         self.windows.clear();
         let pins = self.pins.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(grants), Some(pool), true) =
-            (&handle.domain.grants, &handle.pool, pins.has_bounced())
-        {
-            pins.copy_out(&**grants, pool, 0..=u32::MAX, &handle.domain.counters);
+        let Handle { domain, pool, .. } = &*self.handle;
+        if let (Some(grants), Some(pool), true) = (&domain.grants, pool, pins.has_bounced()) {
+            pins.copy_out(&**grants, pool, 0..=u32::MAX, &domain.counters);
         }
-        pins.release(handle.pool.as_ref());
-        Some(handle)
-    }
-
-    fn handle(&self, addr: GuestAddress) -> GuestMemoryResult<&Handle<F, G>> {
-        self.handle.as_deref().ok_or(invalid_address(addr))
+        pins.release(pool.as_ref());
     }
 
     /// Memory that the pins keep in place.
     fn slice<'a>(&'a self, start: *mut u8, len: usize) -> VolatileSlice<'a> {
         // SAFETY: the callers found `len` bytes at `start` in what the pins hold, which stays
-        // mapped until `end`; that takes `&mut self`, so the borrow of the slice is over then. It
+        // mapped until `release`; that takes `&mut self`, so the borrow of the slice is over then. It
         // is only ever accessed as volatile.
         unsafe { VolatileSlice::new(start, len) }
     }
@@ -82,7 +70,7 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     fn ram(&self, addr: u64, end: u64) -> GuestMemoryResult<VolatileSlice<'_>> {
         let invalid = || invalid_address(GuestAddress(addr));
         let mut pins = lock(&self.pins);
-        let handle = self.handle(GuestAddress(addr))?;
+        let handle = &*self.handle;
         let held = pins.ram(addr).filter(|window| {
             // A ring is one piece, though parts of it share pages with what was mapped before.
             !handle.is_for_rings() || window.find(addr, true).is_some_and(|(_, n)| n >= end - addr)
@@ -108,7 +96,7 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         range: GrantRange,
         access: Permissions,
     ) -> GuestMemoryResult<Walk> {
-        let handle = self.handle(addr)?;
+        let handle = &*self.handle;
         let domain = &*handle.domain;
         let table = &**domain.grants.as_ref().ok_or(invalid_address(addr))?;
         let write = access.has_write();
@@ -166,7 +154,7 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
             return Ok(Walk::Done);
         }
         match Place::of(addr, count)? {
-            Place::Ram { start, end } if self.handle(addr)?.domain.has_ram(start, end) => {
+            Place::Ram { start, end } if self.handle.domain.has_ram(start, end) => {
                 Ok(Walk::Ram { at: start, end })
             }
             Place::Ram { .. } => Err(invalid_address(addr)),
@@ -195,7 +183,7 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         gref: u32,
         bytes: std::ops::Range<usize>,
     ) -> GuestMemoryResult<VolatileSlice<'_>> {
-        let pool = self.handle(addr)?.pool.as_ref().ok_or(invalid_address(addr))?;
+        let pool = self.handle.pool.as_ref().ok_or(invalid_address(addr))?;
         let pins = lock(&self.pins);
         let page = pins.bounced(gref).ok_or(invalid_address(addr))?;
         Ok(pool.slice(page, bytes))
@@ -222,10 +210,9 @@ impl<F: ForeignMemory, G: GrantTable> GuestMemory for PinnedMemory<F, G> {
     type Bitmap = ();
 
     fn check_range(&self, addr: GuestAddress, count: usize, _access: Permissions) -> bool {
-        let Some(handle) = &self.handle else { return false };
         match Place::of(addr, count.max(1)) {
-            Ok(Place::Ram { start, end }) => handle.domain.has_ram(start, end),
-            Ok(Place::Grants { .. }) => handle.domain.grants.is_some(),
+            Ok(Place::Ram { start, end }) => self.handle.domain.has_ram(start, end),
+            Ok(Place::Grants { .. }) => self.handle.domain.grants.is_some(),
             Err(_) => false,
         }
     }
@@ -315,7 +302,7 @@ impl Walk {
 
 impl<F: ForeignMemory, G: GrantTable> Drop for PinnedMemory<F, G> {
     fn drop(&mut self) {
-        self.end();
+        self.release();
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::VolatileSlice;
 
-use crate::PAGE_SIZE;
 use crate::address::GRANT_BIT;
 use crate::bounce::{BouncePage, BouncePool};
 use crate::chunk::Chunk;
 use crate::error::{MapError, MapTarget};
 use crate::grant::{CopySegment, GrantTable};
 use crate::mapping::{Mapping, Prot};
+use crate::page::PAGE_SIZE;
 use crate::stats::{Counters, count};
 use crate::window::Window;
 

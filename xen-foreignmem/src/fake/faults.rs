@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 
-use crate::lock;
+use crate::lock::lock;
 
 /// Calls that are to fail: the nth from now, with an errno.
 #[derive(Debug, Default)]

@@ -12,10 +12,12 @@ use super::faults::Faults;
 use super::pages::FakePages;
 use super::ram::{FakeRam, Held};
 use crate::batch::{Batch, map_frames};
+use crate::domid::DomId;
 use crate::error::{MapError, MapTarget};
 use crate::foreign::{ForeignMemory, Holes, check_resource};
+use crate::lock::lock;
 use crate::mapping::{Mapping, Prot, Release, Unmap};
-use crate::{DomId, PAGE_SIZE, lock};
+use crate::page::PAGE_SIZE;
 
 /// An open `/dev/xen/privcmd` of a machine whose only guest is a [`FakeRam`]'s.
 #[derive(Debug)]

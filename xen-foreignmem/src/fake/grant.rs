@@ -8,10 +8,12 @@ use vm_memory::VolatileSlice;
 
 use super::faults::Faults;
 use super::ram::{FakeRam, Held};
+use crate::domid::DomId;
 use crate::error::{MapError, MapTarget};
 use crate::grant::{CopySegment, GrantTable, grants_per_mapping};
+use crate::lock::lock;
 use crate::mapping::{Mapping, Prot, Release, Unmap};
-use crate::{DomId, PAGE_SIZE, lock};
+use crate::page::PAGE_SIZE;
 
 /// Statuses of `xen/include/public/grant_table.h`.
 const GNTST_OKAY: i16 = 0;

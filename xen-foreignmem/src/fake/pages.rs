@@ -7,8 +7,8 @@ use std::os::fd::AsRawFd;
 use memmap2::{MmapOptions, MmapRaw};
 use vm_memory::VolatileSlice;
 
-use crate::PAGE_SIZE;
 use crate::mapping::{Mapping, Prot};
+use crate::page::PAGE_SIZE;
 
 /// Zeroed pages of memory that can be mapped again and again, in any order.
 #[derive(Debug)]

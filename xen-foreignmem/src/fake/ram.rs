@@ -11,8 +11,10 @@ use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryResult, Permissions, VolatileSlice};
 
 use super::pages::FakePages;
+use crate::domid::DomId;
+use crate::lock::lock;
+use crate::page::PAGE_SIZE;
 use crate::physical::{NoPhysicalMemory, invalid_address};
-use crate::{DomId, PAGE_SIZE, lock};
 
 /// A guest's RAM, in banks.
 ///
