@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
+use virtio_worker::CpuList;
 
 use crate::{
-    cpus::CpuList,
     map_budget::MapBudget,
     rate::{Bps, Iops},
     settings::MAX_POLL_US,

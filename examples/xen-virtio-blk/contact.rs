@@ -12,9 +12,8 @@ use std::{
 };
 
 use backend_process::limits;
+use virtio_worker::Wake;
 use xen_store::{Store, XenStore};
-
-use crate::wake::Wake;
 
 /// How long the first answer of a new connection may take. Through /dev/xen/xenbus, a request to an xenstored that is
 /// not there waits for one that comes.
@@ -87,7 +86,7 @@ pub type Connect<S> = Arc<dyn Fn() -> Result<S, ContactError> + Send + Sync>;
 /// An attempt to connect, on a thread of its own.
 pub struct Contact<S> {
     result: Receiver<Result<S, ContactError>>,
-    done: Arc<Wake>,
+    done: Wake,
 }
 
 impl<S: Send + 'static> Contact<S> {
@@ -97,12 +96,12 @@ impl<S: Send + 'static> Contact<S> {
     /// There is no thread or descriptor for it.
     pub fn begin(connect: &Connect<S>) -> Result<Self, ContactError> {
         let (sender, result) = mpsc::channel();
-        let done = Arc::new(Wake::new()?);
-        let (connect, wake) = (Arc::clone(connect), Arc::clone(&done));
+        let done = Wake::new()?;
+        let (connect, waker) = (Arc::clone(connect), done.waker());
         thread::Builder::new().name("xenstore".into()).spawn(move || {
             // Whoever waited may have given up.
             let _ = sender.send(connect());
-            wake.wake();
+            waker.wake();
         })?;
         Ok(Self { result, done })
     }
@@ -159,10 +158,10 @@ mod tests {
         let connect: Connect<XenStore> =
             Arc::new(move || greet(XenStore::connect_socket(&socket)?));
         let begin = Instant::now();
-        let contact = Contact::begin(&connect).unwrap();
+        let mut contact = Contact::begin(&connect).unwrap();
         assert!(contact.take().is_none() && begin.elapsed() < Duration::from_secs(2));
         let error = loop {
-            contact.done.wait_with(None, Some(Duration::from_secs(60))).unwrap();
+            contact.done.wait(None, Some(Duration::from_secs(60))).unwrap();
             if let Some(result) = contact.take() {
                 break result.expect_err("nobody answers");
             }

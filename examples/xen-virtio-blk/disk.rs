@@ -10,12 +10,13 @@ use std::{
     },
 };
 
-use backend_process::{LogLimit, chain, limits};
+use backend_process::{chain, limits};
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{
     BlockDevice, Engine, ImageWarning, RateLimiter, RateLimits, RequestKind, UringError,
 };
 use virtio_mmio_dev::{Effect, Ignored, MmioTransport, QueueConfig, VirtioDevice};
+use virtio_worker::{LogLimit, Wake};
 use xen_ioreq::DeviceModel;
 
 use crate::{
@@ -28,8 +29,7 @@ use crate::{
     platform::Platform,
     settings::DiskSettings,
     storage::Storage,
-    wake::Wake,
-    worker_thread::{Serving, StartError, WorkerThread},
+    worker_thread::{Idle, Serving, StartError, WorkerThread},
 };
 
 /// What a disk is to be.
@@ -63,11 +63,9 @@ pub struct Disk<P: Platform> {
     told_deleted: AtomicBool,
     limiter: Option<Arc<RateLimiter>>,
     workers: Vec<Option<WorkerThread>>,
-    /// Of the queues that are not served: they live as long as the disk, over resets.
-    engines: Vec<Option<Box<dyn Engine>>>,
-    /// By what the workers are woken. Made with the disk, as the engines are: when the guest starts its queues, a
-    /// descriptor that can't be had would be a guest that hangs in its boot.
-    wakes: Vec<Arc<Wake>>,
+    /// What the workers are lent, of the queues that are not served. Made with the disk, and kept over resets: when
+    /// the guest starts its queues, a descriptor that can't be had would be a guest that hangs in its boot.
+    idle: Vec<Option<Idle>>,
     figures: Arc<Figures>,
     /// The guest is to grant its memory.
     grants: bool,
@@ -115,8 +113,7 @@ impl<P: Platform> Disk<P> {
             memory,
             storage,
             workers: (0..queues).map(|_| None).collect(),
-            engines: Vec::new(),
-            wakes: Vec::new(),
+            idle: Vec::new(),
             figures,
             grants: nodes.grants,
             notices,
@@ -124,10 +121,7 @@ impl<P: Platform> Disk<P> {
             told: false,
             limit: LogLimit::new(),
         };
-        disk.engines =
-            (0..queues).map(|_| disk.first_engine().map(Some)).collect::<Result<_, _>>()?;
-        let wakes = (0..queues).map(|_| Wake::new().map(Arc::new)).collect::<Result<_, _>>();
-        disk.wakes = wakes.map_err(|error| no_descriptors(&error))?;
+        disk.idle = (0..queues).map(|_| disk.first_idle().map(Some)).collect::<Result<_, _>>()?;
         Ok(disk)
     }
 
@@ -301,7 +295,13 @@ impl<P: Platform> Disk<P> {
         }
     }
 
-    /// An engine for a queue of a disk that is being attached, and can still be refused.
+    /// What the worker of a queue needs, of a disk that is being attached, and can still be refused.
+    fn first_idle(&self) -> Result<Idle, String> {
+        let engine = Some(self.first_engine()?);
+        let wake = Wake::new().map_err(|error| no_descriptors(&error))?;
+        Ok(Idle { engine, wake })
+    }
+
     fn first_engine(&self) -> Result<Box<dyn Engine>, String> {
         let (engine, lacking) = self.storage.engine(self.settings.engine);
         let source = lacking.as_ref().and_then(|error| error.source()?.downcast_ref());
@@ -330,23 +330,22 @@ impl<P: Platform> Disk<P> {
     }
 
     fn serve(&mut self, index: usize, config: &QueueConfig) -> Result<WorkerThread, StartError> {
-        if self.engines[index].is_none() {
-            // The one it had broke, or went down with its thread.
-            self.engines[index] = Some(self.new_engine());
-        }
-        WorkerThread::start(
-            config,
-            &self.memory,
-            self.transport.interrupt(),
-            &self.transport.device().params(),
-            Serving {
-                id: self.id,
-                engine: &mut self.engines[index],
-                wake: Arc::clone(&self.wakes[index]),
-                limiter: self.limiter.clone(),
-                poll: self.settings.poll,
-                cpu: self.settings.cpus.of_queue(index),
-                log: self.limit.clone(),
+        let Idle { engine, wake } = self.idle[index].take().expect("of a queue without a worker");
+        let serving = Serving {
+            id: self.id,
+            engine: engine.unwrap_or_else(|| self.new_engine()),
+            wake,
+            limiter: self.limiter.clone(),
+            poll: self.settings.poll,
+            cpu: self.settings.cpus.of_queue(config.index),
+            log: self.limit.clone(),
+        };
+        let params = self.transport.device().params();
+        let interrupt = self.transport.interrupt();
+        WorkerThread::start(config, &self.memory, interrupt, &params, serving).map_err(
+            |(error, idle)| {
+                self.idle[index] = Some(idle);
+                error
             },
         )
     }
@@ -377,7 +376,7 @@ impl<P: Platform> Disk<P> {
 
     fn stop_worker(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
-            self.engines[index] = worker.stop();
+            self.idle[index] = Some(worker.stop());
             self.figures.stopped(index);
         }
     }

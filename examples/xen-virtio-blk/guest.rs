@@ -14,6 +14,7 @@ use std::{
 
 use backend_process::{chain, limits};
 use tracing::error;
+use virtio_worker::{Wake, Waker};
 use xen_ioreq::{DomId, Liveness};
 
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
     platform::{Handles, Platform},
     service::Service,
     storage::Storage,
-    wake::Wake,
 };
 
 /// Why a disk can't be attached to a guest.
@@ -112,7 +112,7 @@ pub(crate) enum Command {
 pub struct Guest {
     domid: DomId,
     commands: Sender<Command>,
-    wake: Arc<Wake>,
+    waker: Waker,
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread has let go of everything.
     ended: Receiver<Infallible>,
@@ -132,18 +132,18 @@ impl Guest {
         let service = Service::new(domid, handles, budget, notices)?;
         let liveness = service.liveness();
         let no_thread = |source: io::Error| GuestError::Thread { domid, source };
-        let wake = Arc::new(Wake::new().map_err(no_thread)?);
+        let wake = Wake::new().map_err(no_thread)?;
         let (commands, inbox) = mpsc::channel();
         let (running, ended) = mpsc::channel();
-        let waiter = Arc::clone(&wake);
+        let waker = wake.waker();
         let thread = thread::Builder::new()
             .name(format!("guest-{domid}"))
             .spawn(move || {
-                service.run(&inbox, &waiter);
+                service.run(&inbox, wake);
                 drop(running);
             })
             .map_err(no_thread)?;
-        Ok((Self { domid, commands, wake, thread: Some(thread), ended, patience }, liveness))
+        Ok((Self { domid, commands, waker, thread: Some(thread), ended, patience }, liveness))
     }
 
     /// Attaches a disk: when this returns, the guest may touch its window.
@@ -192,7 +192,7 @@ impl Guest {
 
     fn send(&self, command: Command) -> Result<(), GuestError> {
         self.commands.send(command).map_err(|_| self.gone())?;
-        self.wake.wake();
+        self.waker.wake();
         Ok(())
     }
 

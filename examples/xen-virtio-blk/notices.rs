@@ -3,29 +3,27 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, Sender},
-    },
+    sync::mpsc::{self, Receiver, Sender},
     time::Duration,
 };
 
 use backend_process::chain;
 use tracing::debug;
+use virtio_worker::{Wake, Waker};
 
-use crate::{device_id::DeviceId, wake::Wake};
+use crate::device_id::DeviceId;
 
 /// For who has something to say. Each disk says each thing once, so that no guest fills the box.
 #[derive(Clone)]
 pub struct Notices {
     sender: Sender<(DeviceId, String)>,
-    wake: Arc<Wake>,
+    waker: Waker,
 }
 
 /// What has been said and not been taken yet.
 pub struct NoticeBox {
     receiver: Receiver<(DeviceId, String)>,
-    wake: Arc<Wake>,
+    wake: Wake,
 }
 
 impl Notices {
@@ -35,22 +33,22 @@ impl Notices {
     /// There is no descriptor to be had.
     pub fn channel() -> io::Result<(Self, NoticeBox)> {
         let (sender, receiver) = mpsc::channel();
-        let wake = Arc::new(Wake::new()?);
-        Ok((Self { sender, wake: Arc::clone(&wake) }, NoticeBox { receiver, wake }))
+        let wake = Wake::new()?;
+        Ok((Self { sender, waker: wake.waker() }, NoticeBox { receiver, wake }))
     }
 
     /// Has `text` written to the error nodes of a disk that is served.
     pub(crate) fn tell(&self, id: DeviceId, text: &str) {
         if self.sender.send((id, text.to_owned())).is_ok() {
-            self.wake.wake();
+            self.waker.wake();
         }
     }
 }
 
 impl NoticeBox {
     /// Takes all that is there. The descriptor is no longer readable then.
-    pub(crate) fn take(&self) -> Vec<(DeviceId, String)> {
-        if let Err(error) = self.wake.wait_with(None, Some(Duration::ZERO)) {
+    pub(crate) fn take(&mut self) -> Vec<(DeviceId, String)> {
+        if let Err(error) = self.wake.wait(None, Some(Duration::ZERO)) {
             debug!(error = %chain(&error), "the eventfd of the guests' threads can't be read");
         }
         self.receiver.try_iter().collect()

@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     sync::{Arc, mpsc::Receiver},
+    time::Duration,
 };
 
-use backend_process::{LogLimit, chain};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use backend_process::chain;
 use tracing::{debug, error, info, warn};
+use virtio_worker::{LogLimit, Wake};
 use xen_ioreq::{DomId, IoreqServer, Liveness, RequestKind};
 
 use crate::{
@@ -22,7 +23,6 @@ use crate::{
     platform::{Handles, Platform},
     storage::Storage,
     unmapper::Unmapper,
-    wake::Wake,
 };
 
 /// Failures in a row after which a guest's event channels are given up.
@@ -30,7 +30,6 @@ const MAX_FAILURES: u32 = 16;
 
 /// How many requests are answered before the thread looks at what else there is to do.
 const MAX_REQUESTS: u32 = 256;
-const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What the guest's thread owns.
 pub(crate) struct Service<P: Platform> {
@@ -83,7 +82,7 @@ impl<P: Platform> Service<P> {
     }
 
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
-    pub(crate) fn run(mut self, inbox: &Receiver<Command>, wake: &Wake) {
+    pub(crate) fn run(mut self, inbox: &Receiver<Command>, mut wake: Wake) {
         let mut failures = 0;
         loop {
             let more = match self.answer_requests() {
@@ -102,21 +101,11 @@ impl<P: Platform> Service<P> {
                     false
                 }
             };
-            let mut fds = [
-                PollFd::from_borrowed_fd(self.server.as_fd(), PollFlags::IN),
-                PollFd::new(wake, PollFlags::IN),
-            ];
-            match poll(&mut fds, more.then_some(&NO_TIME)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
-                    return;
-                }
+            let timeout = more.then_some(Duration::ZERO);
+            if let Err(error) = wake.wait(Some(self.server.as_fd()), timeout) {
+                error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
+                return;
             }
-            if fds[1].revents().is_empty() {
-                continue;
-            }
-            wake.wait();
             for command in inbox.try_iter() {
                 match command {
                     Command::Attach(disk, reply) => {

@@ -13,10 +13,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing::warn;
 use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
+use virtio_worker::CpuList;
 
 use crate::{
     args::{self, RunArgs},
-    cpus::CpuList,
     identity::Identity,
     map_budget::MapBudget,
     rate::{Bps, Iops},
@@ -139,7 +139,7 @@ impl Settings {
         check_formats(&settings.disks, is_available)?;
         for disk in settings.disks.values().chain([&settings.all]) {
             // Where the process can't even ask, pinning will fail and say so.
-            if let Ok(Some(cpu)) = disk.cpus.out_of_reach() {
+            if let Ok(Some(cpu)) = disk.cpus.first_forbidden() {
                 return Err(SettingsError::Cpu(cpu));
             }
         }

@@ -1,27 +1,20 @@
 //! The thread that serves one queue.
 
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    panic::{self, AssertUnwindSafe},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
-use backend_process::{LogLimit, chain};
+use backend_process::chain;
 use tracing::{error, warn};
 use virtio_blk_dev::{
     Canceller, Counters, Engine, EngineFault, HostError, Params, Poller, QueueWaiter, RateLimiter,
     ServeError, Worker,
 };
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
+use virtio_worker::{
+    Cpu, LogLimit, QueueThread, Served, SpawnError, ThreadSpec, Trouble, Waiter, Wake,
+};
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 
-use crate::{cpus, device_id::DeviceId, wake::Wake};
+use crate::device_id::DeviceId;
 
 /// Why a queue can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -30,101 +23,94 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// No thread can be had.
-    #[error(
-        "no thread can be started for the queue: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)"
-    )]
-    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
-struct Shared {
-    wake: Arc<Wake>,
-    stop: AtomicBool,
+/// What a queue's thread is lent, and what is kept while the queue is not served.
+pub(crate) struct Idle {
+    /// `None` if it broke, or went down with its thread.
+    pub(crate) engine: Option<Box<dyn Engine>>,
+    pub(crate) wake: Wake,
 }
 
 /// A queue being served. The queue lets go of the guest's memory in [`WorkerThread::stop`].
 pub(crate) struct WorkerThread {
-    shared: Arc<Shared>,
+    thread: QueueThread<Box<dyn Engine>, ()>,
     counters: Arc<Counters>,
     canceller: Canceller,
-    thread: JoinHandle<Option<Box<dyn Engine>>>,
 }
 
 /// How a queue is to be served.
-pub(crate) struct Serving<'a> {
+pub(crate) struct Serving {
     pub(crate) id: DeviceId,
-    /// Taken if the queue can be served, and given back when it was.
-    pub(crate) engine: &'a mut Option<Box<dyn Engine>>,
+    pub(crate) engine: Box<dyn Engine>,
     /// By what its thread is woken.
-    pub(crate) wake: Arc<Wake>,
+    pub(crate) wake: Wake,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     /// As [`Poller::new`] has it.
     pub(crate) poll: Duration,
     /// Where its thread runs.
-    pub(crate) cpu: Option<usize>,
+    pub(crate) cpu: Option<Cpu>,
     pub(crate) log: LogLimit,
 }
 
 impl WorkerThread {
-    /// Maps the queue's rings and starts serving them.
+    /// Maps the queue's rings and starts serving them. What was lent comes back with the error.
     pub(crate) fn start<F: ForeignMemory, G: GrantTable>(
         config: &QueueConfig,
         memory: &DomainMemory<F, G>,
         interrupt: Interrupt,
         params: &Params,
-        serving: Serving<'_>,
-    ) -> Result<Self, StartError> {
+        serving: Serving,
+    ) -> Result<Self, (StartError, Idle)> {
         let Serving { id, engine, wake, limiter, poll, cpu, log } = serving;
-        let queue = LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt)?;
-        let shared = Arc::new(Shared { wake, stop: AtomicBool::new(false) });
-        let counters = Arc::<Counters>::default();
-        let Some(mut engine) = engine.take() else {
-            return Err(io::Error::other("the queue's engine is in use").into());
+        let queue = match LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt) {
+            Ok(queue) => queue,
+            Err(error) => return Err((error.into(), Idle { engine: Some(engine), wake })),
         };
-        let (waiting, queue_index) = (Arc::clone(&shared), config.index);
-        let mut waiter =
-            Waiter { shared: waiting, id, index: queue_index, log, engine_is_whole: true };
-        let (params, its) = (params.clone(), Arc::clone(&counters));
+        let counters = Arc::<Counters>::default();
         let canceller = Canceller::default();
-        let its_canceller = canceller.clone();
-        let name = format!("vq-{}-{}-{}", id.domid, id.devid, config.index);
-        let serve = move || {
-            if let Some(cpu) = cpu
-                && let Err(error) = cpus::pin_to(cpu)
-                && let Some(dropped) = waiter.log.allow()
-            {
-                warn!(%id, cpu, error = %chain(&error), dropped, "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus, or cpus in the --config file");
-            }
-            let mut worker = Worker::with_counters(queue, &mut *engine, &params, its)
+        let index = config.index;
+        let (params, its, its_canceller) =
+            (params.clone(), Arc::clone(&counters), canceller.clone());
+        let told = troubles(id, index, log.clone());
+        let serve = move |engine: &mut Box<dyn Engine>, waiter: &mut Waiter| {
+            let mut worker = Worker::with_counters(queue, &mut **engine, &params, its)
                 .with_canceller(its_canceller);
             if let Some(limiter) = limiter {
                 worker = worker.with_rate_limiter(limiter);
             }
-            match worker.serve(&mut Poller::new(poll), &mut waiter) {
+            // Where that fails, each sleep looks at the engine instead.
+            let watched = worker.as_fd().is_some_and(|engine| waiter.watch(engine).is_ok());
+            let mut its_waiter =
+                BlockWaiter { waiter, watched, id, index, log, engine_is_whole: true };
+            match worker.serve(&mut Poller::new(poll), &mut its_waiter) {
                 Ok(()) => {}
                 // The worker leaks the guards of what is in use, which keep it mapped.
                 Err(ServeError::StillInUse(error)) => {
+                    its_waiter.engine_is_whole = false;
                     error!(%id, error = %chain(&error), "a queue's I/O has not come back from the kernel, so the guest's memory stays mapped: `xl destroy` the guest, and restart xen-virtio-blk when no guest is served");
                 }
                 Err(error) => {
-                    error!(%id, queue = queue_index, error = %chain(&error), "a queue is no longer served, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
+                    error!(%id, queue = index, error = %chain(&error), "a queue is no longer served, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
                 }
             }
-            drop(worker);
-            waiter.engine_is_whole.then_some(engine)
+            if its_waiter.engine_is_whole { Served::idle(()) } else { Served::unusable(()) }
         };
-        let thread = thread::Builder::new().name(name).spawn(move || {
-            // The queue goes down with the worker, and asks for a reset.
-            panic::catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
-                error!(%id, queue = queue_index, "a queue's thread panicked, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it; report this as a bug");
-                None
-            })
-        })?;
-        Ok(Self { shared, counters, canceller, thread })
+        let spec = ThreadSpec::new(format!("vq-{}-{}-{index}", id.domid, id.devid), wake).cpu(cpu);
+        match QueueThread::start(spec, engine, serve, told) {
+            Ok(thread) => Ok(Self { thread, counters, canceller }),
+            Err(error) => {
+                let idle = Idle { engine: Some(error.engine), wake: error.wake };
+                Err((error.reason.into(), idle))
+            }
+        }
     }
 
     /// The guest has notified the queue, or its configuration has changed.
     pub(crate) fn kick(&self) {
-        self.shared.wake.wake();
+        self.thread.wake();
     }
 
     /// What the queue does, counted.
@@ -132,21 +118,36 @@ impl WorkerThread {
         Arc::clone(&self.counters)
     }
 
-    /// Finishes what is in flight and unmaps the rings. Gives the queue's engine back, unless it broke.
+    /// Finishes what is in flight and unmaps the rings. Gives back what the queue was lent.
     /// Lists of ranges end early: the guest has reset the disk or the queue, or loses the disk, and
     /// waits for no answer.
-    pub(crate) fn stop(self) -> Option<Box<dyn Engine>> {
+    pub(crate) fn stop(self) -> Idle {
         self.canceller.cancel();
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.wake.wake();
-        // Its panics are caught.
-        self.thread.join().ok().flatten()
+        let stopped = self.thread.stop();
+        Idle { engine: stopped.engine, wake: stopped.wake }
+    }
+}
+
+/// Logs what happens to a queue's thread.
+fn troubles(id: DeviceId, queue: u16, log: LogLimit) -> impl FnMut(&Trouble) + Send {
+    move |trouble| match trouble {
+        Trouble::NotPinned { cpu, source } => {
+            if let Some(dropped) = log.allow() {
+                warn!(%id, queue, %cpu, error = %chain(source), dropped, "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus, or cpus in the --config file");
+            }
+        }
+        // The queue asked for a reset when it was dropped.
+        trouble => {
+            error!(%id, queue, error = %chain(trouble), "a queue is no longer served, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
+        }
     }
 }
 
 /// By what a worker's thread hears of kicks and of its end.
-struct Waiter {
-    shared: Arc<Shared>,
+struct BlockWaiter<'a> {
+    waiter: &'a mut Waiter,
+    /// The waiter hears of the engine's completions by itself.
+    watched: bool,
     id: DeviceId,
     index: u16,
     log: LogLimit,
@@ -154,9 +155,9 @@ struct Waiter {
     engine_is_whole: bool,
 }
 
-impl QueueWaiter for Waiter {
+impl QueueWaiter for BlockWaiter<'_> {
     fn is_stopped(&self) -> bool {
-        self.shared.stop.load(Ordering::Acquire)
+        self.waiter.is_stopped()
     }
 
     fn wait(
@@ -164,7 +165,7 @@ impl QueueWaiter for Waiter {
         engine: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        self.shared.wake.wait_with(engine, timeout)
+        self.waiter.wait(engine.filter(|_| !self.watched), timeout)
     }
 
     fn on_host_error(&mut self, error: &HostError) {

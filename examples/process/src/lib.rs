@@ -30,7 +30,6 @@
 //! |---|---|
 //! | [`Logging`] | a log that can't be written, or that nobody reads, would end or stop who logs |
 //! | [`chain`] | an error's own text leaves out what caused it |
-//! | [`LogLimit`] | what a guest can cause must not fill the log, nor hide another message |
 //! | [`output`] | `println!` panics when its reader is gone |
 //! | [`signals`] | SIGXFSZ ends a process that writes beyond RLIMIT_FSIZE |
 //! | [`Notify`] | the service manager's READY, STOPPING and WATCHDOG, without its library |
@@ -38,7 +37,6 @@
 
 mod chain;
 pub mod limits;
-mod log_limit;
 mod log_queue;
 mod logging;
 mod notify;
@@ -46,7 +44,6 @@ pub mod output;
 pub mod signals;
 
 pub use chain::{Chain, chain};
-pub use log_limit::LogLimit;
 pub use logging::Logging;
 pub use notify::Notify;
 pub use signals::Signals;

@@ -3,8 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-
-use crate::cpus::CpuList;
+use virtio_worker::CpuList;
 
 /// Serves a disk image as a vhost-user-blk device until SIGTERM, to one frontend (QEMU,
 /// cloud-hypervisor, libblkio) after the other.

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use backend_process::{LogLimit, chain, limits};
+use backend_process::{chain, limits};
 use rustix::{
     io::{Errno, ioctl_fionread},
     net::{RecvFlags, recv},
@@ -19,6 +19,7 @@ use tracing::warn;
 use vhost::vhost_user::{
     BackendReqHandler, Error, VhostUserBackendReqHandlerMut, message::VhostUserVringAddrFlags,
 };
+use virtio_worker::LogLimit;
 
 use crate::session::Session;
 

@@ -9,18 +9,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-use backend_process::LogLimit;
+use anyhow::{Context, bail};
 use tracing::{info, warn};
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, BouncePool, Features, Image, ImageWarning, Params, RawImage,
     RawOptions, Serial,
 };
 use virtio_mmio_dev::VirtioDevice;
+use virtio_worker::{CpuList, LogLimit};
 
 use crate::{
     args::{Args, EngineKind},
-    cpus::CpuList,
     write_cache::WriteCache,
 };
 
@@ -38,7 +37,7 @@ pub struct Device {
     /// What the queues' engines take memory from.
     pub(crate) bounce: BouncePool,
     pub(crate) poll: Duration,
-    pub(crate) cpus: Option<CpuList>,
+    pub(crate) cpus: CpuList,
     state: Mutex<State>,
     limit: LogLimit,
     /// The operator was told that the image was deleted.
@@ -56,6 +55,13 @@ struct State {
 impl Device {
     /// Opens and locks the image.
     pub fn open(args: &Args) -> anyhow::Result<Self> {
+        // Where the process can't even ask, pinning will fail and say so.
+        let cpus = args.cpus.clone().unwrap_or_default();
+        if let Ok(Some(cpu)) = cpus.first_forbidden() {
+            bail!(
+                "CPU {cpu} in --cpus is not one that this process may run on: `taskset -cp $$` shows which are"
+            );
+        }
         let mut options = RawOptions::new().read_only(args.read_only).direct(args.direct);
         if let Some(bytes) = args.logical_block_size {
             options = options.logical_block_size(bytes);
@@ -89,7 +95,7 @@ impl Device {
             engine: args.engine,
             bounce: BouncePool::new(BouncePool::DISK),
             poll: Duration::from_micros(args.poll_us.into()),
-            cpus: args.cpus.clone(),
+            cpus,
             state: Mutex::new(State { block, cache: WriteCache::new(config.write_back) }),
             limit: LogLimit::new(),
             told_deleted: AtomicBool::new(false),
@@ -213,6 +219,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use std::fs::File;
+    use virtio_worker::Cpu;
 
     #[test]
     fn the_guest_reads_the_logical_block_size_that_was_set() {
@@ -225,6 +232,29 @@ mod tests {
             let device = Device::open(&args).unwrap();
             // `blk_size` (virtio 1.2 §5.2.4).
             assert_eq!(device.config(20, 4, None), told.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_this_process_may_not_run_on_is_refused_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(8192).unwrap();
+        let may = |cpu: usize| {
+            let cpus: CpuList = cpu.to_string().parse().unwrap();
+            cpus.first_forbidden().unwrap().is_none()
+        };
+        for cpu in [(0..Cpu::END).find(|cpu| may(*cpu)), (0..Cpu::END).rfind(|cpu| !may(*cpu))] {
+            let Some(cpu) = cpu else { continue };
+            let args = ["vhost-user-blk", "--socket", "s", "--image", image.to_str().unwrap()];
+            let list = cpu.to_string();
+            let args = Args::try_parse_from(args.iter().chain(&["--cpus", &list])).unwrap();
+            match Device::open(&args) {
+                Ok(_) => assert!(may(cpu), "CPU {cpu}"),
+                Err(error) => {
+                    assert!(!may(cpu) && error.to_string().contains(&format!("CPU {cpu} ")));
+                }
+            }
         }
     }
 }

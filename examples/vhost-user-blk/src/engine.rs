@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use backend_process::{LogLimit, chain};
+use backend_process::chain;
 use tracing::warn;
 use virtio_blk_dev::{RawImage, SyncEngine, UringConfig, UringEngine};
+use virtio_worker::LogLimit;
 
 use crate::{args::EngineKind, device::Device};
 

@@ -3,11 +3,10 @@
 //! The frontend (QEMU, cloud-hypervisor, libblkio) keeps the registers; what is left is the data
 //! plane. `server` waits at the socket, `conversation` takes the messages, `session` does what they
 //! say and holds what they tell of each `ring`; a `worker` is the thread that owns a running ring,
-//! with nothing between it and the guest's memory, and `sleep`s on the kick descriptor itself.
+//! with nothing between it and the guest's memory, and sleeps on the kick descriptor itself.
 
 pub mod args;
 mod conversation;
-pub mod cpus;
 pub mod device;
 mod engine;
 mod events;
@@ -16,6 +15,5 @@ mod refusal;
 mod ring;
 pub mod server;
 mod session;
-mod sleep;
 mod worker;
 mod write_cache;

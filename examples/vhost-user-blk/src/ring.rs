@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use backend_process::{LogLimit, chain, limits};
+use backend_process::chain;
 use tracing::{debug, warn};
 use virtio_blk_dev::{Canceller, Stats};
 use virtio_mmio_dev::{QueueConfig, feature};
+use virtio_worker::LogLimit;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     engine::QueueEngine,
     events::Events,
     memory::Memory,
-    worker::{Job, StartError, WorkerThread},
+    worker::{Ended, Job, StartError, WorkerThread},
 };
 
 /// Why a ring can't be started, where that is more than a mistake of the guest's.
@@ -128,24 +129,23 @@ impl Ring {
         if self.size == 0 || common.memory.is_empty() {
             return Ok(());
         }
-        let index = self.index;
-        let host = |source| StartError::Host {
-            index,
-            what: "its kick descriptor can't be duplicated",
-            source: limits::explain(source),
-        };
         let job = Job {
             device: Arc::clone(&common.device),
             config: self.config(addresses, base, features, &common.memory)?,
             memory: Arc::clone(common.memory.map()),
-            kick: kick.as_fd().try_clone_to_owned().map_err(host)?,
             events: self.events.clone(),
             limit: common.limit.clone(),
-            engine: self.engine.take(),
             canceller: Canceller::default(),
         };
         debug!(config = ?job.config, "starting a queue");
-        match WorkerThread::start(job) {
+        let engine = self.engine.take().filter(|engine| engine.queue_size == self.size);
+        let engine =
+            engine.unwrap_or_else(|| QueueEngine::new(&common.device, self.size, &common.limit));
+        let started = WorkerThread::start(job, kick.as_fd(), engine).map_err(|(error, engine)| {
+            self.engine = engine;
+            error
+        });
+        match started {
             Ok(worker) => self.worker = Some(worker),
             Err(StartError::Queue(error)) => {
                 self.refused = true;
@@ -176,14 +176,11 @@ impl Ring {
     pub(crate) fn stop(&mut self) {
         self.refused = false;
         if let Some(worker) = self.worker.take() {
-            match worker.stop() {
-                Some((report, engine)) => {
-                    self.base = Some(report.positions.next_avail);
-                    self.stats += &report.stats;
-                    self.failed = report.failed;
-                    self.engine = engine;
-                }
-                None => self.failed = true,
+            let Ended { report, failed, engine } = worker.stop();
+            (self.failed, self.engine) = (failed, engine);
+            if let Some(report) = report {
+                self.base = Some(report.positions.next_avail);
+                self.stats += &report.stats;
             }
             debug!(queue = self.index, base = self.base, "stopped a queue");
         }
@@ -262,7 +259,7 @@ mod tests {
             (|ring| drop(std::mem::replace(ring, Ring::new(0, 16))), true),
         ];
         for (nth, (stop, is_cancelled)) in stops.into_iter().enumerate() {
-            let worker = WorkerThread::ended(Some(Report::default()));
+            let worker = WorkerThread::ended(Some(Report::default()), false);
             let canceller = worker.canceller();
             let mut ring = with(worker);
             stop(&mut ring);
@@ -273,9 +270,9 @@ mod tests {
     #[test]
     fn a_ring_whose_thread_failed_stays_where_it_was_left_until_it_begins_anew() {
         let positions = Positions { next_avail: 7, ..Positions::default() };
-        let report = Report { positions, failed: true, ..Report::default() };
+        let report = Report { positions, ..Report::default() };
         for (report, base) in [(Some(report), 7), (None, 3)] {
-            let mut ring = with(WorkerThread::ended(report));
+            let mut ring = with(WorkerThread::ended(report, true));
             ring.set_kick(None);
             assert_eq!((ring.base(), ring.failed), (Some(base), true));
             ring.stop();

@@ -8,7 +8,7 @@
 
 use std::{fs::File, sync::Arc};
 
-use backend_process::{LogLimit, chain};
+use backend_process::chain;
 use tracing::{debug, info, warn};
 use vhost::{
     VhostUserMemoryRegionBase,
@@ -23,6 +23,7 @@ use vhost::{
     },
 };
 use virtio_blk_dev::Stats;
+use virtio_worker::LogLimit;
 
 use crate::{
     device::Device,

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use virtio_blk_dev::{ImageFormat, UringError};
+use virtio_worker::Cpu;
 
 /// Why the settings are none.
 #[derive(Debug, thiserror::Error)]
@@ -83,5 +84,5 @@ pub enum SettingsError {
     Uring(#[from] UringError),
     /// A thread could never run there.
     #[error("CPU {0} is not one that this process may run on: `taskset -cp $$` shows which are")]
-    Cpu(usize),
+    Cpu(Cpu),
 }

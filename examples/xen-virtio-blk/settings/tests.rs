@@ -5,6 +5,7 @@ use clap::Parser;
 use rustix::thread::{CpuSet, sched_getaffinity};
 use tempfile::NamedTempFile;
 use virtio_blk_dev::Rate;
+use virtio_worker::Cpu;
 
 use super::*;
 use crate::args::{Cli, Command};
@@ -51,7 +52,7 @@ fn a_table_overrides_what_it_names_for_its_image_alone() {
     assert_eq!((disk.cache, disk.poll, disk.discard), (Cache::Writethrough, Duration::ZERO, false));
     assert_eq!(disk.limits.ops, Some(Rate { per_second: 500, burst: 500 }));
     assert_eq!(disk.limits.bytes, Some(Rate { per_second: 100 << 20, burst: 1 << 30 }));
-    assert_eq!(disk.cpus.of_queue(2), Some(3));
+    assert_eq!(disk.cpus.of_queue(2), Cpu::new(3));
     assert_eq!(disk.logical_block_size, Some(4096));
     let old = settings.of(Path::new("/images/old.qcow2"));
     assert_eq!((old.format, old.engine, old.queues), (ImageFormat::Qcow2, EngineKind::Sync, 3));
@@ -156,7 +157,10 @@ fn a_cpu_that_this_process_may_not_run_on_is_refused_at_the_start_wherever_it_is
     ] {
         let (_file, args) = command_line(&text, &options);
         let error = Settings::load(&args).unwrap_err();
-        assert!(matches!(error, SettingsError::Cpu(found) if found == cpu), "{text}: {error}");
+        assert!(
+            matches!(error, SettingsError::Cpu(found) if found.number() == cpu),
+            "{text}: {error}"
+        );
     }
 }
 
