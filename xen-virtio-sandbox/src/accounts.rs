@@ -1,3 +1,6 @@
+use std::fs;
+use std::io;
+
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -36,6 +39,28 @@ impl Ids {
     #[must_use]
     pub fn gid(self) -> u32 {
         self.gid
+    }
+
+    /// The processes that run as this user, by any of its four IDs. Domids are used again, and with
+    /// them these IDs: one that is left of another guest could trace the next one's process.
+    ///
+    /// # Errors
+    /// If `/proc` can't be read.
+    pub fn processes(self) -> io::Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // It may have ended.
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+            if ids.split_whitespace().any(|id| id.parse() == Ok(self.uid)) {
+                found.push(pid);
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -96,7 +121,7 @@ pub enum AccountError {
         /// A user or group.
         what: String,
         /// What the C library said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 

@@ -191,6 +191,14 @@ impl Cgroup {
         events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
     }
 
+    /// Ends all its processes, even those that start others meanwhile (`cgroup.kill`, Linux 5.14).
+    ///
+    /// # Errors
+    /// If there is no such file, or it can't be written.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        write(&self.directory.join("cgroup.kill"), "1")
+    }
+
     /// Removes it; its processes have ended.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{TRIAL, is_root};
+use common::{Neighbour, TRIAL, is_root};
 use xen_virtio_sandbox::{CgroupError, CgroupLimits, Delegated, State};
 
 fn limits() -> CgroupLimits {
@@ -92,39 +94,98 @@ impl Drop for Made {
     }
 }
 
-/// Runs the trial's `cgroup` in a cgroup, and says what it printed.
-fn run_in(cgroup: &Path) -> String {
-    let script =
-        format!("echo $$ > {}/cgroup.procs && exec {TRIAL} none guest cgroup", cgroup.display());
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+/// Runs an action of the trial's in a cgroup.
+fn run_in(cgroup: &Path, action: &str) -> Output {
+    let procs = cgroup.join("cgroup.procs");
+    let script = format!("echo $$ > {} && exec {TRIAL} none guest {action}", procs.display());
+    Command::new("sh").args(["-c", &script]).output().unwrap()
+}
+
+fn says(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-#[test]
-fn a_process_finds_the_cgroup_that_was_left_to_it_and_no_other() {
+/// A cgroup of v2 that is left to whom it holds, if there can be one.
+fn delegated() -> Option<(Made, String)> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     if !is_root() {
-        return;
+        return None;
     }
     let Some(mount_point) = mount_point() else {
         eprintln!("SKIPPED: no cgroup v2 is mounted");
-        return;
+        return None;
     };
-    let name = format!("sandbox-trial-{}", std::process::id());
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("sandbox-trial-{}-{number}", std::process::id());
     let made = Made(mount_point.join(&name));
     fs::create_dir(&made.0).unwrap();
-    assert!(run_in(&made.0).contains("refused: entity not found"), "it isn't delegated");
+    Some((made, name))
+}
 
+fn mark(made: &Made) {
     let path = made.0.to_str().unwrap();
     let flags = rustix::fs::XattrFlags::empty();
     let marked = ["user.delegate", "trusted.delegate"]
         .into_iter()
         .any(|name| rustix::fs::setxattr(path, name, b"1", flags).is_ok());
     assert!(marked, "a cgroup can be marked");
-    let said = run_in(&made.0);
-    assert!(said.contains(&format!("done: 0::/{name}/guest-1 ")), "{said}");
+}
+
+#[test]
+fn a_process_finds_the_cgroup_that_was_left_to_it_and_no_other() {
+    let Some((made, name)) = delegated() else { return };
+    let output = run_in(&made.0, "cgroup");
+    assert!(says(&output).contains("refused: entity not found"), "it isn't delegated: {output:?}");
+
+    mark(&made);
+    let says_child = |output: &Output| {
+        let said = says(output);
+        assert!(said.contains(&format!("done: 0::/{name}/guest-1 ")), "{said}");
+    };
+    says_child(&run_in(&made.0, "cgroup"));
     let supervisor = made.0.join("supervisor");
     assert!(supervisor.is_dir(), "where it was before");
     // From there it finds the same.
-    let said = run_in(&supervisor);
-    assert!(said.contains(&format!("done: 0::/{name}/guest-1 ")), "{said}");
+    says_child(&run_in(&supervisor, "cgroup"));
+}
+
+#[test]
+fn a_process_that_takes_more_memory_than_its_guest_has_is_ended_alone() {
+    let Some((made, _)) = delegated() else { return };
+    mark(&made);
+    let (guest, _) = Delegated::at(&made.0).guest("guest-1", CgroupLimits::default()).unwrap();
+    let said = says(&run_in(&made.0, "cgroup"));
+    assert!(said.contains("done: "), "{said}");
+    if !guest_has(&made, "memory.max") {
+        eprintln!("SKIPPED: the memory controller isn't in v2: {said}");
+        return;
+    }
+    let output = run_in(&made.0, "cgroup-memory");
+    assert_eq!(output.status.signal(), Some(libc::SIGKILL), "{output:?}");
+    assert_eq!(guest.oom_kills(), Some(1));
+}
+
+fn guest_has(made: &Made, file: &str) -> bool {
+    made.0.join("guest-1").join(file).exists()
+}
+
+#[test]
+fn all_processes_of_a_guest_are_ended_together() {
+    let Some((made, _)) = delegated() else { return };
+    let (guest, _) = Delegated::at(&made.0).guest("guest-1", CgroupLimits::default()).unwrap();
+    if !guest_has(&made, "cgroup.kill") {
+        eprintln!("SKIPPED: it takes Linux 5.14");
+        return;
+    }
+    let mut neighbours = [Neighbour::new(), Neighbour::new()];
+    for neighbour in &neighbours {
+        guest.add(neighbour.pid()).unwrap();
+    }
+    let error = guest.clone().remove().unwrap_err();
+    assert!(matches!(error, CgroupError::Change { .. }), "it isn't empty: {error}");
+    guest.kill().unwrap();
+    for neighbour in &mut neighbours {
+        assert_eq!(neighbour.0.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+    guest.remove().unwrap();
 }

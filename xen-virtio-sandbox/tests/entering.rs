@@ -5,7 +5,7 @@ mod common;
 use std::fs::{self, File};
 
 use common::{Outcome, Trial, is_root, uid};
-use xen_virtio_sandbox::{Layer, Sandbox, SandboxError, probe};
+use xen_virtio_sandbox::{Ids, Layer, Sandbox, SandboxError, probe};
 
 #[test]
 fn a_process_with_several_threads_is_not_confined() {
@@ -130,6 +130,17 @@ fn a_confined_process_is_seen_to_be_confined_from_outside() {
     }
     let open = fs::read_dir(proc("fd")).unwrap().count();
     assert_eq!(open, 3, "the standard descriptors, and no other");
+}
+
+#[test]
+fn what_runs_as_a_guests_user_is_found() {
+    if !is_root() {
+        return;
+    }
+    let ids = Ids::new(uid(), uid()).unwrap();
+    assert_eq!(ids.processes().unwrap(), []);
+    let process = Trial::new("all", "wait").env("TRIAL_UID", ids.uid()).spawn();
+    assert_eq!(ids.processes().unwrap(), [process.pid()]);
 }
 
 #[test]

@@ -62,6 +62,11 @@ pub(crate) fn prepare(action: &str, given: &[&str]) -> Option<io::Result<Action>
             io::stdin().read(&mut [0; 1]).map(|n| n.to_string())
         }),
         "cgroup" => Box::new(cgroup),
+        "cgroup-memory" => Box::new(|| {
+            cgroup()?;
+            let taken: Vec<u8> = vec![1; 256 << 20];
+            Ok(taken.len().to_string())
+        }),
         "privileges" => Box::new(privileges),
         "report" => {
             let expected = probe().to_string();

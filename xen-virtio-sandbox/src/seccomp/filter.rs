@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
+    SeccompFilter, SeccompRule, sock_filter,
 };
 
 use super::{Rules, ThreadKind, calls, ioctls};
@@ -12,23 +12,25 @@ type Allowed = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The filter of one kind of thread. What it refuses raises SIGSYS, see [`super::refused`].
 pub(super) fn program(kind: ThreadKind, rules: &Rules) -> Result<BpfProgram, BackendError> {
-    compile(allowed(kind, rules)?, SeccompAction::Trap, SeccompAction::Allow)
+    let (refused, allowed) = (SeccompAction::Trap, allowed(kind, rules)?);
+    let arch = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(allowed, refused, SeccompAction::Allow, arch)?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(if kind == ThreadKind::Guest { [&without_clone3()[..], &program].concat() } else { program })
 }
 
-/// The filter that has the kernel answer as one that doesn't know a call yet. `clone3` passes its
-/// flags in memory, where no filter sees them; the C library then makes do with `clone`. It must
-/// not raise a signal: the library blocks all when it starts a thread.
-pub(super) fn unknown_calls() -> Result<BpfProgram, BackendError> {
-    let unknown = Allowed::from([(libc::SYS_clone3, Vec::new())]);
-    compile(unknown, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
-}
-
-fn compile(
-    calls: Allowed,
-    otherwise: SeccompAction,
-    action: SeccompAction,
-) -> Result<BpfProgram, BackendError> {
-    SeccompFilter::new(calls, otherwise, action, std::env::consts::ARCH.try_into()?)?.try_into()
+/// Instructions that have the kernel answer `clone3` as one that doesn't know it yet. Its flags are
+/// in memory, where no filter sees them; the C library then makes do with `clone`. The call must not
+/// raise a signal, as the library blocks all when it starts a thread. In front of the filter
+/// instead of in one of its own, which would cost each system call another 20 ns.
+fn without_clone3() -> [sock_filter; 3] {
+    let instruction = |code: u32, jf, k: u32| sock_filter { code: code as u16, jt: 0, jf, k };
+    [
+        // The number, at the beginning of `struct seccomp_data`.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_clone3 as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ]
 }
 
 fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {

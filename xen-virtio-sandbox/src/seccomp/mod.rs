@@ -84,10 +84,9 @@ pub(crate) fn enter(rules: &Rules) -> Result<(State, ThreadFilters), SandboxErro
         log: filter::program(ThreadKind::Log, rules)?,
     };
     let guest = filter::program(ThreadKind::Guest, rules)?;
-    let unknown = filter::unknown_calls()?;
     let failed = SandboxError::layer(Layer::Seccomp, "handling SIGSYS");
     refused::handle(rules.on_refusal).map_err(failed)?;
-    match apply_filter(&unknown) {
+    match apply_filter(&guest) {
         Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error))
             if is_unknown(&error) =>
         {
@@ -95,7 +94,6 @@ pub(crate) fn enter(rules: &Rules) -> Result<(State, ThreadFilters), SandboxErro
         }
         result => result.map_err(SandboxError::Filter)?,
     }
-    apply_filter(&guest).map_err(SandboxError::Filter)?;
     Ok((State::On, ThreadFilters(Some(Arc::new(programs)))))
 }
 
