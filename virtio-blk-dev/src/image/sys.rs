@@ -67,6 +67,7 @@ pub(super) fn fallocate(file: &File, mode: libc::c_int, offset: u64, len: u64) -
 
 /// Whether a part of a file is a hole, which reads as zeroes (lseek(2), `SEEK_DATA`). False is also
 /// that the kernel or the file system doesn't say. The file's position moves.
+#[cfg(feature = "imago")]
 pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
     let Ok(start) = offset.try_into() else { return false };
     // SAFETY: the descriptor is open; the call takes nothing else but numbers.
