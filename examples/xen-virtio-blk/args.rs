@@ -24,9 +24,11 @@ pub struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the disks of every guest. At SIGTERM it refuses new disks, and ends when the last guest has; a
-    /// second one ends it at once. At SIGUSR1 it logs what each disk has done; at SIGHUP it reads the size of each
-    /// image, and tells the guests of those that have changed.
+    /// Serve the disks of every guest.
+    ///
+    /// At SIGTERM it refuses new disks, and ends when the last guest has; a second one ends it at once. At SIGUSR1 it
+    /// logs what each disk has done; at SIGHUP it reads the size of each image, and tells the guests of those that
+    /// have changed.
     Run(RunArgs),
     /// Say what this domain can do as a backend, and what to do about what is missing.
     Check,
