@@ -1,6 +1,7 @@
-//! Our own binaries for arm64, static: through rustup's musl target, else with Debian's compiler.
+//! Our own binaries, static: through rustup's musl target, else, for arm64, with Debian's compiler.
 
 use crate::apt::{self, Apt, Package, Sources};
+use crate::architecture::Architecture;
 use crate::cache::{Artefact, Cache, Recipe};
 use crate::log::output;
 use crate::{mirror, paths};
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 /// Debian's cross compiler for C, Xen and Linux.
 pub(crate) const GCC_PREFIX: &str = "aarch64-linux-gnu-";
-const MUSL: &str = "aarch64-unknown-linux-musl";
 const GNU: &str = "aarch64-unknown-linux-gnu";
 const TOOLS: [&str; 3] = ["--package", "testbed-tools", "--bins"];
 /// The backends: built only for runs that use them.
@@ -25,45 +25,76 @@ pub(crate) fn gcc_version() -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// What compiles Rust for arm64.
+/// What compiles Rust for a machine that may be another one.
 pub(crate) enum Compiler {
     /// The toolchain in use, with rust-lld.
-    Rustup,
-    /// Debian's rustc-web of the host's own suite, with the arm64 std of the very same version.
+    Rustup(Architecture),
+    /// Debian's rustc-web of the host's own suite, with the arm64 std of the very same version. For arm64.
     Debian(Artefact),
 }
 
 impl Compiler {
-    /// Chooses; `XEN_VIRTIO_CROSS=debian` insists on Debian's.
+    /// Chooses, for arm64; `XEN_VIRTIO_CROSS=debian` insists on Debian's.
     pub(crate) fn choose(cache: &Cache, update: bool) -> Result<Self> {
         let insists = std::env::var("XEN_VIRTIO_CROSS").is_ok_and(|choice| choice == "debian");
-        if !insists && (has_musl() || add_musl(cache)?) {
-            return Ok(Self::Rustup);
+        if !insists && has_musl(Architecture::Arm64, cache)? {
+            return Ok(Self::Rustup(Architecture::Arm64));
         }
         debians(cache, update).map(Self::Debian)
+    }
+
+    /// Chooses.
+    pub(crate) fn choose_for(architecture: Architecture, cache: &Cache) -> Result<Self> {
+        match architecture {
+            Architecture::Arm64 => Self::choose(cache, false),
+            Architecture::Amd64 if has_musl(architecture, cache)? => Ok(Self::Rustup(architecture)),
+            Architecture::Amd64 => bail!(
+                "Rust has no std for {0} here, and rustup can't add it: `rustup target add {0}`, or \
+                 have your distribution's Rust compiler bring it",
+                architecture.musl()
+            ),
+        }
     }
 
     /// Builds the guests' tools and these binaries of the examples; gives where they are. Cargo's own
     /// cache makes it quick when nothing changed.
     pub(crate) fn build(&self, examples: &BTreeSet<&str>) -> Result<PathBuf> {
-        let target_dir = paths::results("cargo");
+        self.compile(&TOOLS)?;
         let bins = examples.iter().flat_map(|example| ["--bin", example]);
         let examples: Vec<_> = EXAMPLES.into_iter().chain(bins).collect();
-        for package in [&TOOLS[..], &examples].into_iter().filter(|args| args.len() > 2) {
-            let mut cargo = self.cargo();
-            cargo.args(["build", "--release", "--quiet"]).args(package);
-            cargo.args(["--target", self.target()]).arg("--target-dir").arg(&target_dir);
-            let status = cargo.stdin(Stdio::null()).status().context("starting cargo")?;
-            if !status.success() {
-                bail!("cross-building {} failed", package[1]);
-            }
+        if examples.len() > EXAMPLES.len() {
+            self.compile(&examples)?;
         }
-        Ok(target_dir.join(self.target()).join("release"))
+        Ok(self.release())
+    }
+
+    /// Builds one binary of the examples with these features; gives where it is.
+    pub(crate) fn example(&self, name: &str, features: &[String]) -> Result<PathBuf> {
+        let features = features.join(",");
+        let args = [&EXAMPLES[..], &["--locked", "--bin", name, "--features", &features]];
+        self.compile(&args.concat())?;
+        Ok(self.release().join(name))
+    }
+
+    /// Has cargo build what `package` says, its name second.
+    fn compile(&self, package: &[&str]) -> Result<()> {
+        let mut cargo = self.cargo();
+        cargo.args(["build", "--release", "--quiet"]).args(package);
+        cargo.args(["--target", self.target()]).arg("--target-dir").arg(target_dir());
+        let status = cargo.stdin(Stdio::null()).status().context("starting cargo")?;
+        if !status.success() {
+            bail!("building {} for {} failed", package[1], self.target());
+        }
+        Ok(())
+    }
+
+    fn release(&self) -> PathBuf {
+        target_dir().join(self.target()).join("release")
     }
 
     pub(crate) fn version(&self) -> Result<String> {
         let rustc = match self {
-            Self::Rustup => "rustc".into(),
+            Self::Rustup(_) => "rustc".into(),
             Self::Debian(tree) => tree.path("usr/bin/rustc"),
         };
         let mut command = Command::new(rustc);
@@ -74,9 +105,9 @@ impl Compiler {
         Ok(format!("{} ({})", version.trim(), self.target()))
     }
 
-    fn target(&self) -> &'static str {
+    pub(crate) fn target(&self) -> &'static str {
         match self {
-            Self::Rustup => MUSL,
+            Self::Rustup(architecture) => architecture.musl(),
             Self::Debian(_) => GNU,
         }
     }
@@ -90,8 +121,9 @@ impl Compiler {
             ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
         ]);
         match self {
-            Self::Rustup => {
-                cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld");
+            Self::Rustup(architecture) => {
+                let target = architecture.musl().to_uppercase().replace('-', "_");
+                cargo.env(format!("CARGO_TARGET_{target}_LINKER"), "rust-lld");
             }
             Self::Debian(tree) => {
                 cargo
@@ -111,19 +143,27 @@ impl Compiler {
     }
 }
 
-fn has_musl() -> bool {
-    output(Command::new("rustc").args(["--print", "target-libdir", "--target", MUSL]))
-        .is_ok_and(|dir| Path::new(dir.trim()).exists())
+fn target_dir() -> PathBuf {
+    paths::results("cargo")
 }
 
-fn add_musl(cache: &Cache) -> Result<bool> {
+/// Whether the toolchain in use has that std, now that rustup was asked for it.
+fn has_musl(architecture: Architecture, cache: &Cache) -> Result<bool> {
+    let target = architecture.musl();
+    let is_there = || {
+        output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))
+            .is_ok_and(|dir| Path::new(dir.trim()).exists())
+    };
+    if is_there() {
+        return Ok(true);
+    }
     let log = cache.log("rustup-target")?;
     let added = cache.timed("rustup-target", Duration::from_secs(10), || {
         Ok(log
-            .status(Command::new("rustup").args(["target", "add", MUSL]))
+            .status(Command::new("rustup").args(["target", "add", target]))
             .is_ok_and(|status| status.success()))
     })?;
-    Ok(added && has_musl())
+    Ok(added && is_there())
 }
 
 fn debians(cache: &Cache, update: bool) -> Result<Artefact> {

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what people and CI run.
 
 mod apt;
+mod architecture;
 mod baseline;
 mod cache;
 mod case;
@@ -8,6 +9,7 @@ mod compare;
 mod console;
 mod cpio;
 mod cross;
+mod deb;
 mod debian;
 mod demo;
 mod domains;
@@ -100,6 +102,16 @@ enum Xtask {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// The daemon as a Debian package, in target/debian.
+    #[command(after_help = VARIABLES)]
+    Deb {
+        /// What machine it is for; this one's architecture, if none is named.
+        #[arg(long)]
+        arch: Option<architecture::Architecture>,
+        /// Features of the daemon: `imago` for qcow2 and VMDK images.
+        #[arg(long, value_delimiter = ',')]
+        features: Vec<String>,
+    },
     /// Real Xen for Arm64 under emulation.
     #[command(subcommand, after_help = VARIABLES)]
     Testbed(Command),
@@ -167,6 +179,7 @@ fn xtask(command: Xtask) -> Result<bool> {
         Xtask::VhostUser { verbose } => Ok(vhost_user::run(verbose)),
         Xtask::Gate { update } => gate::run(update),
         Xtask::Compare { options } => compare::run(&options),
+        Xtask::Deb { arch, features } => deb::run(arch, &features),
         Xtask::Testbed(Command::Build { update }) => {
             let testbed = Testbed::build(update)?;
             testbed.daemon()?;
