@@ -86,6 +86,10 @@ impl Delegated {
     /// Prepares it for guests: this process goes into a child of its own, and the controllers that
     /// are there are enabled for children.
     ///
+    /// From then on the kernel lets no process into the cgroup itself (`EBUSY`). A supervisor that is
+    /// started again while guests' processes live has to be started in the child:
+    /// `DelegateSubgroup=supervisor` of systemd 254 and newer.
+    ///
     /// [`State::Partial`] says which controllers aren't there.
     ///
     /// # Errors
@@ -183,8 +187,8 @@ impl Cgroup {
         write(&self.directory.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// How many processes the kernel ended for want of memory within the limit; `None` without the
-    /// memory controller.
+    /// How often the kernel ended a process for want of memory within the limit, as it counts: the
+    /// first of a group twice. `None` without the memory controller.
     #[must_use]
     pub fn oom_kills(&self) -> Option<u64> {
         let events = fs::read_to_string(self.directory.join("memory.events")).ok()?;
