@@ -63,7 +63,13 @@ fn there_is_one_table_of_threads_and_it_has_each_that_the_daemon_starts() {
     let table = table.split("\n\n").next().unwrap_or_default();
     let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| `")).collect();
     let mut started = String::new();
-    for dir in ["examples/xen-virtio-blk", "examples/process", "virtio-worker/src"] {
+    let dirs = [
+        "xen-virtio-backend/src",
+        "examples/xen-virtio-blk",
+        "examples/process",
+        "virtio-worker/src",
+    ];
+    for dir in dirs {
         rust_sources(&root().join(dir), &mut started);
     }
     let started = started.matches("thread::Builder::new()").count();

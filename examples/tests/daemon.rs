@@ -26,12 +26,12 @@ use rustix::process::{Signal, getpid, kill_process};
 use virtio_blk_dev::RawImage;
 use xen_ioreq::fake::FakeDomain;
 use xen_store::fake::FakeStore;
-use xen_virtio_blk::{
-    backend::Backend,
-    contact::{Connect, ContactError},
-    daemon::{Daemon, DaemonError, Extras, Orders},
-    settings::Settings,
+use xen_virtio_backend::{
+    Handshake,
+    daemon::{Connect, ContactError, Daemon, DaemonError, Extras, Orders},
+    guest::MapBudget,
 };
+use xen_virtio_blk::{disks::Disks, figures::Figures, settings::Settings};
 
 /// Waits until it is `done`, soon.
 fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -80,7 +80,7 @@ impl Running {
         Self::with(Extras { stop_timeout, ..Extras::default() })
     }
 
-    fn with(extras: Extras) -> Self {
+    fn with(extras: Extras<Figures>) -> Self {
         let alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut host = Host::new();
         host.stop_backend();
@@ -96,9 +96,14 @@ impl Running {
             true => Ok(hub.connect(0)),
             false => Err(ContactError::System(io::ErrorKind::ConnectionRefused.into())),
         });
-        let backend =
-            Backend::new(host.store.connect(0), host.platform(), Settings::default()).unwrap();
-        let daemon = Daemon::new(backend, connect, orders, extras);
+        let handshake = Handshake::new(
+            host.store.connect(0),
+            host.platform(),
+            Disks::new(Settings::default()),
+            MapBudget::default(),
+        )
+        .unwrap();
+        let daemon = Daemon::new(handshake, connect, orders, extras);
         let log = tempfile::NamedTempFile::new().unwrap();
         let held_log = HeldLog { file: Arc::new(log.reopen().unwrap()), held: Arc::default() };
         let hold_log = Arc::clone(&held_log.held);
@@ -127,7 +132,7 @@ impl Running {
     /// Both orders. Two signals that come at once are one.
     fn stop_now(&mut self) {
         self.stop();
-        until("the first order", || self.says("told to stop: new disks"));
+        until("the first order", || self.says("told to stop: new devices"));
         assert!(self.is_running());
         self.stop();
         self.end().unwrap();
@@ -182,7 +187,7 @@ fn the_first_order_to_stop_waits_for_the_last_guest_and_takes_on_no_new_disk() {
     let (first, disk) = it.guest(1);
     let (second, other) = it.guest(2);
     it.stop();
-    until("the log says so", || it.says("told to stop: new disks"));
+    until("the log says so", || it.says("told to stop: new devices"));
     it.host.create_guest(3);
     let late = Disk::new(3, 0, &it.host.image("late.img", 4096));
     it.host.plug(&late);
@@ -211,7 +216,7 @@ fn the_second_order_ends_it_and_the_log_says_which_guest_loses_what() {
     let mut it = Running::new(None);
     let (domain, _disk) = it.guest(7);
     it.stop_now();
-    assert!(it.says("it loses these disks"), "{}", fs::read_to_string(it.log.path()).unwrap());
+    assert!(it.says("it loses these devices"), "{}", fs::read_to_string(it.log.path()).unwrap());
     assert!(it.says("domid=7") && it.says("virtio_disk/7/51712 (/") && it.says("7.img)"));
     assert_eq!(domain.servers(), 0);
 }
@@ -227,7 +232,9 @@ fn guests_are_waited_for_no_longer_than_the_stop_timeout() {
     assert_eq!(it.host.window(&disk).read(reg::MAGIC), MAGIC);
     it.end().unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
-    assert!(it.says("--stop-timeout gives the guests is over") && it.says("it loses these disks"));
+    assert!(
+        it.says("--stop-timeout gives the guests is over") && it.says("it loses these devices")
+    );
 }
 
 #[test]

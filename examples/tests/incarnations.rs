@@ -14,10 +14,8 @@ use common::{
 use virtio_blk_dev::RawImage;
 use xen_ioreq::DeviceModel;
 use xen_store::{Error, Op, Store, fake::FakeStore};
-use xen_virtio_blk::{
-    backend::{Backend, BackendError},
-    settings::Settings,
-};
+use xen_virtio_backend::{Handshake, HandshakeError, guest::MapBudget};
+use xen_virtio_blk::{disks::Disks, settings::Settings};
 
 fn first_sector(host: &Host, disk: &Disk, kernel: &Arc<GuestKernel>) -> [u8; 512] {
     let mut driver = probe(host.window(disk), kernel).expect("a device");
@@ -180,10 +178,11 @@ fn an_own_domain_id_that_is_no_number_is_an_error_and_not_dom0() {
     for domid in ["", "zero", "-1", "65536"] {
         let store = FakeStore::new();
         store.write(None, "/local/domain/0/domid", domid.as_bytes()).unwrap();
-        let backend = Backend::new(store, host.platform(), Settings::default());
+        let disks = Disks::new(Settings::default());
+        let backend = Handshake::new(store, host.platform(), disks, MapBudget::default());
         let error = backend.err().unwrap_or_else(|| panic!("{domid:?} was taken for a number"));
         assert!(
-            matches!(&error, BackendError::Store(Error::NotNumber { path, .. }) if path == "domid"),
+            matches!(&error, HandshakeError::Store(Error::NotNumber { path, .. }) if path == "domid"),
             "{error}"
         );
     }

@@ -20,17 +20,13 @@ use common::{
 };
 use virtio_blk_dev::{Image, Sink, Source};
 use xen_ioreq::fake::FakeDomain;
+use xen_virtio_backend::{
+    Handles,
+    guest::{Attachment, Guest, GuestError, MapBudget, Notices},
+    node::{DeviceId, DeviceNode, Kind},
+};
 use xen_virtio_blk::{
-    device_id::{DeviceId, Kind},
-    disk::DiskSpec,
-    guest::{Guest, GuestError},
-    map_budget::MapBudget,
-    metrics::render,
-    nodes::DiskNodes,
-    notices::Notices,
-    platform::Handles,
-    settings::DiskSettings,
-    storage::Storage,
+    disks::Disks, metrics::render, nodes::DiskNodes, settings::DiskSettings, storage::Storage,
 };
 
 const BASE: u64 = 0x0200_0000;
@@ -90,22 +86,18 @@ impl Image for StuckImage {
     }
 }
 
-fn disk(domid: u16) -> DiskSpec {
-    DiskSpec {
-        id: DeviceId { domid, kind: Kind::VirtioDisk, devid: 51712 },
-        nodes: DiskNodes {
-            image: PathBuf::from("/stuck"),
-            read_only: false,
-            discard: true,
-            base: BASE,
-            irq: 33,
-            grants: false,
-        },
-        settings: DiskSettings::default(),
+const ID: DeviceId = DeviceId { domid: 1, kind: Kind::VirtioDisk, devid: 51712 };
+
+fn disk(image: &Arc<StuckImage>) -> Attachment<Disks> {
+    let storage = Storage::Other(Arc::clone(image) as Arc<dyn Image>);
+    Attachment {
+        node: DeviceNode::new(ID, BASE, 33, false),
+        config: DiskNodes { image: PathBuf::from("/stuck"), read_only: false, discard: true },
+        resources: (DiskSettings::default(), storage),
     }
 }
 
-fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
+fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest<Disks> {
     let handles = Handles::<FakePlatform> {
         model: domain.device_model(),
         memory: domain.foreign_memory(),
@@ -117,11 +109,11 @@ fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest {
 }
 
 /// A guest that has asked for a flush, which its storage doesn't finish.
-fn stuck(patience: Duration) -> (Guest, FakeDomain, Arc<StuckImage>) {
+fn stuck(patience: Duration) -> (Guest<Disks>, FakeDomain, Arc<StuckImage>) {
     let domain = FakeDomain::builder().domid(1).build();
     let image = Arc::new(StuckImage::default());
     let guest = start(&domain, 1, patience);
-    guest.attach(disk(1), Storage::Other(Arc::clone(&image) as Arc<dyn Image>)).unwrap();
+    guest.attach(disk(&image)).unwrap();
     let kernel = GuestKernel::new(&domain, Sharing::Foreign);
     let window = Window::new(domain.vcpu(0), BASE);
     let mut driver = RingDriver::start(window, &kernel, VERSION_1 | FEATURE_FLUSH);
@@ -137,7 +129,7 @@ fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
     let _watchdog = watchdog();
     let (guest, _domain, image) = stuck(Duration::from_millis(50));
     let begin = Instant::now();
-    let detaching = guest.detach(disk(1).id);
+    let detaching = guest.detach(ID);
     assert!(!detaching.is_done(Duration::from_millis(50)));
     let other = guest.reserve(BASE + 0x200..=BASE + 0x3ff).unwrap_err();
     assert!(matches!(other, GuestError::Stuck { domid: 1, .. }), "{other}");
@@ -155,7 +147,7 @@ fn storage_that_answers_late_is_closed_then() {
         std::thread::sleep(Duration::from_millis(50));
         late.release();
     });
-    let detaching = guest.detach(disk(1).id);
+    let detaching = guest.detach(ID);
     assert!(!detaching.is_done(Duration::ZERO), "its storage has not answered yet");
     assert!(detaching.is_done(Duration::from_secs(60)));
     drop(guest);
@@ -170,7 +162,7 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
     let domain = FakeDomain::builder().domid(1).build();
     let image = Arc::new(StuckImage::default());
     let guest = start(&domain, 1, Duration::from_secs(60));
-    guest.attach(disk(1), Storage::Other(Arc::clone(&image) as Arc<dyn Image>)).unwrap();
+    guest.attach(disk(&image)).unwrap();
     let kernel = GuestKernel::new(&domain, Sharing::Foreign);
     let window = Window::new(domain.vcpu(0), BASE);
     let features = VERSION_1 | FEATURE_FLUSH | CONFIG_WCE;
@@ -193,8 +185,7 @@ fn a_flush_that_failed_is_in_the_metrics_as_long_as_the_image_is_open() {
     let domain = FakeDomain::builder().domid(1).build();
     let image = Arc::new(StuckImage::default());
     let guest = start(&domain, 1, Duration::from_secs(60));
-    let storage = Storage::Other(Arc::clone(&image) as Arc<dyn Image>);
-    let figures = [guest.attach(disk(1), storage).unwrap()];
+    let figures = [guest.attach(disk(&image)).unwrap()];
     let told = |value| {
         let text = render(&figures);
         text.contains(&format!(

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use virtio_worker::CpuList;
+use xen_virtio_backend::guest::MapBudget;
 
 use crate::{
-    map_budget::MapBudget,
     rate::{Bps, Iops},
     settings::MAX_POLL_US,
     storage::EngineKind,

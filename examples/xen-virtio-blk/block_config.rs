@@ -2,8 +2,9 @@
 
 use virtio_blk_dev::{BlockConfig, Limits, Serial};
 
+use xen_virtio_backend::{Refusal, node::DeviceNode};
+
 use crate::{
-    device_id::DeviceId,
     nodes::DiskNodes,
     settings::{Cache, DiskSettings},
     storage::Storage,
@@ -11,19 +12,19 @@ use crate::{
 
 /// What the registers are to say.
 pub(crate) fn block_config(
-    id: DeviceId,
+    node: &DeviceNode,
     nodes: &DiskNodes,
     settings: &DiskSettings,
     storage: &Storage,
-) -> Result<BlockConfig, String> {
-    let by_number = || Serial::new(&id.devid.to_string()).map_err(|error| error.to_string());
+) -> Result<BlockConfig, Refusal> {
+    let by_number = || Serial::new(&node.id.devid.to_string()).map_err(Refusal::new);
     let mut config = BlockConfig {
         read_only: nodes.read_only,
         serial: settings.serial.map_or_else(by_number, Ok)?,
         num_queues: settings.queues,
         queue_size: settings.queue_size,
         write_back: settings.cache == Cache::Writeback,
-        access_platform: nodes.grants,
+        access_platform: node.grants,
         ..BlockConfig::for_image(storage.image())
     };
     if !(nodes.discard && settings.discard) {

@@ -12,8 +12,7 @@ use xen_ioreq::{
     DeviceModel, XenDeviceModel,
     eventfd::{EventFds, Kick},
 };
-
-use crate::contact;
+use xen_virtio_backend::daemon;
 
 /// A domain id that Xen never gives to a guest: the highest below the reserved ones
 /// (`DOMID_FIRST_RESERVED`, xen/include/public/xen.h).
@@ -153,7 +152,7 @@ fn grants() -> Finding {
 
 fn xenstore() -> Finding {
     let what = "xenstore";
-    match contact::open() {
+    match daemon::open() {
         Ok(_) => Finding { what, found: "answers".into(), verdict: Verdict::Fine },
         Err(error) => Finding {
             what,

@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     io,
-    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,31 +16,21 @@ use virtio_blk_dev::{
 };
 use virtio_mmio_dev::{Effect, Ignored, MmioTransport, QueueConfig, VirtioDevice};
 use virtio_worker::{LogLimit, Wake};
-use xen_ioreq::DeviceModel;
+use xen_foreignmem::DomainMemory;
+use xen_virtio_backend::{
+    Device, Host, Parts, Refusal,
+    guest::Notices,
+    node::{DeviceId, DeviceNode},
+};
 
 use crate::{
     block_config::block_config,
-    device_id::DeviceId,
     figures::Figures,
-    guest_memory::DiskMemory,
     nodes::DiskNodes,
-    notices::Notices,
-    platform::Platform,
     settings::DiskSettings,
     storage::Storage,
     worker_thread::{Idle, Serving, StartError, WorkerThread},
 };
-
-/// What a disk is to be.
-#[derive(Clone, Debug)]
-pub struct DiskSpec {
-    /// Which one.
-    pub id: DeviceId,
-    /// As the toolstack wrote it.
-    pub nodes: DiskNodes,
-    /// As the operator wants it.
-    pub settings: DiskSettings,
-}
 
 /// Marks an address that is a grant (`XEN_GRANT_DMA_ADDR_OFF`, Linux drivers/xen/grant-dma-ops.c).
 const GRANT: u64 = 1 << 63;
@@ -52,12 +41,11 @@ const NOT_GRANTED: &str = "the guest's driver gives plain addresses, though it w
      xl.cfg, or boot a kernel with that option";
 
 /// A disk at work. Dropping it finishes what is in flight and ends its threads.
-pub struct Disk<P: Platform> {
+pub struct Disk<H: Host> {
     id: DeviceId,
-    window: RangeInclusive<u64>,
     settings: DiskSettings,
     transport: MmioTransport<BlockDevice>,
-    memory: DiskMemory<P>,
+    memory: DomainMemory<H::Memory, H::Grants>,
     storage: Storage,
     /// The operator was told that the image was deleted.
     told_deleted: AtomicBool,
@@ -77,34 +65,32 @@ pub struct Disk<P: Platform> {
     limit: LogLimit,
 }
 
-impl<P: Platform> Disk<P> {
+impl<H: Host> Disk<H> {
     /// A disk in its reset state. The error says what in its settings can't be.
-    pub fn new(
-        spec: DiskSpec,
+    pub(crate) fn new(
+        node: &DeviceNode,
+        nodes: &DiskNodes,
+        settings: DiskSettings,
         storage: Storage,
-        memory: DiskMemory<P>,
-        model: Arc<P::Model>,
-        notices: Notices,
-    ) -> Result<Self, String> {
-        let DiskSpec { id, nodes, settings } = spec;
-        let image = storage.image();
-        let config = block_config(id, &nodes, &settings, &storage)?;
-        let device = BlockDevice::new(image.capacity(), &config).map_err(|e| e.to_string())?;
+        parts: Parts<H>,
+    ) -> Result<Self, Refusal> {
+        let Parts { memory, interrupt, notices } = parts;
+        let (id, image) = (node.id, storage.image());
+        let config = block_config(node, nodes, &settings, &storage)?;
+        let device = BlockDevice::new(image.capacity(), &config).map_err(Refusal::new)?;
         let figures = Arc::new(Figures::new(id, settings.queues.into(), device.durability()));
         let raised = Arc::clone(&figures);
-        let irq = nodes.irq;
         let line = move || {
             raised.count_interrupt();
-            if let Err(error) = model.set_irq_level(irq, true) {
+            if let Err(error) = interrupt.raise() {
                 // Happens once, while the guest is being destroyed.
-                tracing::debug!(%id, irq, error = %chain(&error), "the interrupt could not be raised");
+                debug!(%id, irq = interrupt.irq(), error = %chain(&error), "the interrupt could not be raised");
             }
         };
-        let transport = MmioTransport::new(device, line).map_err(|e| e.to_string())?;
+        let transport = MmioTransport::new(device, line).map_err(Refusal::new)?;
         let queues = transport.device().queue_max_sizes().len();
         let mut disk = Self {
             id,
-            window: nodes.window(),
             told_deleted: AtomicBool::new(false),
             limiter: (settings.limits != RateLimits::default())
                 .then(|| Arc::new(RateLimiter::new(&settings.limits))),
@@ -115,7 +101,7 @@ impl<P: Platform> Disk<P> {
             workers: (0..queues).map(|_| None).collect(),
             idle: Vec::new(),
             figures,
-            grants: nodes.grants,
+            grants: node.grants,
             notices,
             negotiated: 0,
             told: false,
@@ -125,135 +111,9 @@ impl<P: Platform> Disk<P> {
         Ok(disk)
     }
 
-    /// The guest-physical addresses of the registers.
-    pub fn window(&self) -> RangeInclusive<u64> {
-        self.window.clone()
-    }
-
     /// What it has done so far, for whoever wants to know.
     pub fn figures(&self) -> Arc<Figures> {
         Arc::clone(&self.figures)
-    }
-
-    /// A guest's read at `addr`, which lies in the window.
-    pub fn read(&mut self, addr: u64, data: &mut [u8]) {
-        self.figures.count_ioreq();
-        self.transport.read(addr - self.window.start(), data);
-    }
-
-    /// A guest's write at `addr`, which lies in the window. Gives the queue to kick once the write
-    /// is answered.
-    pub fn write(&mut self, addr: u64, data: &[u8]) -> Option<u16> {
-        self.figures.count_ioreq();
-        let offset = addr - self.window.start();
-        match self.transport.write(offset, data) {
-            Effect::Notify(queue) => return Some(queue),
-            Effect::Activate => {
-                self.negotiated = self.transport.features();
-                // A guest may reset its device as often as it likes.
-                if let Some(dropped) = self.limit.allow() {
-                    info!(
-                        id = %self.id,
-                        features = format_args!("{:#x}", self.transport.features()),
-                        dropped,
-                        "the guest's driver is ready"
-                    );
-                }
-                for index in 0..self.workers.len() {
-                    self.start_worker(index);
-                }
-            }
-            Effect::QueueReady(queue) => self.start_worker(usize::from(queue)),
-            Effect::QueueStop(queue) => {
-                self.stop_worker(usize::from(queue));
-                self.transport.queue_stopped(queue);
-            }
-            Effect::Failed => {
-                self.stop_workers();
-                if let Some(dropped) = self.limit.allow() {
-                    warn!(id = %self.id, dropped, "the guest's driver has set FAILED: the disk is not served until the driver resets it; see the guest's kernel log for the reason");
-                }
-            }
-            Effect::Reset => {
-                self.stop_workers();
-                self.transport.reset_done();
-            }
-            Effect::Ignored(why) => self.log_ignored(offset, data, why),
-            // The driver may have switched its cache off: what was written must become stable now.
-            Effect::ConfigWritten => self.workers.iter().flatten().for_each(WorkerThread::kick),
-            Effect::None => {}
-        }
-        None
-    }
-
-    /// Tells a queue's worker that the guest has notified it.
-    pub fn kick(&self, queue: u16) {
-        if let Some(Some(worker)) = self.workers.get(usize::from(queue)) {
-            worker.kick();
-        }
-    }
-
-    /// Takes on the size that the image has now, and tells the guest.
-    pub fn refresh_capacity(&mut self) {
-        self.tell_if_deleted();
-        let (id, old) = (self.id, self.transport.device().capacity());
-        let new = match self.storage.refresh_capacity() {
-            Ok(new) => new,
-            Err(error) => {
-                warn!(%id, error = %chain(&error), "the image's size can't be read, and the disk keeps the size it has: check the image's storage");
-                return;
-            }
-        };
-        if new == old {
-            info!(%id, bytes = old, "the image's size has not changed");
-            return;
-        }
-        if let Err(error) = self.transport.device_mut().set_capacity(new) {
-            warn!(%id, error = %chain(&error), "the image has a size that no disk can have, and the disk keeps the size it has: give the image another size, as with `truncate -s`");
-            return;
-        }
-        self.transport.config_changed();
-        for warning in self.storage.image().warnings() {
-            if matches!(warning, ImageWarning::HiddenTail { .. }) {
-                warn!(%id, "{warning}");
-            }
-        }
-        if new > old {
-            info!(%id, from = old, to = new, "the disk has grown");
-        } else {
-            warn!(%id, from = old, to = new, "the disk is smaller than before: the guest's data beyond its new end is lost");
-        }
-    }
-
-    /// Logs what the disk has done so far.
-    pub fn report(&self) {
-        self.tell_if_deleted();
-        let stats = self.figures.stats();
-        let memory = self.memory.stats();
-        info!(
-            id = %self.id,
-            features = format_args!("{:#x}", self.negotiated),
-            driver = if self.transport.features() == 0 { "none" } else { "active" },
-            requests = stats.requests(),
-            reads = stats[RequestKind::Read].requests,
-            writes = stats[RequestKind::Write].requests,
-            flushes = stats[RequestKind::Flush].requests,
-            discards = stats[RequestKind::Discard].requests,
-            zeroes = stats[RequestKind::WriteZeroes].requests,
-            bytes_read = stats[RequestKind::Read].bytes,
-            bytes_written = stats[RequestKind::Write].bytes,
-            errors = stats.errors(),
-            host_errors = stats.host_errors,
-            flush_failed = self.figures.has_failed_flush(),
-            in_flight = stats.in_flight,
-            throttled = stats.throttled,
-            ioreqs = self.figures.ioreqs(),
-            interrupts = self.figures.interrupts(),
-            interrupts_suppressed = stats.interrupts_suppressed,
-            ?memory,
-            "disk totals"
-        );
-        self.figures.report_latencies(&stats);
     }
 
     /// Once: what the guest writes is gone when the disk is.
@@ -296,13 +156,13 @@ impl<P: Platform> Disk<P> {
     }
 
     /// What the worker of a queue needs, of a disk that is being attached, and can still be refused.
-    fn first_idle(&self) -> Result<Idle, String> {
+    fn first_idle(&self) -> Result<Idle, Refusal> {
         let engine = Some(self.first_engine()?);
         let wake = Wake::new().map_err(|error| no_descriptors(&error))?;
         Ok(Idle { engine, wake })
     }
 
-    fn first_engine(&self) -> Result<Box<dyn Engine>, String> {
+    fn first_engine(&self) -> Result<Box<dyn Engine>, Refusal> {
         let (engine, lacking) = self.storage.engine(self.settings.engine);
         let source = lacking.as_ref().and_then(|error| error.source()?.downcast_ref());
         if let Some(error) = source.filter(|error| limits::is_out_of_files(error)) {
@@ -382,13 +242,130 @@ impl<P: Platform> Disk<P> {
     }
 }
 
-/// Why a disk can't be attached that would lack descriptors later.
-fn no_descriptors(error: &io::Error) -> String {
-    let advice = limits::advice(error).unwrap_or_else(|| error.to_string());
-    format!("no file descriptor for its queues: {advice}")
+impl<H: Host> Device for Disk<H> {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        self.figures.count_ioreq();
+        self.transport.read(offset, data);
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
+        self.figures.count_ioreq();
+        match self.transport.write(offset, data) {
+            Effect::Notify(queue) => return Some(queue),
+            Effect::Activate => {
+                self.negotiated = self.transport.features();
+                // A guest may reset its device as often as it likes.
+                if let Some(dropped) = self.limit.allow() {
+                    info!(
+                        id = %self.id,
+                        features = format_args!("{:#x}", self.transport.features()),
+                        dropped,
+                        "the guest's driver is ready"
+                    );
+                }
+                for index in 0..self.workers.len() {
+                    self.start_worker(index);
+                }
+            }
+            Effect::QueueReady(queue) => self.start_worker(usize::from(queue)),
+            Effect::QueueStop(queue) => {
+                self.stop_worker(usize::from(queue));
+                self.transport.queue_stopped(queue);
+            }
+            Effect::Failed => {
+                self.stop_workers();
+                if let Some(dropped) = self.limit.allow() {
+                    warn!(id = %self.id, dropped, "the guest's driver has set FAILED: the disk is not served until the driver resets it; see the guest's kernel log for the reason");
+                }
+            }
+            Effect::Reset => {
+                self.stop_workers();
+                self.transport.reset_done();
+            }
+            Effect::Ignored(why) => self.log_ignored(offset, data, why),
+            // The driver may have switched its cache off: what was written must become stable now.
+            Effect::ConfigWritten => self.workers.iter().flatten().for_each(WorkerThread::kick),
+            Effect::None => {}
+        }
+        None
+    }
+
+    fn kick(&mut self, queue: u16) {
+        if let Some(Some(worker)) = self.workers.get(usize::from(queue)) {
+            worker.kick();
+        }
+    }
+
+    /// Takes on the size that the image has now, and tells the guest.
+    fn refresh(&mut self) {
+        self.tell_if_deleted();
+        let (id, old) = (self.id, self.transport.device().capacity());
+        let new = match self.storage.refresh_capacity() {
+            Ok(new) => new,
+            Err(error) => {
+                warn!(%id, error = %chain(&error), "the image's size can't be read, and the disk keeps the size it has: check the image's storage");
+                return;
+            }
+        };
+        if new == old {
+            info!(%id, bytes = old, "the image's size has not changed");
+            return;
+        }
+        if let Err(error) = self.transport.device_mut().set_capacity(new) {
+            warn!(%id, error = %chain(&error), "the image has a size that no disk can have, and the disk keeps the size it has: give the image another size, as with `truncate -s`");
+            return;
+        }
+        self.transport.config_changed();
+        for warning in self.storage.image().warnings() {
+            if matches!(warning, ImageWarning::HiddenTail { .. }) {
+                warn!(%id, "{warning}");
+            }
+        }
+        if new > old {
+            info!(%id, from = old, to = new, "the disk has grown");
+        } else {
+            warn!(%id, from = old, to = new, "the disk is smaller than before: the guest's data beyond its new end is lost");
+        }
+    }
+
+    fn report(&self) {
+        self.tell_if_deleted();
+        let stats = self.figures.stats();
+        let memory = self.memory.stats();
+        info!(
+            id = %self.id,
+            features = format_args!("{:#x}", self.negotiated),
+            driver = if self.transport.features() == 0 { "none" } else { "active" },
+            requests = stats.requests(),
+            reads = stats[RequestKind::Read].requests,
+            writes = stats[RequestKind::Write].requests,
+            flushes = stats[RequestKind::Flush].requests,
+            discards = stats[RequestKind::Discard].requests,
+            zeroes = stats[RequestKind::WriteZeroes].requests,
+            bytes_read = stats[RequestKind::Read].bytes,
+            bytes_written = stats[RequestKind::Write].bytes,
+            errors = stats.errors(),
+            host_errors = stats.host_errors,
+            flush_failed = self.figures.has_failed_flush(),
+            in_flight = stats.in_flight,
+            throttled = stats.throttled,
+            ioreqs = self.figures.ioreqs(),
+            interrupts = self.figures.interrupts(),
+            interrupts_suppressed = stats.interrupts_suppressed,
+            ?memory,
+            "disk totals"
+        );
+        self.figures.report_latencies(&stats);
+    }
 }
 
-impl<P: Platform> Drop for Disk<P> {
+/// Why a disk can't be attached that would lack descriptors later.
+fn no_descriptors(error: &io::Error) -> Refusal {
+    let advice = limits::advice(error).unwrap_or_else(|| error.to_string());
+    Refusal::new(format!("no file descriptor for its queues: {advice}"))
+}
+
+impl<H: Host> Drop for Disk<H> {
     fn drop(&mut self) {
         self.stop_workers();
         self.report();

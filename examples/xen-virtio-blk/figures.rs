@@ -7,8 +7,7 @@ use std::sync::{
 
 use tracing::info;
 use virtio_blk_dev::{Counters, Durability, OpStats, RequestKind, Stats};
-
-use crate::device_id::DeviceId;
+use xen_virtio_backend::node::DeviceId;
 
 /// The kinds of requests that are told of one by one, and what they are called.
 pub const OPS: [(&str, RequestKind); 6] = [

@@ -11,26 +11,25 @@ use rustix::{
 };
 use tracing::info;
 use xen_store::XenStore;
+use xen_virtio_backend::{
+    Backend, Handshake, Xen,
+    daemon::{self, Connect, Contact, Daemon, Extras, Metrics, Orders, RunDir},
+};
 use xen_virtio_blk::{
     args::{Cli, Command, RunArgs},
-    backend::Backend,
     check,
-    contact::{self, Connect, Contact},
-    daemon::{Daemon, Extras, Orders},
+    disks::Disks,
+    figures::Figures,
     metrics::MetricsFile,
-    platform::Xen,
-    run_dir::RunDir,
     settings::Settings,
 };
-
-const NAME: &str = "xen-virtio-blk";
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check => check::run(),
         Command::Run(args) => match Logging::start() {
-            Ok(logging) => logging.end(NAME, &run(&args).map_err(advise)),
-            Err(error) => output::failure(NAME, error),
+            Ok(logging) => logging.end(Disks::NAME, &run(&args).map_err(advise)),
+            Err(error) => output::failure(Disks::NAME, error),
         },
     }
 }
@@ -54,19 +53,23 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         resize: signals(&[signals::SIGHUP])?,
     };
     let _run_dir = RunDir::lock(&args.run_dir)?;
-    let connect: Connect<XenStore> = Arc::new(contact::open);
+    let connect: Connect<XenStore> = Arc::new(daemon::open);
     let Some(store) = first_contact(&connect, &orders.stop)? else {
         info!("told to stop before xenstored answered");
         return Ok(());
     };
-    let backend = Backend::new(store, Xen, settings).context("can't watch xenstore for disks")?;
+    let budget = settings.map_budget();
+    let handshake = Handshake::new(store, Xen, Disks::new(settings), budget)
+        .context("can't watch xenstore for disks")?;
     let interval = Duration::from_secs(args.metrics_interval);
+    let metrics_file =
+        |path| -> Box<dyn Metrics<Figures> + Send> { Box::new(MetricsFile::new(path, interval)) };
     let extras = Extras {
-        metrics: args.metrics_file.clone().map(|path| MetricsFile::new(path, interval)),
+        metrics: args.metrics_file.clone().map(metrics_file),
         stop_timeout: args.stop_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         notify: Notify::from_env(),
     };
-    Ok(Daemon::new(backend, connect, orders, extras).run()?)
+    Ok(Daemon::new(handshake, connect, orders, extras).run()?)
 }
 
 /// The connection to xenstored; `None` if the order to stop comes first.

@@ -15,6 +15,7 @@ use std::{
 use backend_process::chain;
 use tracing::{info, warn};
 use virtio_blk_dev::{OpStats, Stats};
+use xen_virtio_backend::daemon::Metrics;
 
 use crate::figures::{Figures, OPS};
 
@@ -137,14 +138,15 @@ impl MetricsFile {
     pub fn new(path: PathBuf, interval: Duration) -> Self {
         Self { path, interval, due: Instant::now(), failing: false }
     }
+}
 
-    /// How long it isn't due yet.
-    pub fn wait(&self) -> Duration {
+impl Metrics<Figures> for MetricsFile {
+    fn wait(&self) -> Duration {
         self.due.saturating_duration_since(Instant::now())
     }
 
     /// Writes it now. That this fails is said once, and when it no longer does.
-    pub fn write(&mut self, disks: &[Arc<Figures>]) {
+    fn write(&mut self, disks: &[Arc<Figures>]) {
         self.due = Instant::now() + self.interval;
         let written = replace(&self.path, render(disks).as_bytes());
         let path = self.path.display();

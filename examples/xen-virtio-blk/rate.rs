@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use virtio_blk_dev::Rate;
+use xen_virtio_backend::amount;
 
 /// Requests a second. `K`, `M` and `G` are powers of 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +41,6 @@ fn rate(text: &str, unit: u64) -> Result<Rate, String> {
         .ok_or_else(|| {
             format!("{text:?} should be a rate a second, as 500, 10K, or 10K/20K with a burst")
         })
-}
-
-/// A number, with `K`, `M` or `G` behind it for powers of `unit`.
-pub(crate) fn amount(text: &str, unit: u64) -> Option<u64> {
-    let power = match text.as_bytes().last()? {
-        b'K' | b'k' => 1,
-        b'M' | b'm' => 2,
-        b'G' | b'g' => 3,
-        _ => 0,
-    };
-    let digits = if power == 0 { text } else { &text[..text.len() - 1] };
-    digits.parse::<u64>().ok()?.checked_mul(unit.pow(power))
 }
 
 #[cfg(test)]

@@ -14,11 +14,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing::warn;
 use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
 use virtio_worker::CpuList;
+use xen_virtio_backend::guest::MapBudget;
 
 use crate::{
     args::{self, RunArgs},
     identity::Identity,
-    map_budget::MapBudget,
     rate::{Bps, Iops},
     storage::EngineKind,
 };

@@ -13,8 +13,7 @@ use virtio_worker::{
     Cpu, LogLimit, QueueThread, Served, SpawnError, ThreadSpec, Trouble, Waiter, Wake,
 };
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
-
-use crate::device_id::DeviceId;
+use xen_virtio_backend::node::DeviceId;
 
 /// Why a queue can't be served.
 #[derive(Debug, thiserror::Error)]

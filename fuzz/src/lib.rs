@@ -14,9 +14,7 @@ pub mod request;
 pub mod vhost_user;
 pub mod xenstore;
 
-// What the binary makes of xenstore's nodes. Its own files, as a build of the whole binary would
+// What the binary makes of a disk's nodes. Its own file, as a build of the whole binary would
 // have the fuzzer watch an argument parser and a logger.
-#[path = "../../examples/xen-virtio-blk/device_id.rs"]
-pub mod device_id;
 #[path = "../../examples/xen-virtio-blk/nodes.rs"]
 pub mod nodes;

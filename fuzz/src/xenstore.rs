@@ -25,9 +25,10 @@ use xen_store::XenbusState;
 use xen_store::fake::FakeStore;
 use xen_store::{Error, Store, StoreExt, XenStore};
 
-use crate::device_id::{DeviceId, Kind};
+use xen_virtio_backend::node::{DeviceId, DeviceNode, Kind, NodeError, NodeReader};
+
 use crate::input::Input;
-use crate::nodes::{DiskNodes, NodeError, read_window};
+use crate::nodes::DiskNodes;
 
 /// The nodes of a device that the backend reads.
 pub const NODES: [&str; 9] = [
@@ -255,18 +256,17 @@ fn nodes(input: &mut Input<'_>) -> Report {
         store.write(None, &format!("{path}/{node}"), input.bytes(len.into())).expect("a write");
     }
 
-    let read = DiskNodes::read(&store, None, id, &path);
-    let window = read_window(&store, &path);
+    let reader = NodeReader::new(&store, None, id, &path);
+    let read = DiskNodes::read(&reader).and_then(|disk| Ok((disk, DeviceNode::read(&reader)?)));
     match &read {
-        Ok(disk) => {
+        Ok((disk, node)) => {
             assert!(disk.image.is_absolute() && disk.image != Path::new(""));
-            assert!((32..1020).contains(&disk.irq), "interrupt {}", disk.irq);
-            let (start, end) = disk.window().into_inner();
+            assert!((32..1020).contains(&node.irq), "interrupt {}", node.irq);
+            let (start, end) = node.window().into_inner();
             assert!(start % 0x200 == 0 && end - start == 0x1ff && end < 1 << 48, "{start:#x}");
-            assert_eq!(window.expect("a window"), disk.window());
         }
         Err(error) => {
-            assert!(matches!(error, NodeError::Missing { .. } | NodeError::Absurd { .. }));
+            assert!(matches!(error, NodeError::Missing { .. } | NodeError::Invalid { .. }));
             // It goes into a node and a log.
             assert!(error.to_string().len() < 1024, "a message of any length");
         }

@@ -20,10 +20,10 @@ use xen_ioreq::{
     fake::{FakeDeviceModel, FakeDomain},
 };
 use xen_store::{Error, Perm, Store, TxId, WatchEvent, fake::FakeStore};
+use xen_virtio_backend::{self as backend, Handles, Handshake};
 use xen_virtio_blk::{
-    backend::Backend,
+    disks::Disks,
     figures::Figures,
-    platform::{Handles, Platform},
     settings::{DiskSettings, Settings},
 };
 
@@ -38,7 +38,7 @@ type Domains = Arc<Mutex<BTreeMap<DomId, FakeDomain>>>;
 #[derive(Clone, Default)]
 pub struct FakePlatform(Domains);
 
-impl Platform for FakePlatform {
+impl backend::Host for FakePlatform {
     type Model = FakeDeviceModel;
     type Memory = FakeForeignMemory;
     type Grants = FakeGrantTable;
@@ -209,7 +209,7 @@ impl Disk {
 pub struct Host {
     /// The toolstack's connection.
     pub store: FakeStore,
-    backend: Option<Backend<WatchedStore, FakePlatform>>,
+    backend: Option<Handshake<WatchedStore, FakePlatform, Disks>>,
     on_write: Arc<Mutex<Option<OnWrite>>>,
     on_transaction: Arc<Mutex<Option<OnTransaction>>>,
     platform: FakePlatform,
@@ -251,7 +251,9 @@ impl Host {
             on_write: Arc::clone(&self.on_write),
             on_transaction: Arc::clone(&self.on_transaction),
         };
-        let backend = Backend::new(store, self.platform.clone(), self.settings.clone());
+        let budget = self.settings.map_budget();
+        let disks = Disks::new(self.settings.clone());
+        let backend = Handshake::new(store, self.platform.clone(), disks, budget);
         self.backend = Some(backend.unwrap());
     }
 
@@ -262,7 +264,7 @@ impl Host {
 
     /// The operator says that images have other sizes now. Guests hear of it soon.
     pub fn refresh_capacities(&self) {
-        self.backend.as_ref().expect("a running backend").refresh_capacities();
+        self.backend.as_ref().expect("a running backend").refresh();
     }
 
     /// What the disks that are there have done.

@@ -17,6 +17,7 @@ const SOURCES: [(&str, &[&str]); 11] = [
     ("xen-virtio-blk", &["examples/xen-virtio-blk"]),
     ("vhost-user-blk", &["examples/vhost-user-blk/src"]),
     ("virtio-rng", &["examples/virtio-rng"]),
+    ("xen-virtio-backend", &["xen-virtio-backend/src"]),
     ("backend-process", &["examples/process/src"]),
     ("virtio-blk-dev", &["virtio-blk-dev/src"]),
     ("virtio-mmio-dev", &["virtio-mmio-dev/src"]),

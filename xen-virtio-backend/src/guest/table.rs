@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     ops::RangeInclusive,
-    path::PathBuf,
     time::Duration,
 };
 
@@ -11,57 +10,59 @@ use backend_process::chain;
 use tracing::{info, warn};
 use xen_ioreq::{DomId, Liveness};
 
-use crate::{
-    attach::PATIENCE,
-    device_id::DeviceId,
-    guest::{Detaching, Guest, GuestError},
+use super::{
+    error::GuestError,
+    handle::{Detaching, Guest},
     map_budget::MapBudget,
     notices::Notices,
-    platform::Platform,
 };
+use crate::{backend::Backend, host::Host, node::DeviceId};
+
+/// How long a guest's thread may hold up the handshakes of other guests. libxl gives a backend 10 s.
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Every guest that has, or had, a device here. A guest is taken on for its first device and stays until its domain
 /// ends, even when its devices are closed before: an access to their windows that nobody answers would be an
 /// external abort in the guest.
-pub(crate) struct Guests<P: Platform> {
-    platform: P,
+pub(crate) struct Guests<H: Host, B: Backend> {
+    host: H,
     /// For each guest.
     budget: MapBudget,
     notices: Notices,
-    guests: BTreeMap<DomId, Served<P>>,
+    guests: BTreeMap<DomId, Served<H, B>>,
 }
 
-struct Served<P: Platform> {
-    guest: Guest,
-    /// With their images; a refused device whose window is answered has none.
-    devices: BTreeMap<DeviceId, Option<PathBuf>>,
-    /// Disks whose storage has kept them from being closed so far.
+struct Served<H: Host, B: Backend> {
+    guest: Guest<B>,
+    /// In words; a refused device whose window is answered has none.
+    devices: BTreeMap<DeviceId, Option<String>>,
+    /// Devices whose storage has kept them from being closed so far.
     closing: BTreeMap<DeviceId, Detaching>,
     /// Tells whether the guest still lives.
-    liveness: Liveness<P::Model>,
+    liveness: Liveness<H::Model>,
 }
 
-impl<P: Platform> Served<P> {
+impl<H: Host, B: Backend> Served<H, B> {
     fn is_alive(&self) -> bool {
         // What could not be asked says nothing of the guest.
         !matches!(self.liveness.is_alive(), Ok(false))
     }
 }
 
-impl<P: Platform> Guests<P> {
-    /// What disks have to say goes to `notices`.
-    pub(crate) fn new(platform: P, budget: MapBudget, notices: Notices) -> Self {
-        Self { platform, budget, notices, guests: BTreeMap::new() }
+impl<H: Host, B: Backend> Guests<H, B> {
+    /// What devices have to say goes to `notices`.
+    pub(crate) fn new(host: H, budget: MapBudget, notices: Notices) -> Self {
+        Self { host, budget, notices, guests: BTreeMap::new() }
     }
 
     /// Each guest, to be told something.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guest> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guest<B>> {
         self.guests.values().map(|served| &served.guest)
     }
 
     /// Every device that is served, or not closed yet.
     pub(crate) fn devices(&self) -> Vec<DeviceId> {
-        let all = |served: &Served<P>| {
+        let all = |served: &Served<H, B>| {
             let closing = served.closing.keys().copied();
             served.devices.keys().copied().chain(closing).collect::<Vec<_>>()
         };
@@ -73,13 +74,14 @@ impl<P: Platform> Guests<P> {
         self.guests.len()
     }
 
-    /// Each guest's disks and their images, as text.
+    /// Each guest's devices, as text.
     pub(crate) fn by_guest(&self) -> impl Iterator<Item = (DomId, String)> {
         self.guests.iter().map(|(domid, served)| {
-            let disks = served.devices.iter().filter_map(|(id, image)| {
-                image.as_ref().map(|image| format!("{id} ({})", image.display()))
-            });
-            (*domid, disks.collect::<Vec<_>>().join(", "))
+            let devices = served
+                .devices
+                .iter()
+                .filter_map(|(id, text)| text.as_ref().map(|text| format!("{id} ({text})")));
+            (*domid, devices.collect::<Vec<_>>().join(", "))
         })
     }
 
@@ -96,40 +98,40 @@ impl<P: Platform> Guests<P> {
     pub(crate) fn attach<T>(
         &mut self,
         id: DeviceId,
-        image: Option<PathBuf>,
-        attach: impl FnOnce(&Guest) -> Result<T, GuestError>,
+        text: Option<String>,
+        attach: impl FnOnce(&Guest<B>) -> Result<T, GuestError>,
     ) -> Result<T, GuestError> {
         let (served, new) = match self.guests.entry(id.domid) {
             Entry::Occupied(served) => (served.into_mut(), false),
             Entry::Vacant(place) => {
                 let handles = self
-                    .platform
+                    .host
                     .open(id.domid)
                     .map_err(|source| GuestError::Open { domid: id.domid, source })?;
                 let (guest, liveness) =
-                    Guest::start(id.domid, handles, self.budget, self.notices.clone(), PATIENCE)?;
+                    Guest::start(id.domid, handles, self.budget, self.notices.clone(), TIMEOUT)?;
                 let (devices, closing) = Default::default();
                 (place.insert(Served { guest, devices, closing, liveness }), true)
             }
         };
         let attached = attach(&served.guest);
         if attached.is_ok() {
-            served.devices.insert(id, image);
+            served.devices.insert(id, text);
         } else if new {
             self.guests.remove(&id.domid);
         }
         attached
     }
 
-    /// False if the disk's storage keeps it from being closed: to be called again. Its window is answered as that
+    /// False if the device's storage keeps it from being closed: to be called again. Its window is answered as that
     /// of no device.
     pub(crate) fn detach(&mut self, id: DeviceId, reason: &str) -> bool {
         let Some(served) = self.guests.get_mut(&id.domid) else { return true };
         if served.devices.remove(&id).is_some() {
-            info!(%id, reason, "closing the disk");
+            info!(%id, reason, "closing the device");
             let detaching = served.guest.detach(id);
-            if !detaching.is_done(PATIENCE) {
-                warn!(%id, "the disk is not closed yet, as the storage of one of the guest's disks does not answer: check the storage of its images");
+            if !detaching.is_done(TIMEOUT) {
+                warn!(%id, "the device is not closed yet, as what one of the guest's devices stands on does not answer: check the storage of its images");
                 served.closing.insert(id, detaching);
             }
         } else if let Some(detaching) = served.closing.remove(&id)

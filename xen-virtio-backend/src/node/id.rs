@@ -7,10 +7,10 @@ use xen_ioreq::DomId;
 /// The two directories under `backend/` that libxl fills for virtio devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// `disk = [ "…,specification=virtio" ]`: what this backend serves.
+    /// `disk = [ "…,specification=virtio" ]`: a block device.
     VirtioDisk,
-    /// `virtio = [ "type=…" ]`: a disk among them carries no image path, so it is refused by name; devices
-    /// of other types are other backends'.
+    /// `virtio = [ "type=…" ]`: a device of the type that the node `type` names. A disk among them carries no
+    /// image path.
     Virtio,
 }
 
@@ -24,6 +24,22 @@ impl Kind {
             Self::VirtioDisk => "virtio_disk",
             Self::Virtio => "virtio",
         }
+    }
+}
+
+/// A device's type (virtio 1.2 §5): 2 is a block device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceType(pub u32);
+
+impl DeviceType {
+    /// A block device (§5.2).
+    pub const BLOCK: Self = Self(2);
+
+    /// Of the node `type` of a generic device: libxl's `virtio,device<ID>`, in hexadecimal as Linux's
+    /// device-tree binding virtio,device.yaml has it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let id = text.strip_prefix("virtio,device")?;
+        u32::from_str_radix(id, 16).ok().map(Self)
     }
 }
 

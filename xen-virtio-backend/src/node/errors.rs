@@ -5,7 +5,7 @@ use tracing::warn;
 use xen_ioreq::DomId;
 use xen_store::{Store, StoreExt};
 
-use crate::device_id::{DeviceId, Kind};
+use super::{DeviceId, Kind};
 
 /// The error nodes of one domain's devices: `<home>/error/backend/…`, where Linux's xenbus_dev_error() writes,
 /// and `error` in the device's own directory.

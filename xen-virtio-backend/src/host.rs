@@ -7,7 +7,7 @@ use xen_foreignmem::{ForeignMemory, Gntdev, GrantTable, Privcmd};
 use xen_ioreq::{DeviceModel, DomId, XenDeviceModel};
 
 /// Opens what serving one guest takes.
-pub trait Platform: Send + 'static {
+pub trait Host: Send + 'static {
     /// Device-model operations.
     type Model: DeviceModel;
     /// Foreign and resource mappings.
@@ -18,22 +18,25 @@ pub trait Platform: Send + 'static {
     type Events: EventChannel;
 
     /// Descriptors of their own for `domid`, confined to it as far as the kernel can.
+    ///
+    /// # Errors
+    /// The kernel's devices can't be opened, or not confined.
     fn open(&self, domid: DomId) -> io::Result<Handles<Self>>;
 }
 
 /// What serves one guest. Each guest has its own, so that each can be confined to it.
-pub struct Handles<P: Platform + ?Sized> {
+pub struct Handles<H: Host + ?Sized> {
     /// Device-model operations.
-    pub model: Arc<P::Model>,
+    pub model: Arc<H::Model>,
     /// Foreign and resource mappings.
-    pub memory: Arc<P::Memory>,
+    pub memory: Arc<H::Memory>,
     /// Grants.
-    pub grants: Arc<P::Grants>,
+    pub grants: Arc<H::Grants>,
     /// Event channels.
-    pub events: Arc<P::Events>,
+    pub events: Arc<H::Events>,
 }
 
-impl<P: Platform + ?Sized> Clone for Handles<P> {
+impl<H: Host + ?Sized> Clone for Handles<H> {
     fn clone(&self) -> Self {
         Self {
             model: Arc::clone(&self.model),
@@ -44,10 +47,36 @@ impl<P: Platform + ?Sized> Clone for Handles<P> {
     }
 }
 
+/// The interrupt of one device.
+pub struct InterruptLine<M: DeviceModel> {
+    model: Arc<M>,
+    irq: u32,
+}
+
+impl<M: DeviceModel> InterruptLine<M> {
+    pub(crate) fn new(model: Arc<M>, irq: u32) -> Self {
+        Self { model, irq }
+    }
+
+    /// The shared peripheral interrupt.
+    pub fn irq(&self) -> u32 {
+        self.irq
+    }
+
+    /// Raises it. The guest acknowledges it in the device's registers.
+    ///
+    /// # Errors
+    /// Once, while the guest is being destroyed.
+    pub fn raise(&self) -> io::Result<()> {
+        self.model.set_irq_level(self.irq, true)
+    }
+}
+
 /// Xen, through the kernel's devices.
+#[derive(Debug)]
 pub struct Xen;
 
-impl Platform for Xen {
+impl Host for Xen {
     type Model = XenDeviceModel;
     type Memory = Privcmd;
     type Grants = Gntdev;

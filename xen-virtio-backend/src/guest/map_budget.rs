@@ -2,7 +2,7 @@
 
 use std::{fs, str::FromStr};
 
-use crate::rate::amount;
+use crate::amount::amount;
 
 /// The least that is of use: a few chunks of 2 MiB.
 const LEAST: u64 = 16 << 20;
@@ -27,7 +27,7 @@ pub enum MapBudget {
 impl MapBudget {
     /// How much of a guest's memory may be mapped, in bytes. To be asked when something of a guest was
     /// mapped: only then can it be seen what a page costs.
-    pub(crate) fn bytes(self) -> u64 {
+    pub fn bytes(self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
             Self::Automatic => {

@@ -1,16 +1,19 @@
-//! Waiting for what may never happen.
+//! A bounded wait for what may never happen.
 
 use std::{io, sync::mpsc, thread, time::Duration};
 
-/// Does `work` on a thread of its own; `None` if it isn't done within `patience`. Then it goes on, and
+/// How long one device may hold up the handshakes of the others. libxl gives a backend 10 s.
+pub(crate) const OPEN: Duration = Duration::from_secs(8);
+
+/// Does `work` on a thread of its own; `None` if it isn't done within `timeout`. Then it goes on, and
 /// what it gives is dropped.
-pub(crate) fn within<T: Send + 'static>(
-    patience: Duration,
+pub(super) fn within<T: Send + 'static>(
+    timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
     let (sender, done) = mpsc::channel();
-    thread::Builder::new().name("patience".into()).spawn(move || sender.send(work()))?;
-    Ok(done.recv_timeout(patience).ok())
+    thread::Builder::new().name("open".into()).spawn(move || sender.send(work()))?;
+    Ok(done.recv_timeout(timeout).ok())
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
-//! The toolstack's handshake: which disks there are, and which are served.
+//! The toolstack's handshake: which devices there are, and which are served.
+
+mod deadline;
+mod reconcile;
+mod refusal;
+mod retry;
 
 use std::{
     collections::BTreeSet,
@@ -14,22 +19,18 @@ use xen_ioreq::DomId;
 use xen_store::{Store, StoreExt, WatchEvent};
 
 use crate::{
-    device_id::{DeviceId, Kind},
-    error_nodes::ErrorNodes,
-    figures::Figures,
-    guest::Guest,
-    guests::Guests,
-    listing,
-    notices::{NoticeBox, Notices},
-    platform::Platform,
-    retry::Retries,
-    settings::Settings,
+    backend::Backend,
+    guest::{Guest, Guests, MapBudget, NoticeBox, Notices},
+    host::Host,
+    node::{DeviceId, ErrorNodes, Kind, NodeError, NodeReader, listing},
 };
+
+pub(crate) use retry::Retries;
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum BackendError {
+pub enum HandshakeError {
     /// Xenstore has no place for this domain's backends, or can't be asked.
     #[error(transparent)]
     Store(#[from] xen_store::Error),
@@ -38,17 +39,17 @@ pub enum BackendError {
     Notices(#[source] io::Error),
 }
 
-/// Serves every disk below one domain's `backend/` directory.
-pub struct Backend<S: Store, P: Platform> {
+/// Serves every device of one backend's below one domain's `backend/` directory.
+pub struct Handshake<S: Store, H: Host, B: Backend> {
+    backend: Arc<B>,
     store: S,
     /// Where the kinds stand.
     dir: String,
-    guests: Guests<P>,
+    guests: Guests<H, B>,
     notices: NoticeBox,
     errors: ErrorNodes,
     /// Devices that were looked at and are not served: not to be tried at each of their events.
     refused: BTreeSet<DeviceId>,
-    settings: Settings,
     retries: Retries<Task>,
     /// Guests that live, though xenstore has no nodes of them any more.
     forgotten: BTreeSet<DomId>,
@@ -56,11 +57,9 @@ pub struct Backend<S: Store, P: Platform> {
     stopping: bool,
     /// Every device that was there at the start has been looked at.
     listed: bool,
-    /// Of the disks that are there, and of some that aren't any more.
-    figures: Vec<Weak<Figures>>,
+    /// Of the devices that are there, and of some that aren't any more.
+    figures: Vec<Weak<B::Figures>>,
 }
-
-mod reconcile;
 
 /// What may have to be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,9 +79,13 @@ impl fmt::Display for Task {
     }
 }
 
-impl<S: Store, P: Platform> Backend<S, P> {
-    /// Starts watching. Disks that already wait are served by the first [`Backend::handle_events`].
-    pub fn new(store: S, platform: P, settings: Settings) -> Result<Self, BackendError> {
+impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
+    /// Starts watching. Devices that already wait are served by the first
+    /// [`handle_events`](Self::handle_events). Up to `budget` of each guest's memory is mapped.
+    ///
+    /// # Errors
+    /// xenstore refuses to say what this domain is, or to be watched; or there is no descriptor to be had.
+    pub fn new(store: S, host: H, backend: B, budget: MapBudget) -> Result<Self, HandshakeError> {
         // A driver domain has its own number here; dom0 may have no node at all.
         let node = "domid";
         let number = |text: String| {
@@ -93,25 +96,25 @@ impl<S: Store, P: Platform> Backend<S, P> {
         let home = store.domain_path(domid)?;
         let dir = format!("{home}/backend");
         watch(&store, &dir)?;
-        let (notices, notice_box) = Notices::channel().map_err(BackendError::Notices)?;
-        info!(dir, "watching for virtio disks");
+        let (notices, notice_box) = Notices::channel().map_err(HandshakeError::Notices)?;
+        info!(dir, "watching for virtio devices");
         Ok(Self {
+            backend: Arc::new(backend),
             store,
             dir,
-            guests: Guests::new(platform, settings.map_budget(), notices),
+            guests: Guests::new(host, budget, notices),
             notices: notice_box,
             errors: ErrorNodes::new(home),
             refused: BTreeSet::new(),
             retries: Retries::new(),
             forgotten: BTreeSet::new(),
             stopping: false,
-            settings,
             listed: false,
             figures: Vec::new(),
         })
     }
 
-    /// Readable when a guest's thread has something for [`Backend::handle_events`].
+    /// Readable when a guest's thread has something for [`handle_events`](Self::handle_events).
     pub fn notices(&self) -> BorrowedFd<'_> {
         self.notices.as_fd()
     }
@@ -157,18 +160,28 @@ impl<S: Store, P: Platform> Backend<S, P> {
             self.settle(Task::Device(id), reconciled)?;
         }
         if listed && !mem::replace(&mut self.listed, true) {
-            let images = listing::images(&self.store, &self.dir, &touched);
-            if let Some(images) = survive(
-                images,
-                "can't tell which tables of the --config file match no disk: check their names",
-            )? {
-                self.settings.warn_of_unmatched(&images);
-            }
+            self.tell_listed(&touched)?;
         }
         Ok(())
     }
 
-    /// How long [`Backend::handle_events`] may wait for the next event; `None`: until it comes.
+    fn tell_listed(&self, devices: &BTreeSet<DeviceId>) -> Result<(), xen_store::Error> {
+        let with_paths: Vec<_> = devices.iter().map(|id| (*id, id.path(&self.dir))).collect();
+        let nodes: Vec<_> = with_paths
+            .iter()
+            .map(|(id, path)| NodeReader::new(&self.store, None, *id, path))
+            .collect();
+        match self.backend.on_listed(&nodes) {
+            Err(NodeError::Store(error)) => log_unless_disconnected::<()>(
+                Err(error),
+                "the settings can't be compared with the devices that there are: check their names",
+            )
+            .map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long [`handle_events`](Self::handle_events) may wait for the next event; `None`: until it comes.
     pub fn wait(&self) -> Option<Duration> {
         self.retries.wait(Instant::now())
     }
@@ -214,23 +227,23 @@ impl<S: Store, P: Platform> Backend<S, P> {
         Ok(done)
     }
 
-    /// Logs what every disk has done so far.
+    /// Logs what every device has done so far.
     pub fn report(&self) {
         self.guests.iter().for_each(Guest::report);
     }
 
-    /// What every disk has done so far.
-    pub fn figures(&mut self) -> Vec<Arc<Figures>> {
-        self.figures.retain(|disk| disk.strong_count() > 0);
+    /// What every device has done so far.
+    pub fn figures(&mut self) -> Vec<Arc<B::Figures>> {
+        self.figures.retain(|device| device.strong_count() > 0);
         self.figures.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Has every disk take on the size that its image has now, and tell its guest.
-    pub fn refresh_capacities(&self) {
-        self.guests.iter().for_each(Guest::refresh_capacities);
+    /// Has every device look at what it stands on, as its image's size, and tell its guest of what has changed.
+    pub fn refresh(&self) {
+        self.guests.iter().for_each(Guest::refresh);
     }
 
-    /// Takes on no new disks from now on. Gives how many guests are served.
+    /// Refuses new devices from now on. Gives how many guests are served.
     pub fn begin_to_stop(&mut self) -> usize {
         self.stopping = true;
         for (domid, devices) in self.guests.by_guest() {
@@ -251,7 +264,8 @@ impl<S: Store, P: Platform> Backend<S, P> {
             warn!(
                 domid,
                 devices,
-                "this program ends while the guest runs: it loses these disks, and its kernel will panic on its next access to one; `xl destroy` it, and create it again when xen-virtio-blk runs"
+                "this program ends while the guest runs: it loses these devices, and its kernel will panic on its next access to one; `xl destroy` it, and create it again when {} runs",
+                B::NAME
             );
         }
     }
@@ -287,7 +301,7 @@ fn watch(store: &dyn Store, dir: &str) -> Result<(), xen_store::Error> {
 }
 
 /// What xenstore refuses concerns one node; only a lost connection concerns all.
-fn survive<T>(
+fn log_unless_disconnected<T>(
     result: Result<T, xen_store::Error>,
     consequence: &str,
 ) -> Result<Option<T>, xen_store::Error> {

@@ -1,14 +1,9 @@
 //! What devices xenstore has, whoever serves them.
 
-use std::{collections::BTreeSet, path::PathBuf};
-
 use tracing::warn;
 use xen_store::{Store, StoreExt};
 
-use crate::{
-    device_id::{DeviceId, Kind},
-    nodes::read_image,
-};
+use super::{DeviceId, Kind};
 
 /// Every device below `backend`, the directory that holds the kinds.
 pub(crate) fn devices(store: &dyn Store, backend: &str) -> Result<Vec<DeviceId>, xen_store::Error> {
@@ -29,19 +24,6 @@ pub(crate) fn devices(store: &dyn Store, backend: &str) -> Result<Vec<DeviceId>,
         }
     }
     Ok(devices)
-}
-
-/// The images of `devices`, as xl.cfg names them.
-pub(crate) fn images(
-    store: &dyn Store,
-    backend: &str,
-    devices: &BTreeSet<DeviceId>,
-) -> Result<BTreeSet<PathBuf>, xen_store::Error> {
-    let mut images = BTreeSet::new();
-    for id in devices {
-        images.extend(read_image(store, &id.path(backend))?);
-    }
-    Ok(images)
 }
 
 /// A node's text, whatever its bytes; `None` if there is no such node.

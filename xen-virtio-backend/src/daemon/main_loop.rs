@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::AsFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,12 +14,11 @@ use rustix::{
 use tracing::{debug, error, info, warn};
 use xen_store::Store;
 
+use super::contact::{Connect, Contact, ContactError};
 use crate::{
     backend::Backend,
-    contact::{Connect, Contact, ContactError},
-    metrics::MetricsFile,
-    platform::Platform,
-    retry::Retries,
+    handshake::{Handshake, Retries},
+    host::Host,
 };
 
 /// Without xenstore, nobody tells of a guest's end.
@@ -41,33 +41,47 @@ pub enum DaemonError {
 /// What an operator tells the daemon.
 #[derive(Debug)]
 pub struct Orders {
-    /// The first: take on no new disks, and end when the last guest has. The second: end.
+    /// The first: refuse new devices, and end when the last guest has. The second: end.
     pub stop: Signals,
-    /// Log and write what each disk has done.
+    /// Log and write what each device has done.
     pub report: Signals,
-    /// Have each disk take on its image's size.
+    /// Have each device look at what it stands on, as its image's size.
     pub resize: Signals,
 }
 
+/// Where the devices' figures are written at intervals.
+pub trait Metrics<F> {
+    /// How long it isn't due yet.
+    fn wait(&self) -> Duration;
+
+    /// Writes them now.
+    fn write(&mut self, figures: &[Arc<F>]);
+}
+
 /// What the daemon does beside serving.
-#[derive(Debug, Default)]
-pub struct Extras {
-    /// The disks' figures.
-    pub metrics: Option<MetricsFile>,
+pub struct Extras<F> {
+    /// The devices' figures.
+    pub metrics: Option<Box<dyn Metrics<F> + Send>>,
     /// How long the end of guests is waited for after the first order to stop; without end if there is none.
     pub stop_timeout: Option<Duration>,
     /// Who is told of start and end, and that this loop goes round.
     pub notify: Notify,
 }
 
-/// A backend and what it needs to go on.
-pub struct Daemon<S: Store, P: Platform> {
-    backend: Backend<S, P>,
+impl<F> Default for Extras<F> {
+    fn default() -> Self {
+        Self { metrics: None, stop_timeout: None, notify: Notify::default() }
+    }
+}
+
+/// A handshake and what it needs to go on.
+pub struct Daemon<S: Store, H: Host, B: Backend> {
+    handshake: Handshake<S, H, B>,
     connect: Connect<S>,
     link: Link<S>,
     retries: Retries<()>,
     orders: Orders,
-    extras: Extras,
+    extras: Extras<B::Figures>,
     /// The order to stop has come; at this time it ends in any case.
     stopping: Option<Option<Instant>>,
     liveness: Instant,
@@ -81,16 +95,16 @@ enum Link<S> {
     Trying(Contact<S>),
 }
 
-impl<S: Store, P: Platform> Daemon<S, P> {
+impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
     /// `connect` is how to reach xenstore anew.
     pub fn new(
-        backend: Backend<S, P>,
+        handshake: Handshake<S, H, B>,
         connect: Connect<S>,
         orders: Orders,
-        extras: Extras,
+        extras: Extras<B::Figures>,
     ) -> Self {
         Self {
-            backend,
+            handshake,
             connect,
             link: Link::Up,
             retries: Retries::new(),
@@ -111,35 +125,39 @@ impl<S: Store, P: Platform> Daemon<S, P> {
             self.extras.notify.alive();
             self.follow_xenstore()?;
             if let Some(deadline) = self.stopping {
-                if self.backend.guests() == 0 {
+                if self.handshake.guests() == 0 {
                     info!("no guest is served any more: ending");
                     return Ok(());
                 }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     warn!(
-                        guests = self.backend.guests(),
+                        guests = self.handshake.guests(),
                         "the time that --stop-timeout gives the guests is over: ending now"
                     );
-                    self.backend.abandon();
+                    self.handshake.abandon();
                     return Ok(());
                 }
             }
             self.wait()?;
             let reported = self.orders.report.take() > 0;
             if reported {
-                self.backend.report();
+                self.handshake.report();
             }
-            let due = |file: &&mut MetricsFile| reported || file.wait().is_zero();
-            if let Some(metrics) = self.extras.metrics.as_mut().filter(due) {
-                metrics.write(&self.backend.figures());
+            if let Some(metrics) = &mut self.extras.metrics
+                && (reported || metrics.wait().is_zero())
+            {
+                metrics.write(&self.handshake.figures());
             }
             if self.orders.resize.take() > 0 {
-                self.backend.refresh_capacities();
+                self.handshake.refresh();
             }
             for _ in 0..self.orders.stop.take() {
                 if self.stopping.is_some() {
-                    warn!(guests = self.backend.guests(), "told to stop a second time: ending now");
-                    self.backend.abandon();
+                    warn!(
+                        guests = self.handshake.guests(),
+                        "told to stop a second time: ending now"
+                    );
+                    self.handshake.abandon();
                     return Ok(());
                 }
                 self.begin_to_stop();
@@ -149,15 +167,15 @@ impl<S: Store, P: Platform> Daemon<S, P> {
 
     fn begin_to_stop(&mut self) {
         self.stopping = Some(self.extras.stop_timeout.map(|timeout| Instant::now() + timeout));
-        let guests = self.backend.begin_to_stop();
-        let status = format!("refuses new disks, and waits for {guests} guests to end");
+        let guests = self.handshake.begin_to_stop();
+        let status = format!("refuses new devices, and waits for {guests} guests to end");
         self.extras.notify.stopping(&status);
         if guests > 0 {
             info!(
                 guests,
                 timeout_s = self.extras.stop_timeout.map(|timeout| timeout.as_secs()),
-                "told to stop: new disks are refused, and this program ends when the guests that it serves have; a \
-                 second signal ends it at once, and they lose their disks"
+                "told to stop: new devices are refused, and this program ends when the guests that it serves have; a \
+                 second signal ends it at once, and they lose their devices"
             );
         } else {
             info!("told to stop");
@@ -168,10 +186,10 @@ impl<S: Store, P: Platform> Daemon<S, P> {
     fn follow_xenstore(&mut self) -> Result<(), DaemonError> {
         // Events may have been read along with an answer, so they come before the descriptor is asked.
         if matches!(self.link, Link::Up) {
-            match self.backend.handle_events() {
+            match self.handshake.handle_events() {
                 Ok(()) => {}
                 Err(error) => {
-                    error!(error = %chain(&error), "the connection to xenstored is lost and tried again: disks that are served go on, new ones are not served; see `systemctl status xenstored`");
+                    error!(error = %chain(&error), "the connection to xenstored is lost and tried again: devices that are served go on, new ones are not served; see `systemctl status xenstored`");
                     self.try_again();
                 }
             }
@@ -181,7 +199,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         {
             match result {
                 Ok(store) => self.resume(store),
-                Err(error) if self.backend.guests() == 0 && self.stopping.is_none() => {
+                Err(error) if self.handshake.guests() == 0 && self.stopping.is_none() => {
                     return Err(DaemonError::Lost(error));
                 }
                 Err(error) => {
@@ -195,7 +213,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         }
         if self.watches_liveness() && self.liveness.elapsed() >= LIVENESS {
             self.liveness = Instant::now();
-            self.backend.release_dead();
+            self.handshake.release_dead();
         }
         Ok(())
     }
@@ -212,7 +230,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
     }
 
     fn resume(&mut self, store: S) {
-        match self.backend.reconnect(store) {
+        match self.handshake.reconnect(store) {
             Ok(()) => {
                 info!("xenstored is reached again");
                 self.retries.done(());
@@ -229,7 +247,7 @@ impl<S: Store, P: Platform> Daemon<S, P> {
 
     /// Whether guests may end without xenstore telling of it.
     fn watches_liveness(&self) -> bool {
-        !matches!(self.link, Link::Up) || self.backend.has_forgotten_guests()
+        !matches!(self.link, Link::Up) || self.handshake.has_forgotten_guests()
     }
 
     /// Sleeps until there is something to do.
@@ -237,9 +255,9 @@ impl<S: Store, P: Platform> Daemon<S, P> {
         let now = Instant::now();
         let connected = matches!(self.link, Link::Up);
         let timeouts = [
-            self.extras.metrics.as_ref().map(MetricsFile::wait),
+            self.extras.metrics.as_ref().map(|metrics| metrics.wait()),
             self.extras.notify.wait(),
-            self.backend.wait().filter(|_| connected),
+            self.handshake.wait().filter(|_| connected),
             self.retries.wait(now).filter(|_| matches!(self.link, Link::Lost)),
             self.stopping.flatten().map(|deadline| deadline.saturating_duration_since(now)),
             self.watches_liveness().then(|| LIVENESS.saturating_sub(self.liveness.elapsed())),
@@ -249,13 +267,13 @@ impl<S: Store, P: Platform> Daemon<S, P> {
             tv_nsec: timeout.subsec_nanos().into(),
         });
         let link = match &self.link {
-            Link::Up => Some(self.backend.store().as_fd()),
+            Link::Up => Some(self.handshake.store().as_fd()),
             Link::Trying(contact) => Some(contact.as_fd()),
             Link::Lost => None,
         };
         let own = [&self.orders.stop, &self.orders.report, &self.orders.resize];
         // What is said while xenstore is lost waits for it.
-        let notices = connected.then(|| self.backend.notices());
+        let notices = connected.then(|| self.handshake.notices());
         let fds = own.map(|signals| signals.as_fd()).into_iter().chain(link).chain(notices);
         let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {

@@ -1,4 +1,4 @@
-//! What a guest's thread does: it answers traps, and attaches and detaches disks.
+//! What a guest's thread does: it answers traps, and attaches and detaches devices.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,17 +12,18 @@ use tracing::{debug, error, info, warn};
 use virtio_worker::{LogLimit, Wake};
 use xen_ioreq::{DomId, IoreqServer, Liveness, RequestKind};
 
-use crate::{
-    device_id::DeviceId,
-    disk::{Disk, DiskSpec},
-    figures::Figures,
-    guest::{Command, GuestError},
-    guest_memory::GuestMemory,
+use super::{
+    command::{Attachment, Command},
+    error::GuestError,
     map_budget::MapBudget,
+    memory::GuestMemory,
     notices::Notices,
-    platform::{Handles, Platform},
-    storage::Storage,
     unmapper::Unmapper,
+};
+use crate::{
+    backend::{Backend, Built, Device, Parts},
+    host::{Handles, Host, InterruptLine},
+    node::DeviceId,
 };
 
 /// Failures in a row after which a guest's event channels are given up.
@@ -31,27 +32,33 @@ const MAX_FAILURES: u32 = 16;
 /// How many requests are answered before the thread looks at what else there is to do.
 const MAX_REQUESTS: u32 = 256;
 
+/// A device and where its registers are.
+struct Placed<D> {
+    window: RangeInclusive<u64>,
+    device: D,
+}
+
 /// What the guest's thread owns.
-pub(crate) struct Service<P: Platform> {
+pub(super) struct Service<H: Host, B: Backend> {
     domid: DomId,
-    // Before the server: a disk's workers end before its server does.
-    disks: BTreeMap<DeviceId, Disk<P>>,
-    server: IoreqServer<P::Model, P::Memory, P::Events>,
+    // Before the server: a device's queues end before its server does.
+    devices: BTreeMap<DeviceId, Placed<B::Device<H>>>,
+    server: IoreqServer<H::Model, H::Memory, H::Events>,
     /// Where windows without a device behind them begin: reads give all ones, which no driver takes for a
     /// virtio device. Unanswered, an access would be an external abort in the guest.
     empty: BTreeSet<u64>,
-    memory: GuestMemory<P>,
+    memory: GuestMemory<H>,
     unmapper: Unmapper,
-    handles: Handles<P>,
+    handles: Handles<H>,
     notices: Notices,
     limit: LogLimit,
 }
 
-impl<P: Platform> Service<P> {
+impl<H: Host, B: Backend> Service<H, B> {
     /// Creates the guest's IOREQ server. Nothing is asked of it before its first window.
-    pub(crate) fn new(
+    pub(super) fn new(
         domid: DomId,
-        handles: Handles<P>,
+        handles: Handles<H>,
         budget: MapBudget,
         notices: Notices,
     ) -> Result<Self, GuestError> {
@@ -70,19 +77,19 @@ impl<P: Platform> Service<P> {
             unmapper: Unmapper::new(domid),
             handles,
             notices,
-            disks: BTreeMap::new(),
+            devices: BTreeMap::new(),
             empty: BTreeSet::new(),
             limit: LogLimit::new(),
         })
     }
 
     /// What tells whether the guest still lives.
-    pub(crate) fn liveness(&self) -> Liveness<P::Model> {
+    pub(super) fn liveness(&self) -> Liveness<H::Model> {
         self.server.liveness()
     }
 
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
-    pub(crate) fn run(mut self, inbox: &Receiver<Command>, mut wake: Wake) {
+    pub(super) fn run(mut self, inbox: &Receiver<Command<B>>, mut wake: Wake) {
         let mut failures = 0;
         loop {
             let more = match self.answer_requests() {
@@ -97,7 +104,7 @@ impl<P: Platform> Service<P> {
                         warn!(domid = self.domid, error = %chain(&error), "the guest is no longer served, as it has ended or its event channels failed: if it still runs, `xl destroy` and `xl create` it");
                         return;
                     }
-                    warn!(domid = self.domid, error = %chain(&error), "an access of the guest to a disk's registers may be unanswered: if one of its vCPUs hangs, `xl destroy` and `xl create` it");
+                    warn!(domid = self.domid, error = %chain(&error), "an access of the guest to a device's registers may be unanswered: if one of its vCPUs hangs, `xl destroy` and `xl create` it");
                     false
                 }
             };
@@ -108,9 +115,8 @@ impl<P: Platform> Service<P> {
             }
             for command in inbox.try_iter() {
                 match command {
-                    Command::Attach(disk, reply) => {
-                        let (spec, storage) = *disk;
-                        let _ = reply.send(self.attach(spec, storage));
+                    Command::Attach(attachment, reply) => {
+                        let _ = reply.send(self.attach(*attachment));
                     }
                     Command::Reserve(window, reply) => {
                         let base = *window.start();
@@ -128,9 +134,11 @@ impl<P: Platform> Service<P> {
                         self.detach(id);
                         let _ = reply.send(());
                     }
-                    Command::Report => self.disks.values().for_each(Disk::report),
-                    Command::RefreshCapacities => {
-                        self.disks.values_mut().for_each(Disk::refresh_capacity);
+                    Command::Report => {
+                        self.devices.values().for_each(|placed| placed.device.report());
+                    }
+                    Command::Refresh => {
+                        self.devices.values_mut().for_each(|placed| placed.device.refresh());
                     }
                     Command::Stop => return,
                 }
@@ -138,16 +146,18 @@ impl<P: Platform> Service<P> {
         }
     }
 
-    fn attach(&mut self, spec: DiskSpec, storage: Storage) -> Result<Arc<Figures>, GuestError> {
-        let memory = self.memory.for_disk(spec.nodes.grants);
-        let id = spec.id;
-        let disk =
-            Disk::new(spec, storage, memory, Arc::clone(&self.handles.model), self.notices.clone())
-                .map_err(|message| GuestError::Disk { id, message })?;
-        self.claim(disk.window())?;
-        self.empty.remove(disk.window().start());
-        let figures = disk.figures();
-        self.disks.insert(id, disk);
+    fn attach(&mut self, attachment: Attachment<B>) -> Result<Arc<B::Figures>, GuestError> {
+        let Attachment { node, config, resources } = attachment;
+        let parts = Parts {
+            memory: self.memory.for_device(node.grants),
+            interrupt: InterruptLine::new(Arc::clone(&self.handles.model), node.irq),
+            notices: self.notices.clone(),
+        };
+        let (device, figures) = B::build(&node, config, resources, parts)
+            .map_err(|source| GuestError::Device { id: node.id, source })?;
+        self.claim(node.window())?;
+        self.empty.remove(&node.base);
+        self.devices.insert(node.id, Placed { window: node.window(), device });
         Ok(figures)
     }
 
@@ -161,12 +171,12 @@ impl<P: Platform> Service<P> {
 
     /// The window stays claimed: the guest may live on, and its driver may look there.
     fn detach(&mut self, id: DeviceId) {
-        let Some(disk) = self.disks.remove(&id) else { return };
-        self.empty.insert(*disk.window().start());
-        drop(disk);
-        if self.disks.is_empty() {
+        let Some(placed) = self.devices.remove(&id) else { return };
+        self.empty.insert(*placed.window.start());
+        drop(placed);
+        if self.devices.is_empty() {
             // Nobody needs the guest's memory any more, and the toolstack will destroy the guest when
-            // its disks are closed. While pages of it are mapped, Xen walks over all of them again in
+            // its devices are closed. While pages of it are mapped, Xen walks over all of them again in
             // each piece of that hypercall, and with one vCPU dom0 gets to do nothing else.
             drop(self.memory.invalidate());
             self.unmapper.finish();
@@ -182,7 +192,7 @@ impl<P: Platform> Service<P> {
         }
     }
 
-    /// Answers every trap that waits now. No disk is waited for, but for a reset or a queue's end,
+    /// Answers every trap that waits now. No queue is waited for, but for a reset or a queue's end,
     /// whose answers mean that the device has let go of the guest's memory.
     ///
     /// True if there may be more: a guest that never stops asking must not keep its thread from what
@@ -193,20 +203,20 @@ impl<P: Platform> Service<P> {
             match request.kind() {
                 RequestKind::Read { addr, size } => {
                     let mut data = [0xff; 8];
-                    if let Some(disk) = disk_at(&mut self.disks, addr, size) {
-                        disk.read(addr, &mut data[..usize::from(size)]);
+                    if let Some((device, offset)) = device_at(&mut self.devices, addr, size) {
+                        device.read(offset, &mut data[..usize::from(size)]);
                     }
                     request.complete_read(u64::from_le_bytes(data));
                 }
                 RequestKind::Write { addr, size, data } => {
                     let data = &data.to_le_bytes()[..usize::from(size)];
-                    match disk_at(&mut self.disks, addr, size) {
-                        Some(disk) => {
-                            let kick = disk.write(addr, data);
-                            // The vCPU goes on before the disk is looked at.
+                    match device_at(&mut self.devices, addr, size) {
+                        Some((device, offset)) => {
+                            let kick = device.write(offset, data);
+                            // The vCPU goes on before the queue is looked at.
                             request.complete();
                             if let Some(queue) = kick {
-                                disk.kick(queue);
+                                device.kick(queue);
                             }
                         }
                         None => request.complete(),
@@ -235,14 +245,15 @@ impl<P: Platform> Service<P> {
     }
 }
 
-fn disk_at<P: Platform>(
-    disks: &mut BTreeMap<DeviceId, Disk<P>>,
+/// The device in whose window an access lies, and at what offset.
+fn device_at<D>(
+    devices: &mut BTreeMap<DeviceId, Placed<D>>,
     addr: u64,
     size: u8,
-) -> Option<&mut Disk<P>> {
+) -> Option<(&mut D, u64)> {
     let last = addr.checked_add(u64::from(size) - 1)?;
-    disks.values_mut().find(|disk| {
-        let window = disk.window();
-        window.contains(&addr) && window.contains(&last)
-    })
+    let placed = devices
+        .values_mut()
+        .find(|Placed { window, .. }| window.contains(&addr) && window.contains(&last))?;
+    Some((&mut placed.device, addr - placed.window.start()))
 }

@@ -1,24 +1,24 @@
-//! How the disks of one guest reach its memory.
+//! How the devices of one guest reach its memory.
 
 use std::sync::Arc;
 
 use xen_foreignmem::{DomainMemory, Layout, Retired};
 
-use crate::platform::{Handles, Platform};
+use crate::host::{Handles, Host};
 
-/// A guest's memory as one disk may reach it.
-pub type DiskMemory<P> = DomainMemory<<P as Platform>::Memory, <P as Platform>::Grants>;
+/// A guest's memory as one device may reach it.
+type DeviceMemory<H> = DomainMemory<<H as Host>::Memory, <H as Host>::Grants>;
 
-/// The two ways to a guest's memory. A disk has one of them, never both: a guest that was told to
+/// The two ways to a guest's memory. A device has one of them, never both: a guest that was told to
 /// grant is not mapped, and one that wasn't has no grants to offer.
-pub struct GuestMemory<P: Platform> {
-    foreign: DiskMemory<P>,
-    granted: DiskMemory<P>,
+pub(super) struct GuestMemory<H: Host> {
+    foreign: DeviceMemory<H>,
+    granted: DeviceMemory<H>,
 }
 
-impl<P: Platform> GuestMemory<P> {
+impl<H: Host> GuestMemory<H> {
     /// Maps nothing yet, and at most `budget` bytes.
-    pub fn new(handles: &Handles<P>, budget: u64) -> Self {
+    pub(super) fn new(handles: &Handles<H>, budget: u64) -> Self {
         let layout = Layout::default().budget(budget);
         Self {
             foreign: DomainMemory::new(Some(Arc::clone(&handles.memory)), None, layout),
@@ -26,14 +26,14 @@ impl<P: Platform> GuestMemory<P> {
         }
     }
 
-    /// The memory for a disk whose `grant_usage` is `grants`.
-    pub fn for_disk(&self, grants: bool) -> DiskMemory<P> {
+    /// The memory for a device whose `grant_usage` is `grants`.
+    pub(super) fn for_device(&self, grants: bool) -> DeviceMemory<H> {
         if grants { self.granted.clone() } else { self.foreign.clone() }
     }
 
     /// Puts foreign mappings out of use: the guest's frames have changed. To be dropped when the guest is
     /// answered.
-    pub fn invalidate(&self) -> Retired {
+    pub(super) fn invalidate(&self) -> Retired {
         self.foreign.invalidate()
     }
 }

@@ -14,18 +14,18 @@ use xen_ioreq::DomId;
 ///
 /// It takes a hypercall a page: a second or so for 4 GiB, in which the guest's thread has traps to answer.
 /// What waits here is bounded, as it still counts against the guest's budget.
-pub(crate) struct Unmapper {
+pub(super) struct Unmapper {
     domid: DomId,
     thread: Option<(Sender<Retired>, JoinHandle<()>)>,
 }
 
 impl Unmapper {
-    pub(crate) fn new(domid: DomId) -> Self {
+    pub(super) fn new(domid: DomId) -> Self {
         Self { domid, thread: None }
     }
 
     /// Has them unmapped soon.
-    pub(crate) fn unmap(&mut self, retired: Retired) {
+    pub(super) fn unmap(&mut self, retired: Retired) {
         if retired.is_empty() {
             return;
         }
@@ -37,7 +37,7 @@ impl Unmapper {
                 Ok(thread) => self.thread = Some((sender, thread)),
                 // They are unmapped here and now.
                 Err(error) => {
-                    error!(domid = self.domid, error = %chain(&error), "no thread can be started to unmap the guest's memory, so its accesses to its disks wait for that: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)");
+                    error!(domid = self.domid, error = %chain(&error), "no thread can be started to unmap the guest's memory, so its accesses to its devices wait for that: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)");
                     return;
                 }
             }
@@ -51,7 +51,7 @@ impl Unmapper {
 
 impl Unmapper {
     /// Waits until everything that was handed over is unmapped.
-    pub(crate) fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             if thread.join().is_err() {

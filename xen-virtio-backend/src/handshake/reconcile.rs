@@ -6,21 +6,18 @@ use backend_process::chain;
 use tracing::{info, warn};
 use xen_store::{Store, StoreExt, XenbusState};
 
-use super::{Backend, survive};
+use super::{Handshake, deadline, log_unless_disconnected, refusal::AttachError};
 use crate::{
-    attach::{self, AttachError},
-    device_id::{DeviceId, Kind},
-    disk::DiskSpec,
-    error_nodes,
-    listing::read_node,
-    nodes::{DiskNodes, NodeError, read_window},
-    platform::Platform,
+    backend::{Backend, Refusal},
+    guest::Attachment,
+    host::Host,
+    node::{
+        self, DeviceId, DeviceNode, DeviceType, Kind, NodeError, NodeReader, listing::read_node,
+        read_window,
+    },
 };
 
-/// The `type` of a generic device that is a disk (libxl's `virtio,device<ID>`, virtio 1.2 §5).
-const BLOCK_TYPE: &str = "virtio,device2";
-
-impl<S: Store, P: Platform> Backend<S, P> {
+impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     /// Brings what is served in line with what xenstore says of one device. False if its storage holds it up: it
     /// is to be looked at again.
     pub(super) fn reconcile(&mut self, id: DeviceId) -> Result<bool, xen_store::Error> {
@@ -28,16 +25,14 @@ impl<S: Store, P: Platform> Backend<S, P> {
         let Some(state) = self.store.xenbus_state(None, &path)? else {
             return self.without_state(id, &path);
         };
-        if id.kind == Kind::Virtio {
-            match read_node(&self.store, &format!("{path}/type"))? {
-                Some(kind) if kind != BLOCK_TYPE => {
-                    self.leave(id, &path);
-                    return Ok(true);
-                }
-                // Whose it is will be known when its type is written.
-                None if state == XenbusState::Initialising => return Ok(true),
-                _ => {}
+        match self.device_type(id, &path)? {
+            Some(device_type) if !device_type.is_some_and(|its| self.backend.claims(its)) => {
+                self.leave(id, &path);
+                return Ok(true);
             }
+            // Whose it is will be known when its type is written.
+            None if state == XenbusState::Initialising => return Ok(true),
+            _ => {}
         }
         let online = read_node(&self.store, &format!("{path}/online"))?;
         if state == XenbusState::Closing || online.as_deref() == Some("0") {
@@ -61,12 +56,27 @@ impl<S: Store, P: Platform> Backend<S, P> {
             if !self.guests.detach(id, "another device was written in its place") {
                 return Ok(false);
             }
-            return self.take_on(id, &path);
+            return self.attach_or_refuse(id, &path);
         }
         if !self.guests.contains(id) && self.refused.insert(id) {
-            warn!(%id, %state, "the disk is not served: its state in xenstore is that of a disk an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
+            warn!(%id, %state, "the device is not served: its state in xenstore is that of a device an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
         }
         Ok(true)
+    }
+
+    /// A device's type: `None` as long as there is none, and `Some(None)` if it is no type of virtio's.
+    fn device_type(
+        &self,
+        id: DeviceId,
+        path: &str,
+    ) -> Result<Option<Option<DeviceType>>, xen_store::Error> {
+        Ok(match id.kind {
+            Kind::VirtioDisk => Some(Some(DeviceType::BLOCK)),
+            Kind::Virtio => {
+                let text = read_node(&self.store, &format!("{path}/type"))?;
+                text.map(|text| DeviceType::parse(&text))
+            }
+        })
     }
 
     /// The device has no `state` node: it has gone, was refused, or is being written.
@@ -81,7 +91,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 if self.forgotten.insert(id.domid) {
                     warn!(
                         domid = id.domid,
-                        "xenstore has no nodes of the guest any more, as after a restart of xenstored: its disks are served until it ends; shut it down from inside and create it again to have the toolstack know it"
+                        "xenstore has no nodes of the guest any more, as after a restart of xenstored: its devices are served until it ends; shut it down from inside and create it again to have the toolstack know it"
                     );
                 }
                 return Ok(true);
@@ -95,20 +105,20 @@ impl<S: Store, P: Platform> Backend<S, P> {
     fn leave(&mut self, id: DeviceId, path: &str) {
         self.refused.remove(&id);
         self.guests.detach(id, "a device of another type was written in its place");
-        if let Ok(window) = read_window(&self.store, path) {
+        if let Ok(window) = read_window(&NodeReader::new(&self.store, None, id, path)) {
             self.guests.release(id.domid, window);
         }
     }
 
     /// Serves a new device, or says why not. False if it is no longer the one that was looked at.
-    fn take_on(&mut self, id: DeviceId, path: &str) -> Result<bool, xen_store::Error> {
-        survive(
+    fn attach_or_refuse(&mut self, id: DeviceId, path: &str) -> Result<bool, xen_store::Error> {
+        log_unless_disconnected(
             self.errors.sweep(&self.store, id.domid),
             "error nodes of guests that have ended can't be removed from xenstore: remove them with `xenstore-rm`",
         )?;
-        let nodes = match self.attach(id, path) {
-            Ok(nodes) => nodes,
-            Err(AttachError::Nodes(NodeError::Store(error)))
+        let read = match self.attach(id, path) {
+            Ok(read) => read,
+            Err(AttachError::Refused(Refusal::Node(NodeError::Store(error))))
                 if error.is_temporary() || error.is_disconnected() =>
             {
                 return Err(error);
@@ -122,7 +132,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
                 return refused.map(|()| true);
             }
         };
-        match self.announce(id, path, &nodes) {
+        match self.announce(id, path, &read) {
             Ok(true) => info!(%id, "serving"),
             Ok(false) => return Ok(false),
             Err(error) => {
@@ -137,19 +147,19 @@ impl<S: Store, P: Platform> Backend<S, P> {
         self.errors.remove(&self.store, id).map(|()| true)
     }
 
-    /// Lets the guest run, unless the nodes have changed since they were read: while the image was opened, the
+    /// Lets the guest run, unless the nodes have changed since they were read: while it was opened, the
     /// toolstack may have written another device in this one's place.
     fn announce(
         &self,
         id: DeviceId,
         path: &str,
-        nodes: &DiskNodes,
+        read: &(DeviceNode, B::Config),
     ) -> Result<bool, xen_store::Error> {
         self.store.transaction(|tx| {
             let state = self.store.xenbus_state(Some(tx), path)?;
-            let unchanged = match DiskNodes::read(&self.store, Some(tx), id, path) {
-                Ok(now) => now == *nodes,
-                Err(NodeError::Store(error)) => return Err(error),
+            let unchanged = match self.read(&NodeReader::new(&self.store, Some(tx), id, path)) {
+                Ok(now) => now == *read,
+                Err(Refusal::Node(NodeError::Store(error))) => return Err(error),
                 Err(_) => false,
             };
             if state != Some(XenbusState::Initialising) || !unchanged {
@@ -161,27 +171,34 @@ impl<S: Store, P: Platform> Backend<S, P> {
         })
     }
 
-    fn attach(&mut self, id: DeviceId, path: &str) -> Result<DiskNodes, AttachError> {
-        if id.kind == Kind::Virtio {
-            return Err(AttachError::GenericVirtio);
-        }
+    /// What xenstore says of a device.
+    fn read(&self, node: &NodeReader<'_>) -> Result<(DeviceNode, B::Config), Refusal> {
+        // The backend's own first: it may have a better reason than a missing node.
+        let config = self.backend.read(node)?;
+        Ok((DeviceNode::read(node)?, config))
+    }
+
+    fn attach(&mut self, id: DeviceId, path: &str) -> Result<(DeviceNode, B::Config), AttachError> {
+        let (node, config) = self.read(&NodeReader::new(&self.store, None, id, path))?;
         if self.stopping {
-            return Err(AttachError::Stopping { guests: self.guests.len() });
+            return Err(AttachError::Stopping { program: B::NAME, guests: self.guests.len() });
         }
-        let nodes = DiskNodes::read(&self.store, None, id, path)?;
-        let (settings, storage) = attach::open(&nodes, &self.settings)?;
-        let spec = DiskSpec { id, nodes: nodes.clone(), settings };
-        let figures = self
-            .guests
-            .attach(id, Some(nodes.image.clone()), |guest| guest.attach(spec, storage))?;
+        let (backend, its) = (Arc::clone(&self.backend), config.clone());
+        let opened = deadline::within(deadline::OPEN, move || backend.open(&node, &its));
+        let resources = opened.map_err(AttachError::Thread)?.ok_or_else(|| {
+            AttachError::Slow { device: B::describe(&config), seconds: deadline::OPEN.as_secs() }
+        })??;
+        let attachment = Attachment { node, config: config.clone(), resources };
+        let text = B::describe(&config);
+        let figures = self.guests.attach(id, Some(text), |guest| guest.attach(attachment))?;
         self.figures.push(Arc::downgrade(&figures));
-        Ok(nodes)
+        Ok((node, config))
     }
 
     /// Answers the window of a device that is refused, so that the guest finds nothing there.
     fn reserve(&mut self, id: DeviceId, path: &str) {
-        let reserved = read_window(&self.store, path)
-            .map_err(AttachError::from)
+        let reserved = read_window(&NodeReader::new(&self.store, None, id, path))
+            .map_err(|error| AttachError::from(Refusal::from(error)))
             .and_then(|window| Ok(self.guests.attach(id, None, |guest| guest.reserve(window))?));
         if let Err(error) = reserved {
             warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
@@ -204,7 +221,7 @@ impl<S: Store, P: Platform> Backend<S, P> {
         self.errors.write(&self.store, id, path, &message);
         match id.kind {
             // libxl gives up at once, naming this path, instead of waiting for its time-out.
-            Kind::VirtioDisk => error_nodes::remove(&self.store, &format!("{path}/state")),
+            Kind::VirtioDisk => node::remove(&self.store, &format!("{path}/state")),
             Kind::Virtio => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! What the guests' threads have to say of their disks where the toolstack looks: xenstore is the main thread's.
+//! What the guests' threads have to say of their devices where the toolstack looks: xenstore is the main thread's.
 
 use std::{
     io,
@@ -11,16 +11,17 @@ use backend_process::chain;
 use tracing::debug;
 use virtio_worker::{Wake, Waker};
 
-use crate::device_id::DeviceId;
+use crate::node::DeviceId;
 
-/// For who has something to say. Each disk says each thing once, so that no guest fills the box.
-#[derive(Clone)]
+/// For what the operator should find in xenstore. Each device tells each thing once, so that no guest fills the box.
+#[derive(Clone, Debug)]
 pub struct Notices {
     sender: Sender<(DeviceId, String)>,
     waker: Waker,
 }
 
 /// What has been said and not been taken yet.
+#[derive(Debug)]
 pub struct NoticeBox {
     receiver: Receiver<(DeviceId, String)>,
     wake: Wake,
@@ -37,8 +38,8 @@ impl Notices {
         Ok((Self { sender, waker: wake.waker() }, NoticeBox { receiver, wake }))
     }
 
-    /// Has `text` written to the error nodes of a disk that is served.
-    pub(crate) fn tell(&self, id: DeviceId, text: &str) {
+    /// Has `text` written to the error nodes of a device that is served.
+    pub fn tell(&self, id: DeviceId, text: &str) {
         if self.sender.send((id, text.to_owned())).is_ok() {
             self.waker.wake();
         }

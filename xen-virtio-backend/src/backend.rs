@@ -1,0 +1,121 @@
+//! What an author of a backend writes: which devices it serves, and what one of them does.
+
+use std::{error::Error, sync::Arc};
+
+use xen_foreignmem::DomainMemory;
+
+use crate::{
+    guest::Notices,
+    host::{Host, InterruptLine},
+    node::{DeviceNode, DeviceType, NodeError, NodeReader},
+};
+
+/// A kind of device.
+///
+/// [`read`](Self::read) and [`open`](Self::open) are called in the supervisor, [`build`](Self::build) where the
+/// guest is served.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// The program's name, for messages.
+    const NAME: &'static str;
+
+    /// What the toolstack says of a device beyond [`DeviceNode`], and the operator. Two that are equal are
+    /// the same device.
+    type Config: Clone + PartialEq + Send + 'static;
+    /// What a device is made of, opened with the supervisor's privileges.
+    type Resources: Send + 'static;
+    /// Counters and the like, of one device, which others read while it is served.
+    type Figures: Send + Sync + 'static;
+    /// A device that is served.
+    type Device<H: Host>: Device;
+
+    /// Whether devices of this type are this backend's. Others are left to other backends.
+    fn claims(&self, device_type: DeviceType) -> bool;
+
+    /// Reads a device's further nodes. Must not block.
+    ///
+    /// # Errors
+    /// Why the device can't be served.
+    fn read(&self, node: &NodeReader<'_>) -> Result<Self::Config, Refusal>;
+
+    /// Opens what the device needs. It may block: it is called on a thread of its own, and given up after some
+    /// seconds.
+    ///
+    /// # Errors
+    /// Why the device can't be served.
+    fn open(&self, node: &DeviceNode, config: &Self::Config) -> Result<Self::Resources, Refusal>;
+
+    /// Makes the device, in its reset state. Must not block.
+    ///
+    /// # Errors
+    /// Why the device can't be served.
+    fn build<H: Host>(
+        node: &DeviceNode,
+        config: Self::Config,
+        resources: Self::Resources,
+        parts: Parts<H>,
+    ) -> Result<(Self::Device<H>, Arc<Self::Figures>), Refusal>;
+
+    /// A device in words, for the log.
+    fn describe(config: &Self::Config) -> String {
+        let _ = config;
+        String::new()
+    }
+
+    /// Every device of this kind that xenstore has when the backend starts was looked at.
+    ///
+    /// # Errors
+    /// A node can't be read.
+    fn on_listed(&self, devices: &[NodeReader<'_>]) -> Result<(), NodeError> {
+        let _ = devices;
+        Ok(())
+    }
+}
+
+/// What a device gets of its guest.
+pub struct Parts<H: Host> {
+    /// The guest's memory, as the toolstack has the device reach it.
+    pub memory: DomainMemory<H::Memory, H::Grants>,
+    /// The device's interrupt.
+    pub interrupt: InterruptLine<H::Model>,
+    /// For what the operator should find in xenstore.
+    pub notices: Notices,
+}
+
+/// A device that is served: registers and queues. Dropping it finishes what is in flight and ends its threads.
+pub trait Device: Send {
+    /// The guest reads `data.len()` bytes at `offset` in the window.
+    fn read(&mut self, offset: u64, data: &mut [u8]);
+
+    /// The guest writes `data` at `offset` in the window. Gives the queue to [`kick`](Self::kick) when the write
+    /// is answered.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16>;
+
+    /// The driver has notified a queue.
+    fn kick(&mut self, queue: u16);
+
+    /// The operator says that what the device stands on may have changed, as an image's size.
+    fn refresh(&mut self) {}
+
+    /// Logs what the device has done so far.
+    fn report(&self) {}
+}
+
+/// Why a device is not served. The text is written to the log and to the device's error nodes in xenstore, where
+/// `xl` and an operator find it: it names what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A node is missing or wrong.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Anything else.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
+
+impl Refusal {
+    /// The refusal with this error or text.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+}

@@ -1,0 +1,19 @@
+//! The library that a virtio backend on Xen stands on.
+//!
+//! An author writes a [`Backend`]: which devices of xenstore it serves, how one is opened, and what it does. The rest
+//! is here: the toolstack's handshake in xenstore ([`Handshake`]), the threads that serve guests ([`guest`]), their
+//! traps, windows and memory, and the process around it ([`daemon`]). All of it runs over a [`Host`]: Xen, or the fakes
+//! of the `xen-*` crates.
+
+mod amount;
+mod backend;
+pub mod daemon;
+pub mod guest;
+mod handshake;
+mod host;
+pub mod node;
+
+pub use amount::amount;
+pub use backend::{Backend, Device, Parts, Refusal};
+pub use handshake::{Handshake, HandshakeError};
+pub use host::{Handles, Host, InterruptLine, Xen};

@@ -1,0 +1,13 @@
+//! A device as the toolstack describes it in xenstore.
+
+mod device;
+mod errors;
+mod id;
+pub(crate) mod listing;
+mod reader;
+
+pub(crate) use device::read_window;
+pub use device::{DeviceNode, WINDOW_SIZE};
+pub(crate) use errors::{ErrorNodes, remove};
+pub use id::{DeviceId, DeviceType, Kind};
+pub use reader::{NodeError, NodeReader};
