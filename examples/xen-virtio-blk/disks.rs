@@ -1,11 +1,11 @@
 //! The disks as a kind of device: which nodes of xenstore they have, and how one is opened and made.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path};
 
 use tracing::warn;
 use virtio_blk_dev::ImageWarning;
 use xen_virtio_backend::{
-    Backend, Host, Parts, Refusal,
+    Backend, Built, Host, Parts, Refusal,
     node::{DeviceNode, DeviceType, Kind, NodeError, NodeReader},
 };
 
@@ -64,10 +64,10 @@ impl Backend for Disks {
         nodes: DiskNodes,
         (settings, storage): Self::Resources,
         parts: Parts<H>,
-    ) -> Result<(Disk<H>, Arc<Figures>), Refusal> {
+    ) -> Result<Built<Disk<H>, Figures>, Refusal> {
         let disk = Disk::new(node, &nodes, settings, storage, parts)?;
         let figures = disk.figures();
-        Ok((disk, figures))
+        Ok(Built { device: disk, figures })
     }
 
     fn describe(nodes: &DiskNodes) -> String {

@@ -53,7 +53,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         config: Self::Config,
         resources: Self::Resources,
         parts: Parts<H>,
-    ) -> Result<(Self::Device<H>, Arc<Self::Figures>), Refusal>;
+    ) -> Result<Built<Self::Device<H>, Self::Figures>, Refusal>;
 
     /// A device in words, for the log.
     fn describe(config: &Self::Config) -> String {
@@ -69,6 +69,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
         let _ = devices;
         Ok(())
     }
+}
+
+/// A device and its figures.
+#[derive(Debug)]
+pub struct Built<D, F> {
+    /// The device.
+    pub device: D,
+    /// What others read of it.
+    pub figures: Arc<F>,
 }
 
 /// What a device gets of its guest.

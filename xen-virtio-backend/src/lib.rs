@@ -14,6 +14,6 @@ mod host;
 pub mod node;
 
 pub use amount::amount;
-pub use backend::{Backend, Device, Parts, Refusal};
+pub use backend::{Backend, Built, Device, Parts, Refusal};
 pub use handshake::{Handshake, HandshakeError};
 pub use host::{Handles, Host, InterruptLine, Xen};

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use collect::{Level, Message, collect};
 
 /// The programs, then the libraries whose errors they print.
-const SOURCES: [(&str, &[&str]); 11] = [
+const SOURCES: [(&str, &[&str]); 12] = [
     ("xen-virtio-blk", &["examples/xen-virtio-blk"]),
     ("vhost-user-blk", &["examples/vhost-user-blk/src"]),
     ("virtio-rng", &["examples/virtio-rng"]),

@@ -153,7 +153,7 @@ impl<H: Host, B: Backend> Service<H, B> {
             interrupt: InterruptLine::new(Arc::clone(&self.handles.model), node.irq),
             notices: self.notices.clone(),
         };
-        let (device, figures) = B::build(&node, config, resources, parts)
+        let Built { device, figures } = B::build(&node, config, resources, parts)
             .map_err(|source| GuestError::Device { id: node.id, source })?;
         self.claim(node.window())?;
         self.empty.remove(&node.base);
