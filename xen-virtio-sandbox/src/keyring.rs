@@ -1,6 +1,5 @@
 use std::io;
 
-use crate::probe::known;
 use crate::{Layer, SandboxError, State};
 
 /// `KEYCTL_JOIN_SESSION_KEYRING` (linux/keyctl.h).
@@ -24,5 +23,5 @@ pub(crate) fn enter() -> Result<State, SandboxError> {
 pub(crate) fn probe() -> State {
     // SAFETY: the call takes numbers only, and makes no keyring.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION_KEYRING, 0) };
-    known(result, MISSING)
+    State::if_known(result, MISSING)
 }

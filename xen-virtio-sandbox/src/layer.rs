@@ -72,6 +72,12 @@ impl Layer {
         }
     }
 
+    /// Whether entering it takes root's privileges.
+    pub(crate) fn takes_root(self) -> bool {
+        use Layer::{Capabilities, EmptyRoot, Ipc, Network, Uts};
+        matches!(self, EmptyRoot | Network | Ipc | Uts | Capabilities)
+    }
+
     /// The layer with that [`name`](Self::name).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -1,6 +1,5 @@
 use std::io;
 
-use crate::probe::known;
 use crate::{Layer, SandboxError, State};
 
 const MISSING: &str = "it takes Linux 6.3 or newer";
@@ -19,5 +18,5 @@ pub(crate) fn probe() -> State {
     let none: libc::c_ulong = 0;
     // SAFETY: the call takes numbers only, and changes nothing.
     let result = unsafe { libc::prctl(libc::PR_GET_MDWE, none, none, none, none) };
-    known(result.into(), MISSING)
+    State::if_known(result.into(), MISSING)
 }

@@ -1,9 +1,7 @@
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use crate::landlock;
-use crate::sandbox::{NOT_ROOT, needs_root};
 use crate::seccomp;
 use crate::{Layer, Report, State, keyring, memory};
 
@@ -15,9 +13,7 @@ pub fn probe() -> Report {
     let mut report = Report::default();
     for layer in Layer::ALL {
         let state = match layer {
-            _ if !root && (needs_root(layer) || layer == Layer::Identity) => {
-                State::Missing(NOT_ROOT.into())
-            }
+            _ if !root && (layer.takes_root() || layer == Layer::Identity) => State::not_root(),
             Layer::EmptyRoot => namespace("mnt", "CONFIG_NAMESPACES").unwrap_or_else(tmpfs),
             Layer::Network => namespace("net", "CONFIG_NET_NS").unwrap_or(State::On),
             Layer::Ipc => namespace("ipc", "CONFIG_IPC_NS").unwrap_or(State::On),
@@ -48,14 +44,5 @@ fn tmpfs() -> State {
     match known.lines().any(|line| line.split_whitespace().last() == Some("tmpfs")) {
         true => State::On,
         false => State::Missing("the kernel has no CONFIG_TMPFS".into()),
-    }
-}
-
-/// A state of a call that changes nothing: whatever it says but that it is unknown.
-pub(crate) fn known(result: libc::c_long, missing: &'static str) -> State {
-    let error = io::Error::last_os_error();
-    match result == -1 && crate::report::is_unknown(&error) {
-        true => State::Missing(missing.into()),
-        false => State::On,
     }
 }

@@ -37,6 +37,21 @@ impl State {
     }
 }
 
+impl State {
+    /// What a system call says that changes nothing: `On`, unless it is unknown.
+    pub(crate) fn if_known(result: libc::c_long, missing: &'static str) -> Self {
+        match result == -1 && is_unknown(&io::Error::last_os_error()) {
+            true => Self::Missing(missing.into()),
+            false => Self::On,
+        }
+    }
+
+    /// Of a layer that takes root.
+    pub(crate) fn not_root() -> Self {
+        Self::Missing("the process isn't root's, who alone may enter it".into())
+    }
+}
+
 /// Whether an error says that the kernel doesn't have what it was asked for.
 pub(crate) fn is_unknown(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP))

@@ -112,8 +112,8 @@ impl Sandbox {
             }
             let state = if self.off.contains(&layer) {
                 State::Off
-            } else if !root && needs_root(layer) {
-                State::Missing(NOT_ROOT.into())
+            } else if !root && layer.takes_root() {
+                State::not_root()
             } else if layer == Layer::Seccomp {
                 let (state, threads) = seccomp::enter(&self.rules)?;
                 filters = threads;
@@ -153,12 +153,4 @@ impl Sandbox {
             Layer::Seccomp => Ok(State::Off),
         }
     }
-}
-
-pub(crate) const NOT_ROOT: &str = "the process isn't root's, who alone may enter it";
-
-/// Whether entering a layer takes privileges.
-pub(crate) fn needs_root(layer: Layer) -> bool {
-    use Layer::{Capabilities, EmptyRoot, Ipc, Network, Uts};
-    matches!(layer, EmptyRoot | Network | Ipc | Uts | Capabilities)
 }

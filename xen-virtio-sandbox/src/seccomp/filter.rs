@@ -5,7 +5,9 @@ use seccompiler::{
     SeccompFilter, SeccompRule, sock_filter,
 };
 
-use super::{Rules, ThreadKind, calls, ioctls};
+use super::kind::ThreadKind;
+use super::rules::Rules;
+use super::{calls, ioctls};
 
 /// Each call that may pass, and when: any of the rules, or none if always.
 type Allowed = BTreeMap<i64, Vec<SeccompRule>>;

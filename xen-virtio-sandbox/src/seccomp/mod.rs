@@ -3,36 +3,22 @@
 mod calls;
 mod filter;
 mod ioctls;
+mod kind;
 mod refused;
+mod rules;
 
 use std::sync::Arc;
 
 use seccompiler::{BpfProgram, apply_filter};
 
-use crate::probe::known;
 use crate::report::is_unknown;
-use crate::{Access, Layer, SandboxError, State};
+use crate::{Layer, SandboxError, State};
 
+pub use kind::ThreadKind;
 pub use refused::OnRefusal;
+pub(crate) use rules::Rules;
 
 const MISSING: &str = "the kernel has no CONFIG_SECCOMP_FILTER";
-
-/// What a thread does, and so which system calls it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ThreadKind {
-    /// Answers the guest's registers, starts and stops the others, talks to the supervisor: the
-    /// thread that enters the sandbox. As a filter passes on to the threads that it starts, and can
-    /// only be narrowed, this kind may do what any of the others may.
-    Guest,
-    /// Serves a queue by system calls: reads and writes the image, maps the guest's memory, raises
-    /// its interrupt.
-    SyncQueue,
-    /// The same over an io_uring that exists, and by system calls where the ring can't.
-    UringQueue,
-    /// Writes to descriptors that are open, and nothing else.
-    Log,
-}
 
 /// The filters of the threads to come. A copy is cheap.
 #[derive(Clone, Debug)]
@@ -66,16 +52,6 @@ impl ThreadFilters {
     }
 }
 
-/// What of the filters isn't the same for every process.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) access: Access,
-    /// System calls and ioctls that this kind of device needs beside the usual.
-    pub(crate) calls: Vec<libc::c_long>,
-    pub(crate) ioctls: Vec<u32>,
-    pub(crate) on_refusal: OnRefusal,
-}
-
 /// Confines the calling thread, and those that it will start, to [`ThreadKind::Guest`].
 pub(crate) fn enter(rules: &Rules) -> Result<(State, ThreadFilters), SandboxError> {
     let programs = Programs {
@@ -104,5 +80,5 @@ pub(crate) fn probe() -> State {
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action)
     };
-    known(result, MISSING)
+    State::if_known(result, MISSING)
 }
