@@ -5,7 +5,8 @@ use std::{fs::File, hint::black_box, os::unix::fs::FileExt, path::Path, sync::Ar
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
-use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{LiveQueue, MmioTransport, WriteOutcome};
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use xen_foreignmem::{
     DomainMemory, Layout,
@@ -60,12 +61,11 @@ fn requests(c: &mut Criterion) {
             .and_then(|mut slices| slices.next()?.ok())
             .expect("one slice of RAM");
         let mut driver = Driver::new(all, RAM, LAYOUT);
-        let mut activated = false;
         for (register, value) in Driver::handshake(&LAYOUT, RAM) {
-            activated |=
-                transport.write(register.offset(), &value.to_le_bytes()) == Effect::Activate;
+            let (offset, data) = (register.offset(), value.to_le_bytes());
+            let outcome = transport.write(offset, &data, &mut NoQueues);
+            assert_eq!(outcome, WriteOutcome::Done, "the device takes the driver's set-up");
         }
-        assert!(activated, "the device takes the driver's set-up");
         let config = transport.queue(0).expect("a ready queue");
         let queue =
             LiveQueue::new(&config, &memory.rings(), memory.requests(), transport.interrupt())

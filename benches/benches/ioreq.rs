@@ -5,7 +5,8 @@ use std::{cell::RefCell, hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use virtio_blk_dev::{BlockConfig, BlockDevice};
-use virtio_mmio_dev::{Effect, MmioTransport, Register};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{MmioTransport, Register};
 use xen_ioreq::{
     DeviceModel, IoreqServer, RequestKind,
     fake::{FakeDomain, FakeVcpu},
@@ -76,10 +77,7 @@ impl Machine {
                 }
                 RequestKind::Write { addr, size, data } => {
                     let data = &data.to_le_bytes()[..usize::from(size)];
-                    let effect = black_box(transport.write(addr - BASE, data));
-                    if effect == Effect::Reset {
-                        transport.reset_done();
-                    }
+                    let _ = black_box(transport.write(addr - BASE, data, &mut NoQueues));
                     request.complete();
                 }
                 _ => request.complete(),
@@ -105,7 +103,8 @@ fn registers(c: &mut Criterion) {
         });
     });
     c.bench_function("register/notify", |b| {
-        b.iter(|| transport.write(black_box(Register::QueueNotify.offset()), &[0; 4]));
+        let offset = Register::QueueNotify.offset();
+        b.iter(|| transport.write(black_box(offset), &[0; 4], &mut NoQueues));
     });
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use virtio_blk_dev::{BlockConfig, BlockDevice, RawImage, SyncEngine, Worker};
-use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{LiveQueue, MmioTransport, WriteOutcome};
 use vm_memory::GuestMemoryMmap;
 use xen_virtio_benches::{Driver, QueueLayout, RAM};
 
@@ -31,12 +32,14 @@ impl<'m> InProcess<'m> {
         let config = BlockConfig { queue_size: layout.queue_size(), ..BlockConfig::default() };
         let device = BlockDevice::new(image_len, &config).context("making a device")?;
         let mut transport = MmioTransport::new(device, || {}).context("making a transport")?;
-        let mut activated = false;
         for (register, value) in Driver::handshake(layout, RAM) {
-            activated |=
-                transport.write(register.offset(), &value.to_le_bytes()) == Effect::Activate;
+            let (offset, data) = (register.offset(), value.to_le_bytes());
+            let outcome = transport.write(offset, &data, &mut NoQueues);
+            ensure!(
+                outcome == WriteOutcome::Done,
+                "the device doesn't take {register:?}: {outcome:?}"
+            );
         }
-        ensure!(activated, "the device doesn't take the driver's set-up");
         let config = transport.queue(0).context("the queue isn't ready")?;
         let memory = memory.memory();
         let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())

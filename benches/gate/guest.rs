@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering, fence};
 
-use virtio_mmio_dev::{Effect, MmioTransport, QueueConfig, Register, VirtioDevice};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{MmioTransport, QueueConfig, Register, VirtioDevice, WriteOutcome};
 use vm_memory::{Bytes as _, VolatileArrayRef, VolatileMemory as _, VolatileSlice};
 
 /// Requests there is room for.
@@ -132,7 +133,6 @@ impl Guest {
         }
         let low = |offset: usize| (self.base + offset as u64) as u32;
         let high = |offset: usize| ((self.base + offset as u64) >> 32) as u32;
-        let mut last = Effect::None;
         for (register, value) in [
             (Register::Status, 3),
             (Register::DriverFeaturesSel, 0),
@@ -150,9 +150,9 @@ impl Guest {
             (Register::QueueReady, 1),
             (Register::Status, 15),
         ] {
-            last = write(transport, register, value);
+            let outcome = write(transport, register, value);
+            assert_eq!(outcome, WriteOutcome::Done, "the device takes the driver's set-up");
         }
-        assert_eq!(last, Effect::Activate, "the device takes the driver's set-up");
         transport.queue(0).expect("a ready queue")
     }
 
@@ -206,8 +206,8 @@ pub(crate) fn write<D: VirtioDevice>(
     transport: &mut MmioTransport<D>,
     register: Register,
     value: u32,
-) -> Effect {
-    transport.write(register.offset(), &value.to_le_bytes())
+) -> WriteOutcome {
+    transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues)
 }
 
 fn lay_out(memory: &VolatileSlice<'_>, base: u64, slot: usize, shape: Shape) {

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use virtio_mmio_dev::{Effect, Register};
+use virtio_mmio_dev::{Register, WriteOutcome};
 
 use crate::count::count;
 use crate::device::transport;
@@ -20,12 +20,12 @@ pub(crate) fn access(register: Register) {
             black_box(data);
         }),
         Register::QueueNotify => count(1, || {
-            let effect = write(&mut transport, black_box(register), black_box(0));
-            assert_eq!(effect, Effect::Notify(0));
+            let outcome = write(&mut transport, black_box(register), black_box(0));
+            assert_eq!(outcome, WriteOutcome::Notify(0));
         }),
         _ => count(1, || {
-            let effect = write(&mut transport, black_box(register), black_box(1));
-            assert_eq!(effect, Effect::None);
+            let outcome = write(&mut transport, black_box(register), black_box(1));
+            assert_eq!(outcome, WriteOutcome::Done);
         }),
     }
 }

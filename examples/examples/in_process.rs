@@ -7,7 +7,9 @@
 use std::{cell::RefCell, error::Error, io::Write, sync::Arc};
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
-use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register};
+use virtio_mmio_dev::{
+    Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, WriteOutcome,
+};
 use xen_foreignmem::{
     DomainMemory, Layout,
     fake::{FakeForeignMemory, FakeGrantTable, FakeRam},
@@ -27,6 +29,11 @@ type Memory = DomainMemory<FakeForeignMemory, FakeGrantTable>;
 /// The backend: one disk of one guest.
 struct Backend {
     transport: MmioTransport<BlockDevice>,
+    queue: DiskQueue,
+}
+
+/// The disk's one queue, and what serves it. A daemon would give it to a thread of its own.
+struct DiskQueue {
     memory: Memory,
     image: Arc<dyn Image>,
     worker: Option<QueueWorker>,
@@ -39,44 +46,42 @@ type QueueWorker = Worker<
 >;
 
 impl Backend {
-    /// The guest has written a register. A daemon would let a thread of its own serve the queue.
+    /// The guest has written a register.
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Box<dyn Error>> {
-        match self.transport.write(offset, data) {
-            Effect::Activate | Effect::QueueReady(_) => {
-                let config = self.transport.queue(0).ok_or("the driver set up no queue")?;
-                let interrupt = self.transport.interrupt();
-                let queue = LiveQueue::new(
-                    &config,
-                    &self.memory.rings(),
-                    self.memory.requests(),
-                    interrupt,
-                )?;
-                let params = self.transport.device().params();
-                let engine = SyncEngine::new(Arc::clone(&self.image));
-                let worker = self.worker.insert(Worker::new(queue, engine, &params));
-                while worker.run().more {}
+        match self.transport.write(offset, data, &mut self.queue) {
+            // A daemon would answer the guest first.
+            WriteOutcome::Notify(queue) => self.queue.notify(queue),
+            WriteOutcome::Ignored(why) => {
+                return Err(format!("a write was not taken: {why}").into());
             }
-            Effect::Notify(_) => {
-                if let Some(worker) = &mut self.worker {
-                    while worker.run().more {}
-                }
-            }
-            Effect::Reset => {
-                // Its rings are unmapped before the guest goes on.
-                self.worker = None;
-                self.transport.reset_done();
-            }
-            Effect::QueueStop(index) => {
-                self.worker = None;
-                self.transport.queue_stopped(index);
-            }
-            // Nothing more is served until the driver resets the device.
-            Effect::Failed => self.worker = None,
-            Effect::Ignored(why) => return Err(format!("a write was not taken: {why:?}").into()),
-            // The one field that a driver may write says whether there is a write cache, which the worker heeds.
-            Effect::None | Effect::ConfigWritten => {}
+            // The queue stops at once, so that no write waits for it.
+            WriteOutcome::Done | WriteOutcome::Pending(_) => {}
         }
         Ok(())
+    }
+}
+
+impl Queues<BlockDevice> for DiskQueue {
+    fn start(&mut self, device: &BlockDevice, config: &QueueConfig, interrupt: Interrupt) {
+        let (rings, requests) = (self.memory.rings(), self.memory.requests());
+        // Failing, it has asked the driver for a reset: the rings are not in the guest's memory.
+        if let Ok(queue) = LiveQueue::new(config, &rings, requests, interrupt) {
+            let engine = SyncEngine::new(Arc::clone(&self.image));
+            self.worker = Some(Worker::new(queue, engine, &device.params()));
+            self.notify(config.index);
+        }
+    }
+
+    fn notify(&mut self, _queue: u16) {
+        if let Some(worker) = &mut self.worker {
+            while worker.run().more {}
+        }
+    }
+
+    fn stop(&mut self, _queue: u16) -> Stop {
+        // Its rings are unmapped before the guest goes on.
+        self.worker = None;
+        Stop::Done
     }
 }
 
@@ -163,9 +168,11 @@ pub fn main() -> Result<(), Box<dyn Error>> {
             println!("  raising interrupt {IRQ}");
             let _ = line.set_irq_level(IRQ, true);
         })?,
-        memory: DomainMemory::new(Some(Arc::clone(&memory)), None, Layout::default()),
-        image: Arc::new(image),
-        worker: None,
+        queue: DiskQueue {
+            memory: DomainMemory::new(Some(Arc::clone(&memory)), None, Layout::default()),
+            image: Arc::new(image),
+            worker: None,
+        },
     });
 
     // Xen sends us what the guest does in these 512 bytes.

@@ -1,13 +1,14 @@
 //! The parts of `xen-virtio-blk`, a virtio block backend for Xen.
 //!
-//! [`disks`] is what `xen-virtio-backend` is to know of disks; [`disk`] joins registers and queues; `worker_thread`
-//! serves one queue; [`settings`] say how, [`storage`] is on what; [`figures`] say what has been done, [`metrics`] to
+//! [`disks`] is what `xen-virtio-backend` is to know of disks; [`disk`] has a disk's registers, `disk_queues`
+//! its queues; `worker_thread` serves one; [`settings`] say how, [`storage`] is on what; [`figures`] say what has been done, [`metrics`] to
 //! Prometheus.
 
 pub mod args;
 mod block_config;
 pub mod check;
 pub mod disk;
+mod disk_queues;
 pub mod disks;
 pub mod figures;
 mod identity;

@@ -12,7 +12,8 @@ mod walk;
 
 use std::collections::BTreeMap;
 
-use virtio_mmio_dev::{Effect, QueueConfig, Register, Status};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{QueueConfig, Register, Status, WriteOutcome};
 
 use crate::device::{self, DISK, Disk, PREDICTED, SERIAL, Serving, Setup, Transport};
 use crate::input::Input;
@@ -182,11 +183,11 @@ pub(crate) fn go_live(transport: &mut Transport, features: u64) {
         (Register::DriverFeaturesSel, 1),
         (Register::DriverFeatures, (features >> 32) as u32),
         (Register::Status, 11),
+        (Register::Status, 15),
     ] {
-        assert_eq!(transport.write(register.offset(), &value.to_le_bytes()), Effect::None);
+        let outcome = transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues);
+        assert_eq!(outcome, WriteOutcome::Done, "{register:?}, features {features:#x}");
     }
-    let effect = transport.write(Register::Status.offset(), &15_u32.to_le_bytes());
-    assert_eq!(effect, Effect::Activate, "features {features:#x}");
 }
 
 /// Runs the worker for as long as a driver can keep it busy with what is in memory already.

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use common::*;
 use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, RequestKind, SyncEngine};
-use virtio_mmio_dev::{Effect, Ignored, MmioTransport, Register};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{Ignored, MmioTransport, Register, WriteOutcome};
 
 /// An address outside of the guest's memory.
 const NOWHERE: u64 = MEMORY_END + 0x1000;
@@ -267,10 +268,10 @@ fn features_that_are_not_offered_are_refused() {
             (Register::DriverFeatures, (features >> 32) as u32),
             (Register::Status, 11),
         ] {
-            let effect = transport.write(register.offset(), &value.to_le_bytes());
+            let outcome = transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues);
             let refused = (register, value) == (Register::Status, 11);
-            let ignored = Effect::Ignored(Ignored::FeaturesRefused);
-            assert_eq!(effect, if refused { ignored } else { Effect::None });
+            let ignored = WriteOutcome::Ignored(Ignored::FeaturesRefused);
+            assert_eq!(outcome, if refused { ignored } else { WriteOutcome::Done });
         }
         assert_eq!(transport.status().bits(), 3, "FEATURES_OK with bit {bit}");
     }
@@ -288,13 +289,14 @@ fn any_queue_may_be_selected_and_written() {
             (Register::QueueReady, 1),
             (Register::QueueReset, 1),
         ] {
-            let effect = guest.transport.write(register.offset(), &value.to_le_bytes());
+            let (offset, data) = (register.offset(), value.to_le_bytes());
+            let outcome = guest.transport.write(offset, &data, &mut NoQueues);
             let wanted = match register {
-                Register::QueueSel => Effect::None,
-                Register::QueueReset => Effect::Ignored(Ignored::QueueReset),
-                _ => Effect::Ignored(Ignored::NoQueue),
+                Register::QueueSel => WriteOutcome::Done,
+                Register::QueueReset => WriteOutcome::Ignored(Ignored::QueueReset),
+                _ => WriteOutcome::Ignored(Ignored::NoQueue),
             };
-            assert_eq!(effect, wanted, "queue {index}");
+            assert_eq!(outcome, wanted, "queue {index}");
         }
         assert_eq!(guest.register(Register::QueueSizeMax), 0, "queue {index}");
         assert_eq!(guest.register(Register::QueueReady), 0, "queue {index}");
@@ -311,7 +313,8 @@ fn interrupt_status_says_what_happened_and_nothing_else() {
     guest.transport.device_mut().set_capacity(1024).unwrap();
     guest.transport.config_changed();
     assert_eq!(guest.register(Register::InterruptStatus), 3, "both, until acknowledged");
-    let _ = guest.transport.write(Register::InterruptAck.offset(), &1u32.to_le_bytes());
+    let offset = Register::InterruptAck.offset();
+    let _ = guest.transport.write(offset, &1u32.to_le_bytes(), &mut NoQueues);
     assert_eq!(guest.register(Register::InterruptStatus), 2);
     assert_eq!(guest.acknowledge(), 2);
     assert_eq!(guest.register(Register::InterruptStatus), 0);

@@ -2,13 +2,16 @@
 
 use vm_memory::GuestAddressSpace;
 
-use crate::{Chain, Effect, Ignored, LiveQueue, MmioTransport, VirtioDevice, process_queue};
+use crate::{
+    Chain, Ignored, Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Stop, VirtioDevice,
+    WriteOutcome, process_queue,
+};
 
 /// A device that answers its requests at once (an entropy source, a clock, a bus), on the thread that
-/// answers its registers: a transport and its live queues, and what each [`Effect`] asks for done.
+/// answers its registers: a transport and its live queues.
 ///
-/// A device whose requests wait for something, as a disk's do, gives each queue to a worker instead
-/// and follows the effects itself: no vCPU should wait there for what isn't its own.
+/// A device whose requests wait for something, as a disk's do, implements [`Queues`] instead and gives
+/// each queue to a worker: no vCPU should wait for the request of another.
 ///
 /// ```
 /// # use virtio_mmio_dev::vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -31,25 +34,54 @@ use crate::{Chain, Effect, Ignored, LiveQueue, MmioTransport, VirtioDevice, proc
 /// ```
 pub struct InlineDevice<D, R: GuestAddressSpace, Q: GuestAddressSpace> {
     transport: MmioTransport<D>,
-    rings: R,
-    requests: Q,
-    queues: Vec<Served<R, Q>>,
+    queues: InlineQueues<R, Q>,
 }
 
-struct Served<R: GuestAddressSpace, Q: GuestAddressSpace> {
+struct InlineQueues<R: GuestAddressSpace, Q: GuestAddressSpace> {
+    rings: R,
+    requests: Q,
+    queues: Vec<InlineQueue<R, Q>>,
+}
+
+struct InlineQueue<R: GuestAddressSpace, Q: GuestAddressSpace> {
     live: Option<LiveQueue<R, Q>>,
     notified: bool,
 }
 
+impl<D, R: GuestAddressSpace, Q: GuestAddressSpace> Queues<D> for InlineQueues<R, Q> {
+    fn start(&mut self, _device: &D, config: &QueueConfig, interrupt: Interrupt) {
+        if let Some(queue) = self.queues.get_mut(usize::from(config.index)) {
+            let requests = self.requests.clone();
+            // Failing, it has set `DEVICE_NEEDS_RESET`: the rings are not there.
+            queue.live = LiveQueue::new(config, &self.rings, requests, interrupt).ok();
+            // The driver may have notified it before.
+            queue.notified = true;
+        }
+    }
+
+    fn notify(&mut self, queue: u16) {
+        if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
+            queue.notified = true;
+        }
+    }
+
+    fn stop(&mut self, queue: u16) -> Stop {
+        if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
+            queue.live = None;
+        }
+        Stop::Done
+    }
+}
+
 impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D, R, Q> {
     /// A device behind `transport`, whose rings and whose requests' buffers are in these memories.
-    pub fn new(transport: MmioTransport<D>, rings: R, requests: Q) -> Self {
-        let none = || Served { live: None, notified: false };
+    pub fn new(mut transport: MmioTransport<D>, rings: R, requests: Q) -> Self {
+        let none = || InlineQueue { live: None, notified: false };
         let queues = transport.device().queue_max_sizes().iter().map(|_| none()).collect();
-        let mut device = Self { transport, rings, requests, queues };
-        // A restored transport may be live.
-        device.start_all();
-        device
+        let mut queues = InlineQueues { rings, requests, queues };
+        // It may be a restored one.
+        transport.resume(&mut queues);
+        Self { transport, queues }
     }
 
     /// Answers a read, see [`MmioTransport::read`].
@@ -60,33 +92,13 @@ impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D
     /// Takes a write, see [`MmioTransport::write`]. When this returns it may be answered: queues that
     /// the driver took back have let go of their rings. `Some` says why the write changed nothing.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Ignored> {
-        match self.transport.write(offset, data) {
-            Effect::Activate => self.start_all(),
-            Effect::QueueReady(index) => self.start(index),
-            Effect::Notify(index) => {
-                if let Some(queue) = self.queues.get_mut(usize::from(index)) {
-                    queue.notified = true;
-                }
-            }
-            Effect::QueueStop(index) => {
-                if let Some(queue) = self.queues.get_mut(usize::from(index)) {
-                    queue.live = None;
-                }
-                self.transport.queue_stopped(index);
-            }
-            Effect::Failed => self.stop_all(),
-            Effect::Reset => {
-                self.stop_all();
-                self.transport.reset_done();
-            }
-            Effect::Ignored(why) => return Some(why),
-            Effect::None | Effect::ConfigWritten => {}
+        match self.transport.write(offset, data, &mut self.queues) {
+            WriteOutcome::Notify(queue) => Queues::<D>::notify(&mut self.queues, queue),
+            WriteOutcome::Ignored(why) => return Some(why),
+            // No queue drains: each request was answered when it was taken.
+            WriteOutcome::Done | WriteOutcome::Pending(_) => {}
         }
         None
-    }
-
-    fn stop_all(&mut self) {
-        self.queues.iter_mut().for_each(|queue| queue.live = None);
     }
 
     /// Serves what the driver has made available in the queues it has notified: `serve` is given the
@@ -97,7 +109,7 @@ impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D
     pub fn process(&mut self, mut serve: impl FnMut(&mut D, u16, &Chain<Q>) -> u32) -> bool {
         let device = self.transport.device_mut();
         let mut more = false;
-        for (index, queue) in (0..).zip(&mut self.queues) {
+        for (index, queue) in (0..).zip(&mut self.queues.queues) {
             if let (Some(live), true) = (&mut queue.live, queue.notified) {
                 queue.notified = process_queue(live, |chain| serve(device, index, chain));
                 more |= queue.notified;
@@ -119,24 +131,5 @@ impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D
     /// The device changed its configuration space, see [`MmioTransport::config_changed`].
     pub fn config_changed(&mut self) {
         self.transport.config_changed();
-    }
-
-    fn start_all(&mut self) {
-        // `MmioTransport::new` has seen that a u16 is enough.
-        for index in 0..u16::try_from(self.queues.len()).unwrap_or(u16::MAX) {
-            self.start(index);
-        }
-    }
-
-    fn start(&mut self, index: u16) {
-        let config = self.transport.queue(index);
-        if let (Some(config), Some(queue)) = (config, self.queues.get_mut(usize::from(index))) {
-            let interrupt = self.transport.interrupt();
-            // Failing, the driver has been asked to reset: its rings are not there.
-            queue.live =
-                LiveQueue::new(&config, &self.rings, self.requests.clone(), interrupt).ok();
-            // A kick may have come before.
-            queue.notified = true;
-        }
     }
 }

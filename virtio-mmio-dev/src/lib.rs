@@ -2,9 +2,9 @@
 //! queues, for whoever traps a guest's accesses. No I/O, no thread, no unsafe code, and nothing
 //! here knows which hypervisor it is.
 //!
-//! [`MmioTransport`] answers register accesses at once and tells its caller what follows from them
-//! ([`Effect`]). A [`VirtioDevice`] is what the registers speak for. Each ready queue becomes a
-//! [`LiveQueue`], owned by the one worker that serves it: [`pop`](LiveQueue::pop) a [`Chain`], do
+//! [`MmioTransport`] answers register accesses at once and has [`Queues`] start and stop the queues as
+//! the driver asks for it. A [`VirtioDevice`] is what the registers speak for. Each ready queue becomes
+//! a [`LiveQueue`], owned by the one worker that serves it: [`pop`](LiveQueue::pop) a [`Chain`], do
 //! the work, [`complete`](LiveQueue::complete) it in any order, [`publish`](LiveQueue::publish) a
 //! batch with one index store and at most one interrupt. [`InlineDevice`] is all of it for a device
 //! that does its work at once. Guest memory is whatever implements
@@ -18,7 +18,8 @@
 //! ```
 //! use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 //! use virtio_mmio_dev::{
-//!     Effect, LiveQueue, MmioTransport, Register, VirtioDevice, feature, process_queue,
+//!     Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, VirtioDevice,
+//!     WriteOutcome, feature, process_queue,
 //! };
 //!
 //! struct Zeroes;
@@ -30,13 +31,39 @@
 //!     fn config(&self) -> &[u8] { &[] }
 //! }
 //!
+//! type Memory = GuestMemoryMmap<()>;
+//!
+//! /// Its one queue, served where the registers are answered.
+//! struct ZeroesQueue<'a> {
+//!     memory: &'a Memory,
+//!     live: Option<LiveQueue<&'a Memory, &'a Memory>>,
+//! }
+//!
+//! impl Queues<Zeroes> for ZeroesQueue<'_> {
+//!     fn start(&mut self, _device: &Zeroes, config: &QueueConfig, interrupt: Interrupt) {
+//!         // Failing, it has set DEVICE_NEEDS_RESET.
+//!         self.live = LiveQueue::new(config, &self.memory, self.memory, interrupt).ok();
+//!         self.notify(config.index);
+//!     }
+//!     fn notify(&mut self, _queue: u16) {
+//!         if let Some(queue) = &mut self.live {
+//!             process_queue(queue, |chain| chain.copy_to(0, &[0; 4]).map_or(0, |_| 4));
+//!         }
+//!     }
+//!     fn stop(&mut self, _queue: u16) -> Stop {
+//!         self.live = None;
+//!         Stop::Done
+//!     }
+//! }
+//!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut transport = MmioTransport::new(Zeroes, || println!("interrupt"))?;
-//! let memory = &GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10000)])?;
+//! let memory = &Memory::from_ranges(&[(GuestAddress(0), 0x10000)])?;
+//! let mut queue = ZeroesQueue { memory, live: None };
 //!
 //! // The driver's accesses, as traps bring them: initialise the device and its queue …
-//! let mut write = |register: Register, value: u32| {
-//!     transport.write(register.offset(), &value.to_le_bytes())
+//! let mut write = |register: Register, value: u32, queue: &mut ZeroesQueue<'_>| {
+//!     transport.write(register.offset(), &value.to_le_bytes(), queue)
 //! };
 //! for (register, value) in [
 //!     (Register::Status, 1),
@@ -49,23 +76,20 @@
 //!     (Register::QueueDriverLow, 0x2000),
 //!     (Register::QueueDeviceLow, 0x3000),
 //!     (Register::QueueReady, 1),
+//!     (Register::Status, 15),
 //! ] {
-//!     assert_eq!(write(register, value), Effect::None);
+//!     assert_eq!(write(register, value, &mut queue), WriteOutcome::Done);
 //! }
-//! assert_eq!(write(Register::Status, 15), Effect::Activate);
 //!
-//! // … make a writable buffer of 4 bytes at 0x4000 available, and kick.
+//! // … make a writable buffer of 4 bytes at 0x4000 available, and notify.
 //! memory.write_slice(&[0xff; 4], GuestAddress(0x4000))?;
 //! memory.write_obj(0x4000_u64, GuestAddress(0x1000))?;
 //! memory.write_obj(4_u32, GuestAddress(0x1008))?;
 //! memory.write_obj(2_u16, GuestAddress(0x100c))?;
 //! memory.write_obj(1_u16, GuestAddress(0x2002))?;
-//! assert_eq!(write(Register::QueueNotify, 0), Effect::Notify(0));
-//!
-//! // The device's worker.
-//! let config = transport.queue(0).ok_or("not ready")?;
-//! let mut queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())?;
-//! process_queue(&mut queue, |chain| chain.copy_to(0, &[0; 4]).map_or(0, |_| 4));
+//! assert_eq!(write(Register::QueueNotify, 0, &mut queue), WriteOutcome::Notify(0));
+//! // The trap is answered here; then:
+//! queue.notify(0);
 //!
 //! assert_eq!(memory.read_obj::<u32>(GuestAddress(0x4000))?, 0);
 //! assert_eq!(memory.read_obj::<u16>(GuestAddress(0x3002))?, 1, "the used index");
@@ -75,6 +99,7 @@
 //! # Ok(())
 //! # }
 //! ```
+//! [`InlineDevice`] is such a device made of these parts.
 //!
 //! # Threat model
 //! The driver is the attacker: it writes any register at any time, with any width, from several
@@ -92,7 +117,7 @@
 //! | puts a buffer outside its memory | the copy fails; the request is the device's to refuse |
 //! | adds chains without end | [`process_queue`] comes back after a queue's worth |
 //! | wants memory used up | at most `size` chains of `size` buffers of 16 bytes, a queue: its largest size is the device's to choose |
-//! | resets while requests are in flight | status stays up until the caller has stopped the queues; an old [`Interrupt`] does nothing after |
+//! | resets while requests are in flight | the status stays up until the queues have stopped; an old [`Interrupt`] does nothing after |
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -106,8 +131,9 @@
 )]
 
 mod device;
-mod effect;
 mod error;
+#[cfg(feature = "test-utils")]
+pub mod fake;
 pub mod feature;
 mod halves;
 mod inline;
@@ -115,24 +141,27 @@ mod interrupt;
 mod process;
 mod queue;
 mod queue_config;
+mod queues;
 mod register;
 mod state;
 mod status;
 mod sync;
 mod transport;
+mod write_outcome;
 
 pub use device::{ConfigWrite, SharedMemory, VENDOR_ID, VirtioDevice};
-pub use effect::{Effect, Ignored};
 pub use error::{Error, QueueError};
 pub use inline::InlineDevice;
 pub use interrupt::{Interrupt, IrqLine};
 pub use process::process_queue;
 pub use queue::{Batch, Buffer, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, RingFault};
 pub use queue_config::QueueConfig;
+pub use queues::{Queues, Stop};
 pub use register::{Access, Register};
 pub use state::{QueueState, TransportState};
 pub use status::Status;
 pub use transport::MmioTransport;
+pub use write_outcome::{Ignored, PendingWrite, WriteOutcome};
 
 #[cfg(loom)]
 pub use sync::cells;

@@ -1,15 +1,18 @@
-//! The transport: register accesses in, effects out.
+//! The transport: register accesses in, calls of [`Queues`](crate::Queues) out.
 
 mod config;
 mod negotiation;
-mod queues;
+mod selected_queue;
+mod service;
+mod start_stop;
 
 use crate::halves::{high, low};
 use crate::state::is_queue_size;
 use crate::{
-    Effect, Error, Ignored, Interrupt, IrqLine, QueueConfig, Register, SharedMemory, Status,
-    TransportState, VirtioDevice, feature,
+    Error, Ignored, Interrupt, IrqLine, QueueConfig, Queues, Register, SharedMemory, Status,
+    TransportState, VirtioDevice, WriteOutcome, feature,
 };
+use service::Service;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const VERSION: u32 = 2;
@@ -18,14 +21,16 @@ const CONFIG: u64 = 0x100;
 
 /// The virtio-mmio register window of one device, version 2 (virtio 1.2 §4.2).
 ///
-/// It keeps the registers and the status machine, and nothing else: it reads no guest memory,
-/// starts nothing, waits for nothing. Whoever traps the guest's accesses passes them in and acts
-/// on the [`Effect`]s. See the [crate's example](crate).
+/// It keeps the registers and the status machine, and nothing else: it reads no guest memory and
+/// waits for nothing. Whoever traps the guest's accesses passes them in, with the [`Queues`] that the
+/// transport starts and stops as the driver's writes ask for it. See the [crate's example](crate).
 pub struct MmioTransport<D> {
     device: D,
     interrupt: Interrupt,
     /// All but status, interrupt status and generation, which live with `interrupt`.
     regs: TransportState,
+    /// Which queues are in service.
+    service: Vec<Service>,
 }
 
 impl<D: VirtioDevice> MmioTransport<D> {
@@ -51,7 +56,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
             }
         }
         let regs = TransportState::after_reset(device.queue_max_sizes());
-        Ok(Self { device, interrupt: Interrupt::new(Box::new(line)), regs })
+        let service = vec![Service::Stopped; regs.queues.len()];
+        Ok(Self { device, interrupt: Interrupt::new(Box::new(line)), regs, service })
     }
 
     /// The length of the window that shows the whole configuration space.
@@ -77,19 +83,20 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// Takes a write of `data` at `offset` in the window. What is not there, or may not be
-    /// written now, is ignored, and the effect says why; widths are as for [`read`](Self::read).
-    pub fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
+    /// Takes a write of `data` at `offset` in the window, and has `queues` do what follows from it:
+    /// always the same value, which serves this device's queues. What is not there, or may not be
+    /// written now, is ignored, and the outcome says why; widths are as for [`read`](Self::read).
+    pub fn write(&mut self, offset: u64, data: &[u8], queues: &mut impl Queues<D>) -> WriteOutcome {
         if let Some(offset) = offset.checked_sub(CONFIG) {
-            return self.write_config(offset, data);
+            return self.write_config(offset, data, queues);
         }
         let Some(register) = Register::at(offset).filter(|register| register.access().writes())
         else {
-            return Effect::Ignored(Ignored::NoRegister);
+            return WriteOutcome::Ignored(Ignored::NoRegister);
         };
         match <[u8; 4]>::try_from(data) {
-            Ok(data) => self.write_register(register, u32::from_le_bytes(data)),
-            Err(_) => Effect::Ignored(Ignored::Width),
+            Ok(data) => self.write_register(register, u32::from_le_bytes(data), queues),
+            Err(_) => WriteOutcome::Ignored(Ignored::Width),
         }
     }
 
@@ -135,28 +142,6 @@ impl<D: VirtioDevice> MmioTransport<D> {
         self.interrupt.clone()
     }
 
-    /// All queues are stopped: finishes the reset asked for by [`Effect::Reset`]. The status reads
-    /// 0 from here on, and no earlier [`Interrupt`] does anything any more.
-    pub fn reset_done(&mut self) {
-        if self.regs.reset_pending {
-            self.device.reset();
-            self.regs = TransportState::after_reset(self.device.queue_max_sizes());
-            self.interrupt.reset();
-        }
-    }
-
-    /// The live queue is gone: finishes the stop asked for by [`Effect::QueueStop`]. `QueueReady`
-    /// reads 0 from here on.
-    pub fn queue_stopped(&mut self, index: u16) {
-        let index = usize::from(index);
-        let max = self.device.queue_max_sizes().get(index).copied();
-        if let (Some(queue), Some(max)) = (self.regs.queues.get_mut(index), max)
-            && queue.stopping
-        {
-            queue.stop(max);
-        }
-    }
-
     /// The device changed its configuration space: a new generation, and the notification if the
     /// driver is up.
     pub fn config_changed(&mut self) {
@@ -184,10 +169,9 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// A transport that goes on where `state` was taken. If it is live the caller starts the ready
-    /// queues, as after [`Effect::Activate`]; a stop or a reset that was pending still is, and the
-    /// driver's write, executed again, gives its effect again. If an interrupt is pending the line
-    /// is raised once: whoever set the bit may not have come that far.
+    /// A transport that goes on where `state` was taken. Call [`resume`](Self::resume) next, which
+    /// takes its queues into service. If an interrupt is pending the line is raised once: whoever set
+    /// the bit may not have come that far.
     ///
     /// # Errors
     /// As for [`new`](Self::new); also a state that this device can't have been in.
@@ -246,25 +230,35 @@ impl<D: VirtioDevice> MmioTransport<D> {
 
     /// A running guest writes two registers over and over; the others have a way of their own.
     #[inline]
-    fn write_register(&mut self, register: Register, value: u32) -> Effect {
+    fn write_register(
+        &mut self,
+        register: Register,
+        value: u32,
+        queues: &mut impl Queues<D>,
+    ) -> WriteOutcome {
         match register {
             Register::QueueNotify if !self.regs.reset_pending => self.notify(value),
             Register::InterruptAck if !self.regs.reset_pending => {
                 let [bits, ..] = value.to_le_bytes();
                 self.interrupt.acknowledge(bits);
-                Effect::None
+                WriteOutcome::Done
             }
-            register => self.write_setup(register, value),
+            register => self.write_setup(register, value, queues),
         }
     }
 
     #[inline(never)]
-    fn write_setup(&mut self, register: Register, value: u32) -> Effect {
+    fn write_setup(
+        &mut self,
+        register: Register,
+        value: u32,
+        queues: &mut impl Queues<D>,
+    ) -> WriteOutcome {
         if register == Register::Status {
-            return self.write_status(value);
+            return self.write_status(value, queues);
         }
         if self.regs.reset_pending {
-            return Effect::Ignored(Ignored::ResetPending);
+            return WriteOutcome::Ignored(Ignored::ResetPending);
         }
         match register {
             Register::DeviceFeaturesSel => self.regs.device_features_sel = value,
@@ -272,11 +266,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Register::DriverFeatures => return self.write_driver_features(value),
             Register::QueueSel => self.regs.queue_sel = value,
             Register::ShmSel => self.regs.shm_sel = value,
-            Register::QueueReady => return self.write_queue_ready(value),
-            Register::QueueReset => return self.write_queue_reset(value),
+            Register::QueueReady => return self.write_queue_ready(value, queues),
+            Register::QueueReset => return self.write_queue_reset(value, queues),
             register => return self.set_queue_up(register, value),
         }
-        Effect::None
+        WriteOutcome::Done
     }
 
     /// The selected region; one that is not there is all ones.

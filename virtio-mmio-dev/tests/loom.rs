@@ -16,9 +16,11 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, cells, feature, process_queue};
+use virtio_mmio_dev::{
+    LiveQueue, MmioTransport, Register, WriteOutcome, cells, feature, process_queue,
+};
 
-use common::{DATA, Desc, RING, Ram, Ring, TestDevice, WRITE, ram};
+use common::{DATA, Desc, RING, Ram, Recorder, Ring, TestDevice, WRITE, ram};
 
 const SIZE: u16 = 4;
 
@@ -89,7 +91,8 @@ impl Rig {
             (Register::Status, 11),
             (Register::Status, 15),
         ] {
-            let _ = transport.write(register.offset(), &value.to_le_bytes());
+            let queues = &mut Recorder::default();
+            let _ = transport.write(register.offset(), &value.to_le_bytes(), queues);
         }
         store(AVAIL_FLAGS, 1, Ordering::Relaxed);
         store(USED_EVENT, u16::MAX, Ordering::Relaxed);
@@ -148,7 +151,9 @@ impl Rig {
     fn acknowledge(&mut self) {
         let mut status = [0; 4];
         self.transport.read(Register::InterruptStatus.offset(), &mut status);
-        assert_eq!(self.transport.write(Register::InterruptAck.offset(), &status), Effect::None);
+        let offset = Register::InterruptAck.offset();
+        let outcome = self.transport.write(offset, &status, &mut Recorder::default());
+        assert_eq!(outcome, WriteOutcome::Done);
     }
 
     fn queue(&mut self) -> LiveQueue<Arc<Ram>, Arc<Ram>> {

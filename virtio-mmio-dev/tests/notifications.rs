@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use virtio_mmio_dev::vm_memory::bitmap::BS;
 use virtio_mmio_dev::vm_memory::guest_memory::GuestMemorySliceIterator;
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryError, Permissions};
-use virtio_mmio_dev::{Effect, Interrupt, LiveQueue, MmioTransport, Register, feature};
+use virtio_mmio_dev::{Interrupt, LiveQueue, MmioTransport, Register, WriteOutcome, feature};
 
-use common::{DATA, Desc, RING, Ram, Ring, TestDevice, WRITE, ram};
+use common::{DATA, Desc, RING, Ram, Recorder, Ring, TestDevice, WRITE, ram};
 
 const SIZE: u16 = 4;
 
@@ -133,11 +133,10 @@ impl Driver<'_> {
                 }
             }
             Handle::Acknowledge(bits) => {
-                let effect = self
-                    .transport
-                    .borrow_mut()
-                    .write(Register::InterruptAck.offset(), &bits.to_le_bytes());
-                assert_eq!(effect, Effect::None);
+                let (offset, bits) = (Register::InterruptAck.offset(), bits.to_le_bytes());
+                let queues = &mut Recorder::default();
+                let outcome = self.transport.borrow_mut().write(offset, &bits, queues);
+                assert_eq!(outcome, WriteOutcome::Done);
                 ring.set_avail_flags(1);
                 Handle::Collect
             }
@@ -206,7 +205,8 @@ fn go_live(transport: &mut MmioTransport<TestDevice>) -> Interrupt {
         (Register::Status, 11),
         (Register::Status, 15),
     ] {
-        let _ = transport.write(register.offset(), &value.to_le_bytes());
+        let queues = &mut Recorder::default();
+        let _ = transport.write(register.offset(), &value.to_le_bytes(), queues);
     }
     transport.interrupt()
 }
@@ -375,7 +375,8 @@ fn threaded_driver(
                 }
                 let mut status = [0; 4];
                 transport.read(Register::InterruptStatus.offset(), &mut status);
-                let _ = transport.write(Register::InterruptAck.offset(), &status);
+                let queues = &mut Recorder::default();
+                let _ = transport.write(Register::InterruptAck.offset(), &status, queues);
                 continue;
             }
             break;

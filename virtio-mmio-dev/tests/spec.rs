@@ -8,6 +8,8 @@ mod common;
 mod chains;
 #[path = "spec/negotiation.rs"]
 mod negotiation;
+#[path = "spec/queues.rs"]
+mod queues;
 #[path = "spec/registers.rs"]
 mod registers;
 #[path = "spec/ring.rs"]

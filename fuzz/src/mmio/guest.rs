@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_mmio_dev::{
-    Effect, Interrupt, Positions, QueueConfig, Register, Status, TransportState,
+    Interrupt, Positions, QueueConfig, Register, Status, TransportState, WriteOutcome,
 };
 
+use super::calls::{Call, Calls};
 use super::rules::{self, Event};
 use super::{Op, Report};
 use crate::device::{DISK, Disk, Serving, Setup, Transport};
@@ -28,14 +29,15 @@ pub(super) struct Guest {
     read_only: bool,
     memory: Arc<Memory>,
     transport: Transport,
+    calls: Calls,
     edges: Arc<AtomicU64>,
     serving: Option<(QueueConfig, Serving)>,
     /// The features that an initialisation takes, of those offered.
     features: u64,
     /// Resets and stops are answered by [`Op::Finish`] only.
     late: bool,
-    resetting: bool,
-    stopping: bool,
+    /// The queue's stop was asked for, and is not answered.
+    draining: bool,
     stale: Option<Interrupt>,
     /// A worker could not be had, or found its ring broken, since the last reset.
     gave_up: bool,
@@ -59,6 +61,7 @@ impl Guest {
         let edges = Arc::new(AtomicU64::new(0));
         Self {
             transport: transport(&disk, &edges),
+            calls: Calls::default(),
             disk,
             read_only: setup.read_only,
             memory: Memory::with(&[], 0),
@@ -66,8 +69,7 @@ impl Guest {
             serving: None,
             features,
             late,
-            resetting: false,
-            stopping: false,
+            draining: false,
             stale: None,
             gave_up: false,
             report: Report::default(),
@@ -154,37 +156,43 @@ impl Guest {
 
     fn write(&mut self, offset: u64, data: &[u8]) {
         let was_live = self.transport.status().contains(Status::DRIVER_OK);
+        let interrupt = self.transport.interrupt();
         let event = Event::Write(offset, data);
-        let effect = self.watched(event, |guest| guest.transport.write(offset, data));
+        let outcome =
+            self.watched(event, |guest| guest.transport.write(offset, data, &mut guest.calls));
         let is_live = self.transport.status().contains(Status::DRIVER_OK);
-        assert_eq!(effect == Effect::Activate, is_live && !was_live, "{effect:?}");
-        match effect {
-            Effect::None | Effect::Ignored(_) => {}
-            Effect::Failed => {
-                self.stop();
-            }
-            Effect::ConfigWritten => assert!(offset >= 0x100),
-            Effect::Activate => self.start(),
-            Effect::QueueReady(queue) => {
-                assert_eq!(queue, 0);
-                assert!(self.transport.queue(0).is_some(), "ready, and not there");
-                self.start();
-            }
-            Effect::Notify(queue) => {
-                assert!(self.transport.queue(queue).is_some(), "a kick of queue {queue}");
+        let calls = self.calls.take();
+        assert_eq!(calls.contains(&Call::DriverOk), is_live && !was_live, "{calls:?}");
+        match outcome {
+            WriteOutcome::Done => {}
+            WriteOutcome::Ignored(_) => assert_eq!(calls, [], "for a write that was ignored"),
+            WriteOutcome::Notify(queue) => {
+                assert_eq!((queue, calls.as_slice()), (0, &[][..]));
+                assert!(self.transport.queue(0).is_some(), "a kick of a queue that is not there");
                 self.serve(TURNS);
             }
-            Effect::QueueStop(queue) => {
-                assert_eq!(queue, 0);
-                self.stopping = true;
-                if !self.late {
-                    self.finish();
-                }
+            WriteOutcome::Pending(write) => {
+                assert!(self.transport.is_pending(write));
+                assert!(self.draining || calls == [Call::Stop], "nothing is to be waited for");
             }
-            Effect::Reset => {
-                self.resetting = true;
-                if !self.late {
-                    self.finish();
+        }
+        if event.is_reset() && outcome == WriteOutcome::Done {
+            self.was_reset(interrupt);
+        }
+        for call in calls {
+            match call {
+                Call::DriverOk | Call::Failed => {}
+                Call::ConfigWritten => assert!(offset >= 0x100),
+                Call::Start => {
+                    assert!(self.transport.queue(0).is_some(), "ready, and not there");
+                    self.start();
+                }
+                Call::Stop => {
+                    assert!(!self.draining, "a queue is stopped twice");
+                    self.draining = true;
+                    if !self.late {
+                        self.finish();
+                    }
                 }
             }
         }
@@ -192,22 +200,27 @@ impl Guest {
 
     /// Answers what waits: ends the worker, then says so.
     fn finish(&mut self) {
-        if !self.stopping && !self.resetting {
+        if !std::mem::take(&mut self.draining) {
             return;
         }
         self.stop();
-        if std::mem::take(&mut self.stopping) {
-            self.watched(Event::Worker, |guest| guest.transport.queue_stopped(0));
+        let (interrupt, state) = (self.transport.interrupt(), self.transport.state());
+        let event = if state.reset_pending { Event::ResetDone } else { Event::Worker };
+        self.watched(event, |guest| guest.transport.queue_stopped(0));
+        if state.queues[0].stopping {
             self.report.stops += 1;
         }
-        if std::mem::take(&mut self.resetting) {
-            let interrupt = self.transport.interrupt();
-            self.watched(Event::ResetDone, |guest| guest.transport.reset_done());
-            assert_eq!(self.transport.status(), Status::empty());
-            self.stale = Some(interrupt);
-            self.gave_up = false;
-            self.report.resets += 1;
+        if state.reset_pending {
+            self.was_reset(interrupt);
         }
+    }
+
+    /// The transport's earlier interrupt is stale.
+    fn was_reset(&mut self, interrupt: Interrupt) {
+        assert_eq!(self.transport.status(), Status::empty());
+        self.stale = Some(interrupt);
+        self.gave_up = false;
+        self.report.resets += 1;
     }
 
     fn start(&mut self) {
@@ -278,9 +291,13 @@ impl Guest {
     fn restore(&mut self) {
         let positions = self.stop();
         let mut state = self.transport.state();
-        if let Some(Positions { next_avail, next_used, broken }) = positions {
-            let queue = &mut state.queues[0];
-            (queue.next_avail, queue.next_used, queue.broken) = (next_avail, next_used, broken);
+        let queue = &mut state.queues[0];
+        match positions {
+            Some(Positions { next_avail, next_used, broken }) => {
+                (queue.next_avail, queue.next_used, queue.broken) = (next_avail, next_used, broken);
+            }
+            // Its ring could not be served, and its device waits for the reset.
+            None => queue.broken |= self.gave_up,
         }
         let line = line(&self.edges);
         let restored = Transport::restore(self.disk.device(), line, &state);
@@ -289,9 +306,18 @@ impl Guest {
         self.watched(Event::Restored, |guest| guest.transport = restored);
         self.stale = None;
         self.report.restores += 1;
-        // A broken ring may look whole again, yet its device waits for the reset.
-        if positions.is_some() {
-            self.start();
+        // What was to be answered late is done, as there is no worker.
+        self.draining = false;
+        let event = if state.reset_pending { Event::ResetDone } else { Event::Worker };
+        self.watched(event, |guest| guest.transport.resume(&mut guest.calls));
+        if state.reset_pending {
+            self.gave_up = false;
+            self.report.resets += 1;
+        }
+        match self.calls.take()[..] {
+            [] => {}
+            [Call::Start] => self.start(),
+            ref calls => panic!("{calls:?} of a transport that is resumed"),
         }
     }
 

@@ -11,7 +11,8 @@ use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Engine, Image, Progress, RateLimiter, RateLimits, SyncEngine, Worker,
 };
-use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register, VirtioDevice};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, VirtioDevice, WriteOutcome};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 pub use wire::*;
@@ -126,7 +127,7 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             Arc::new(Memory::from_ranges(&[(GuestAddress(0), MEMORY_END as usize)]).unwrap());
 
         let size = config.queue_size;
-        assert_eq!(setup::initialise(&mut transport, size, features), Effect::Activate);
+        setup::initialise(&mut transport, size, features);
         assert_eq!(transport.features(), features);
 
         let queue = LiveQueue::new(
@@ -267,8 +268,8 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
 
     /// The driver's write to `writeback`.
     pub fn set_writeback(&mut self, value: u8) {
-        let effect = self.transport.write(CONFIG + 32, &[value]);
-        assert_eq!(effect, Effect::ConfigWritten);
+        let outcome = self.transport.write(CONFIG + 32, &[value], &mut NoQueues);
+        assert_eq!(outcome, WriteOutcome::Done);
     }
 
     /// `N` bytes of the configuration space.
@@ -352,8 +353,9 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
     pub fn acknowledge(&mut self) -> u32 {
         let mut status = [0; 4];
         self.transport.read(Register::InterruptStatus.offset(), &mut status);
-        let effect = self.transport.write(Register::InterruptAck.offset(), &status);
-        assert_eq!(effect, Effect::None);
+        let offset = Register::InterruptAck.offset();
+        let outcome = self.transport.write(offset, &status, &mut NoQueues);
+        assert_eq!(outcome, WriteOutcome::Done);
         u32::from_le_bytes(status)
     }
 

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use virtio_blk_dev::{BlockDevice, Engine, Params, Worker};
-use virtio_mmio_dev::{Effect, LiveQueue, MmioTransport, Register};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, WriteOutcome};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{AVAIL, DESC, Guest, TABLES, USED};
 
-/// Takes a device from its reset to `DRIVER_OK`, with one queue; what the last write asked for.
-pub fn initialise(transport: &mut MmioTransport<BlockDevice>, size: u16, features: u64) -> Effect {
+type Transport = MmioTransport<BlockDevice>;
+
+/// Takes a device from its reset to `DRIVER_OK`, with one queue.
+pub fn initialise(transport: &mut Transport, size: u16, features: u64) {
     for (register, value) in [
         (Register::Status, 1),
         (Register::Status, 3),
@@ -19,14 +22,13 @@ pub fn initialise(transport: &mut MmioTransport<BlockDevice>, size: u16, feature
         (Register::DriverFeatures, (features >> 32) as u32),
         (Register::Status, 11),
     ] {
-        let _ = transport.write(register.offset(), &value.to_le_bytes());
+        set(transport, register, value);
     }
-    let _ = set_queue_up(transport, size);
-    transport.write(Register::Status.offset(), &15u32.to_le_bytes())
+    set_queue_up(transport, size);
+    set(transport, Register::Status, 15);
 }
 
-fn set_queue_up(transport: &mut MmioTransport<BlockDevice>, size: u16) -> Effect {
-    let mut effect = Effect::None;
+fn set_queue_up(transport: &mut Transport, size: u16) {
     for (register, value) in [
         (Register::QueueSel, 0),
         (Register::QueueSize, u32::from(size)),
@@ -35,9 +37,14 @@ fn set_queue_up(transport: &mut MmioTransport<BlockDevice>, size: u16) -> Effect
         (Register::QueueDeviceLow, USED as u32),
         (Register::QueueReady, 1),
     ] {
-        effect = transport.write(register.offset(), &value.to_le_bytes());
+        set(transport, register, value);
     }
-    effect
+}
+
+/// A write of the driver that the device must take.
+fn set(transport: &mut Transport, register: Register, value: u32) {
+    let outcome = transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues);
+    assert_eq!(outcome, WriteOutcome::Done, "{register:?} = {value:#x}");
 }
 
 impl<E: Engine> Guest<E> {
@@ -57,28 +64,21 @@ impl<E: Engine> Guest<E> {
     /// Resets the device, as a driver does that begins anew; nothing is served before a worker is
     /// replaced.
     pub fn restart(&mut self, features: u64) {
-        let status = Register::Status.offset();
-        assert_eq!(self.transport.write(status, &[0; 4]), Effect::Reset);
         self.worker.drain().unwrap();
-        self.transport.reset_done();
+        set(&mut self.transport, Register::Status, 0);
         self.forget_rings();
-        assert_eq!(initialise(&mut self.transport, self.size, features), Effect::Activate);
+        initialise(&mut self.transport, self.size, features);
     }
 
     /// Resets the queue and sets it up again; nothing is served before a worker is replaced.
     pub fn restart_queue(&mut self) {
-        let mut write = |register: Register, value: u32| {
-            self.transport.write(register.offset(), &value.to_le_bytes())
-        };
-        assert_eq!(write(Register::QueueSel, 0), Effect::None);
-        assert_eq!(write(Register::QueueReset, 1), Effect::QueueStop(0));
-        assert_eq!(self.register(Register::QueueReset), 1, "not done yet");
         self.worker.drain().unwrap();
-        self.transport.queue_stopped(0);
+        set(&mut self.transport, Register::QueueSel, 0);
+        set(&mut self.transport, Register::QueueReset, 1);
         assert_eq!(self.register(Register::QueueReset), 0);
         assert_eq!(self.register(Register::QueueReady), 0);
         self.forget_rings();
-        assert_eq!(set_queue_up(&mut self.transport, self.size), Effect::QueueReady(0));
+        set_queue_up(&mut self.transport, self.size);
     }
 
     fn forget_rings(&mut self) {

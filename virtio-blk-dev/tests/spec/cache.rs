@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RequestKind, SyncEngine};
-use virtio_mmio_dev::{Effect, Ignored, MmioTransport, Register, VirtioDevice};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{Ignored, MmioTransport, Register, VirtioDevice, WriteOutcome};
 
 use super::common::*;
 use super::{Hooked, answer, writable};
@@ -138,8 +139,8 @@ fn spec_5_2_6_2_a_write_after_the_switch_is_stable_in_the_same_batch() {
 fn spec_5_2_6_2_a_reset_gives_the_cache_back_its_mode() {
     let (mut guest, _) = guest(4, &BlockConfig::default(), F_SWITCH);
     guest.set_writeback(0);
-    assert_eq!(guest.transport.write(Register::Status.offset(), &[0; 4]), Effect::Reset);
-    guest.transport.reset_done();
+    let outcome = guest.transport.write(Register::Status.offset(), &[0; 4], &mut NoQueues);
+    assert_eq!(outcome, WriteOutcome::Done);
     assert_eq!(guest.config::<1>(32), [1]);
     assert!(!guest.transport.device().is_write_back(), "until the driver says what it knows");
 }
@@ -162,9 +163,9 @@ fn a_restored_device_has_its_cache_off_if_the_driver_had_switched_it_off() {
 fn spec_5_2_5_writeback_is_not_written_before_features_ok() {
     let device = BlockDevice::new(4 * 512, &BlockConfig::default()).unwrap();
     let mut transport = MmioTransport::new(device, || ()).unwrap();
-    let _ = transport.write(Register::Status.offset(), &3_u32.to_le_bytes());
-    let effect = transport.write(0x100 + 32, &[0]);
-    assert_eq!(effect, Effect::Ignored(Ignored::Config));
+    let _ = transport.write(Register::Status.offset(), &3_u32.to_le_bytes(), &mut NoQueues);
+    let outcome = transport.write(0x100 + 32, &[0], &mut NoQueues);
+    assert_eq!(outcome, WriteOutcome::Ignored(Ignored::Config));
     assert_eq!(transport.device().config()[32], 1);
 }
 
@@ -173,7 +174,7 @@ fn spec_2_5_a_switch_that_changes_nothing_leaves_the_generation() {
     let generation = |features, values: &[u8]| {
         let (mut guest, _) = guest(4, &BlockConfig::default(), features);
         for value in values {
-            let _ = guest.transport.write(0x100 + 32, &[*value]);
+            let _ = guest.transport.write(0x100 + 32, &[*value], &mut NoQueues);
         }
         guest.register(Register::ConfigGeneration)
     };
@@ -195,8 +196,8 @@ fn spec_2_5_features_that_turn_the_cache_off_change_the_generation() {
 #[test]
 fn spec_5_2_5_1_writeback_takes_no_write_without_config_wce() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_ALL);
-    let effect = guest.transport.write(0x100 + 32, &[0]);
-    assert_eq!(effect, Effect::Ignored(Ignored::Config));
+    let outcome = guest.transport.write(0x100 + 32, &[0], &mut NoQueues);
+    assert_eq!(outcome, WriteOutcome::Ignored(Ignored::Config));
     assert!(guest.transport.device().is_write_back());
     assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
     assert!(image.stable() != image.bytes());

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{BlockConfig, BlockDevice, Commands};
-use virtio_mmio_dev::{Effect, Ignored, MmioTransport, Register, VirtioDevice};
+use virtio_mmio_dev::fake::NoQueues;
+use virtio_mmio_dev::{Ignored, MmioTransport, Register, VirtioDevice, WriteOutcome};
 
 use super::common::*;
 use super::{answer, writable};
@@ -17,8 +18,8 @@ fn spec_5_2_4_the_configuration_is_read_in_bounds_and_written_nowhere() {
         for width in [1, 2, 4, 8] {
             let mut data = [0xff; 8];
             guest.transport.read(offset, &mut data[..width]);
-            let effect = guest.transport.write(offset, &[0xff; 8][..width]);
-            assert_eq!(effect, Effect::Ignored(Ignored::Config));
+            let outcome = guest.transport.write(offset, &[0xff; 8][..width], &mut NoQueues);
+            assert_eq!(outcome, WriteOutcome::Ignored(Ignored::Config));
         }
     }
     assert_eq!(guest.transport.device().config(), before);
@@ -40,9 +41,7 @@ fn spec_6_2_features_without_access_platform_are_refused_when_grants_are_a_must(
             (Register::DriverFeatures, high),
             (Register::Status, 11),
         ] {
-            if transport.write(register.offset(), &value.to_le_bytes()) == Effect::Reset {
-                transport.reset_done();
-            }
+            let _ = transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues);
         }
         transport.status().bits() & 8 != 0
     };
@@ -147,7 +146,8 @@ fn spec_5_2_2_there_are_as_many_queues_as_mq_says() {
         assert_eq!(guest.transport.features() & F_MQ != 0, num_queues > 1);
         assert_eq!(guest.config::<2>(34), num_queues.to_le_bytes());
         for index in 0..5u32 {
-            let _ = guest.transport.write(Register::QueueSel.offset(), &index.to_le_bytes());
+            let offset = Register::QueueSel.offset();
+            let _ = guest.transport.write(offset, &index.to_le_bytes(), &mut NoQueues);
             let max = guest.register(Register::QueueSizeMax);
             assert_eq!(max, if index < num_queues.into() { 256 } else { 0 }, "queue {index}");
         }

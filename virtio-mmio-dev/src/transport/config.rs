@@ -1,7 +1,7 @@
 //! Accesses to the configuration space.
 
 use super::MmioTransport;
-use crate::{ConfigWrite, Effect, Ignored, Status, VirtioDevice};
+use crate::{ConfigWrite, Ignored, Queues, Status, VirtioDevice, WriteOutcome};
 
 impl<D: VirtioDevice> MmioTransport<D> {
     pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -14,9 +14,14 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    pub(super) fn write_config(&mut self, offset: u64, data: &[u8]) -> Effect {
+    pub(super) fn write_config(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+        queues: &mut impl Queues<D>,
+    ) -> WriteOutcome {
         if self.regs.reset_pending {
-            return Effect::Ignored(Ignored::ResetPending);
+            return WriteOutcome::Ignored(Ignored::ResetPending);
         }
         let end = usize::try_from(offset)
             .ok()
@@ -30,13 +35,12 @@ impl<D: VirtioDevice> MmioTransport<D> {
             _ => ConfigWrite::Ignored,
         };
         match written {
-            ConfigWrite::Ignored => Effect::Ignored(Ignored::Config),
-            ConfigWrite::Unchanged => Effect::ConfigWritten,
-            ConfigWrite::Changed => {
-                // Another vCPU may be in the middle of reading what changed.
-                self.interrupt.next_generation();
-                Effect::ConfigWritten
-            }
+            ConfigWrite::Ignored => return WriteOutcome::Ignored(Ignored::Config),
+            ConfigWrite::Unchanged => {}
+            // Another vCPU may be in the middle of reading what changed.
+            ConfigWrite::Changed => self.interrupt.next_generation(),
         }
+        queues.config_written();
+        WriteOutcome::Done
     }
 }

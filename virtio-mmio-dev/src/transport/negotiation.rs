@@ -3,7 +3,7 @@
 use super::MmioTransport;
 use crate::halves::{high, join, low};
 use crate::status::Move;
-use crate::{Effect, Error, Ignored, Status, VirtioDevice, feature};
+use crate::{Error, Ignored, Queues, Status, VirtioDevice, WriteOutcome, feature};
 
 /// Whether the device offers what this transport can keep.
 pub(super) fn check_offer(device: &impl VirtioDevice) -> Result<(), Error> {
@@ -23,25 +23,23 @@ pub(super) fn check_offer(device: &impl VirtioDevice) -> Result<(), Error> {
 }
 
 impl<D: VirtioDevice> MmioTransport<D> {
-    pub(super) fn write_status(&mut self, value: u32) -> Effect {
+    pub(super) fn write_status(&mut self, value: u32, queues: &mut impl Queues<D>) -> WriteOutcome {
         let status = self.status();
-        let refused = Effect::Ignored(Ignored::Status(status));
+        let ignored = WriteOutcome::Ignored;
         match status.write(value) {
-            Move::Reset => {
-                self.regs.reset_pending = true;
-                return Effect::Reset;
-            }
+            Move::Reset => return self.reset(queues),
             Move::Keep => {}
-            Move::Refuse => return refused,
-            _ if self.regs.reset_pending => return Effect::Ignored(Ignored::ResetPending),
+            Move::Refuse => return ignored(Ignored::Status(status)),
+            _ if self.regs.reset_pending => return ignored(Ignored::ResetPending),
             Move::Fail => {
                 self.interrupt.set_status(Status::FAILED);
-                return Effect::Failed;
+                queues.failed();
+                self.stop_all(queues);
             }
             Move::Set(bits) => self.interrupt.set_status(bits),
             Move::CheckFeatures(bits) => {
                 if !self.features_valid(true) {
-                    return Effect::Ignored(Ignored::FeaturesRefused);
+                    return ignored(Ignored::FeaturesRefused);
                 }
                 self.interrupt.set_status(bits);
                 self.accept_features();
@@ -49,15 +47,16 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Move::GoLive(bits) => {
                 if !status.contains(Status::FEATURES_OK) {
                     if !self.features_valid(false) {
-                        return Effect::Ignored(Ignored::FeaturesRefused);
+                        return ignored(Ignored::FeaturesRefused);
                     }
                     self.accept_features();
                 }
                 self.interrupt.set_status(bits);
-                return Effect::Activate;
+                queues.driver_ok(self.features());
+                self.start_all(queues);
             }
         }
-        Effect::None
+        WriteOutcome::Done
     }
 
     /// Tells the device of the driver's features. What the driver reads of the configuration may
@@ -71,17 +70,17 @@ impl<D: VirtioDevice> MmioTransport<D> {
     }
 
     /// Replaces one page: what an earlier negotiation left there must not survive.
-    pub(super) fn write_driver_features(&mut self, value: u32) -> Effect {
+    pub(super) fn write_driver_features(&mut self, value: u32) -> WriteOutcome {
         if self.status().is_negotiated() {
-            return Effect::Ignored(Ignored::FeaturesFinal);
+            return WriteOutcome::Ignored(Ignored::FeaturesFinal);
         }
         let features = self.regs.driver_features;
         self.regs.driver_features = match self.regs.driver_features_sel {
             0 => join(high(features), value),
             1 => join(value, low(features)),
-            _ => return Effect::Ignored(Ignored::FeaturePage),
+            _ => return WriteOutcome::Ignored(Ignored::FeaturePage),
         };
-        Effect::None
+        WriteOutcome::Done
     }
 
     /// Whether the device works with the driver's choice. A driver that sets `FEATURES_OK` knows

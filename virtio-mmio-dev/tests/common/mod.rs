@@ -1,14 +1,19 @@
 //! A device to drive, and a driver to drive it with: registers and one split ring.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
 
+mod recorder;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 use virtio_mmio_dev::{
-    ConfigWrite, Effect, Interrupt, LiveQueue, MmioTransport, QueueConfig, Register, SharedMemory,
-    Status, VirtioDevice, feature,
+    ConfigWrite, Interrupt, LiveQueue, MmioTransport, QueueConfig, Register, SharedMemory, Status,
+    VirtioDevice, feature,
 };
+
+#[allow(unused_imports, reason = "each test crate uses a part")]
+pub use recorder::{Call, Effect, Recorder};
 
 pub type Ram = GuestMemoryMmap<()>;
 
@@ -102,6 +107,7 @@ impl VirtioDevice for TestDevice {
 /// The driver's view of a window.
 pub struct Window {
     pub transport: MmioTransport<TestDevice>,
+    pub queues: Recorder,
     /// Rising edges of the line.
     pub edges: Arc<AtomicU64>,
 }
@@ -114,7 +120,7 @@ impl Window {
             line.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();
-        Self { transport, edges }
+        Self { transport, queues: Recorder::default(), edges }
     }
 
     pub fn edges(&self) -> u64 {
@@ -128,7 +134,18 @@ impl Window {
     }
 
     pub fn write(&mut self, register: Register, value: u32) -> Effect {
-        self.transport.write(register.offset(), &value.to_le_bytes())
+        self.write_bytes(register.offset(), &value.to_le_bytes())
+    }
+
+    pub fn write_bytes(&mut self, offset: u64, data: &[u8]) -> Effect {
+        self.queues.calls.clear();
+        let outcome = self.transport.write(offset, data, &mut self.queues);
+        Effect::of(offset, data, outcome, &self.queues.calls)
+    }
+
+    /// Whatever drains has stopped.
+    pub fn stopped(&mut self) {
+        (0..3).for_each(|queue| self.transport.queue_stopped(queue));
     }
 
     /// A write that asks nothing of the caller, whether it is taken or ignored.
@@ -181,7 +198,7 @@ impl Window {
 
     pub fn reset(&mut self) {
         assert_eq!(self.write(Register::Status, 0), Effect::Reset);
-        self.transport.reset_done();
+        self.stopped();
     }
 }
 

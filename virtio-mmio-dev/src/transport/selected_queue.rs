@@ -1,74 +1,74 @@
 //! The registers of the selected queue.
 
 use super::MmioTransport;
-use crate::{Effect, Ignored, QueueState, Register, Status, VirtioDevice, feature};
+use crate::{Ignored, QueueState, Queues, Register, Status, VirtioDevice, WriteOutcome, feature};
 
 impl<D: VirtioDevice> MmioTransport<D> {
     /// Size and addresses of the selected queue.
-    pub(super) fn set_queue_up(&mut self, register: Register, value: u32) -> Effect {
+    pub(super) fn set_queue_up(&mut self, register: Register, value: u32) -> WriteOutcome {
         let ignored = match self.selected_mut() {
             Some((_, queue, max)) => queue.set_up(register, value, max),
             None => Some(Ignored::NoQueue),
         };
-        ignored.map_or(Effect::None, Effect::Ignored)
+        ignored.map_or(WriteOutcome::Done, WriteOutcome::Ignored)
     }
 
     /// A driver may have a queue ready before it has its features accepted, as SeaBIOS 1.14 does:
     /// what the rings depend on is looked at when they go live.
-    pub(super) fn write_queue_ready(&mut self, value: u32) -> Effect {
+    pub(super) fn write_queue_ready(
+        &mut self,
+        value: u32,
+        queues: &mut impl Queues<D>,
+    ) -> WriteOutcome {
         let status = self.status();
-        let Some((index, queue, max)) = self.selected_mut() else {
-            return Effect::Ignored(Ignored::NoQueue);
+        let Some((index, queue, _)) = self.selected_mut() else {
+            return WriteOutcome::Ignored(Ignored::NoQueue);
         };
         match (value, queue.ready) {
             (1, false) => {
                 let may = Status::DRIVER | Status::FAILED;
                 if status.intersection(may) != Status::DRIVER || queue.size == 0 {
-                    return Effect::Ignored(Ignored::QueueNotReady);
+                    return WriteOutcome::Ignored(Ignored::QueueNotReady);
                 }
                 queue.ready = true;
-                if status.contains(Status::DRIVER_OK) {
-                    return Effect::QueueReady(index);
-                }
+                self.start(index, queues);
             }
             (0, true) => {
-                if status.contains(Status::DRIVER_OK) {
-                    queue.stopping = true;
-                    return Effect::QueueStop(index);
-                }
-                queue.stop(max);
+                queue.stopping = true;
+                return self.stop(index, queues);
             }
             _ => {}
         }
-        Effect::None
+        WriteOutcome::Done
     }
 
-    pub(super) fn write_queue_reset(&mut self, value: u32) -> Effect {
+    pub(super) fn write_queue_reset(
+        &mut self,
+        value: u32,
+        queues: &mut impl Queues<D>,
+    ) -> WriteOutcome {
         if value != 1 {
-            return Effect::None;
+            return WriteOutcome::Done;
         }
         if self.features() & feature::RING_RESET == 0 {
-            return Effect::Ignored(Ignored::QueueReset);
+            return WriteOutcome::Ignored(Ignored::QueueReset);
         }
-        if let Some((_, queue, _)) = self.selected_mut() {
-            queue.resetting = queue.ready;
-        }
-        let effect = self.write_queue_ready(0);
-        if let (Effect::None, Some((_, queue, max))) = (effect, self.selected_mut()) {
-            queue.stop(max);
-        }
-        effect
+        let Some((index, queue, _)) = self.selected_mut() else {
+            return WriteOutcome::Ignored(Ignored::NoQueue);
+        };
+        (queue.stopping, queue.resetting) = (true, true);
+        self.stop(index, queues)
     }
 
-    pub(super) fn notify(&self, value: u32) -> Effect {
+    pub(super) fn notify(&self, value: u32) -> WriteOutcome {
         // With NOTIFICATION_DATA the upper half holds ring positions (virtio 1.2 §4.2.3.3).
         let index =
             if self.features() & feature::NOTIFICATION_DATA != 0 { value & 0xffff } else { value };
         match u16::try_from(index) {
-            Ok(index) if self.queue(index).is_some() => Effect::Notify(index),
+            Ok(index) if self.queue(index).is_some() => WriteOutcome::Notify(index),
             // Before DRIVER_OK it counts: going live is a notification of every queue.
-            Ok(index) if self.is_to_go_live(index) => Effect::None,
-            _ => Effect::Ignored(Ignored::NoQueue),
+            Ok(index) if self.is_to_go_live(index) => WriteOutcome::Done,
+            _ => WriteOutcome::Ignored(Ignored::NoQueue),
         }
     }
 

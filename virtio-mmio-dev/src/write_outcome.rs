@@ -1,38 +1,38 @@
-//! What a write asks of the transport's caller.
+//! What became of a driver's write.
 
 use std::fmt;
 
 use crate::Status;
 
-/// What a write asks of the transport's caller, to be done before the write is answered.
+/// What became of a write to the window, and so when its trap is to be answered.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing.
-    None,
-    /// `DRIVER_OK`: make a [`LiveQueue`](crate::LiveQueue) of every ready queue and start serving
-    /// it. Kicks that came before are not lost: treat each queue as notified.
-    Activate,
-    /// This queue became ready after `DRIVER_OK`: start it, as notified.
-    QueueReady(u16),
-    /// A kick: the queue has new available buffers.
+pub enum WriteOutcome {
+    /// The write is done: answer it.
+    Done,
+    /// The driver notified this queue: answer the write, then call
+    /// [`Queues::notify`](crate::Queues::notify), so that the vCPU does not wait for the queue.
     Notify(u16),
-    /// The driver takes the queue back: stop its worker, drop its live queue (the rings are no
-    /// longer mapped then), call [`MmioTransport::queue_stopped`](crate::MmioTransport::queue_stopped),
-    /// then answer.
-    QueueStop(u16),
-    /// The driver gave up (`FAILED`): stop all queues, then answer. There is nothing to call: no
-    /// queue starts and no interrupt is raised any more, until the driver resets the device.
-    Failed,
-    /// The driver resets the device: stop all queues, call
-    /// [`MmioTransport::reset_done`](crate::MmioTransport::reset_done), then answer. May come again
-    /// if the driver writes again before it is done.
-    Reset,
-    /// The driver wrote to a field of the configuration space that it may write.
-    ConfigWritten,
-    /// Nothing, as the write was not taken, which its driver may not expect. Worth a line in a log
-    /// with a limit: it is the first trace of a driver that stops half-way.
+    /// The driver reset the device or stopped a queue, and queues still drain: leave the write
+    /// unanswered until [`MmioTransport::is_pending`](crate::MmioTransport::is_pending) is false.
+    Pending(PendingWrite),
+    /// The write was not taken, which its driver may not expect: answer it. Worth a line in a log
+    /// with a limit, as it is the first trace of a driver that stops half-way.
     Ignored(Ignored),
+}
+
+/// A write whose answer tells the driver that queues have stopped, while they have not.
+///
+/// The registers say so, too: the status is not 0, `QueueReady` is 1. But Linux's virtio_mmio does
+/// not poll the status after it wrote 0, and takes a `QueueReady` that reads 1 after it wrote 0 for a
+/// bug: to them, the answer to the write is the end of the device's accesses to memory
+/// (virtio 1.2 §2.4.1, §4.2.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PendingWrite {
+    /// A write of 0 to the status.
+    Reset,
+    /// A write to `QueueReady` or `QueueReset` that stops this queue.
+    QueueStop(u16),
 }
 
 /// Why a write was not taken: nothing changed, unless said otherwise.

@@ -1,0 +1,249 @@
+//! The queues of one disk: the threads that serve them, and what these need.
+
+use std::{error::Error, io, sync::Arc};
+
+use backend_process::{chain, limits};
+use tracing::{info, warn};
+use virtio_blk_dev::{BlockDevice, Engine, RateLimiter, RateLimits, UringError};
+use virtio_mmio_dev::{Interrupt, QueueConfig, Queues, Stop};
+use virtio_worker::{LogLimit, Wake};
+use xen_foreignmem::DomainMemory;
+use xen_virtio_backend::{
+    Host, Refusal,
+    guest::Notices,
+    node::{DeviceId, DeviceNode},
+};
+
+use crate::{
+    figures::Figures,
+    settings::DiskSettings,
+    storage::Storage,
+    worker_thread::{Idle, Serving, StartError, WorkerThread},
+};
+
+/// Marks an address that is a grant (`XEN_GRANT_DMA_ADDR_OFF`, Linux drivers/xen/grant-dma-ops.c).
+const GRANT: u64 = 1 << 63;
+
+/// Said of a guest that was to grant its memory and doesn't.
+const NOT_GRANTED: &str = "the guest's driver gives plain addresses, though it was told to grant its memory \
+     (grant_usage=1): its kernel lacks CONFIG_XEN_VIRTIO, as Debian's do; write grant_usage=0 in the disk's line of \
+     xl.cfg, or boot a kernel with that option";
+
+/// The queues of one disk. Dropping them finishes what is in flight and ends their threads.
+pub(crate) struct DiskQueues<H: Host> {
+    id: DeviceId,
+    settings: DiskSettings,
+    memory: DomainMemory<H::Memory, H::Grants>,
+    storage: Storage,
+    limiter: Option<Arc<RateLimiter>>,
+    workers: Vec<Option<WorkerThread>>,
+    /// What the workers are lent, of the queues that are not served. Made with the disk, and kept over resets: when
+    /// the guest starts its queues, a descriptor that can't be had would be a guest that hangs in its boot.
+    idle: Vec<Option<Idle>>,
+    figures: Arc<Figures>,
+    /// The guest is to grant its memory.
+    grants: bool,
+    notices: Notices,
+    /// The features of the driver that is active, or of the last one that was.
+    negotiated: u64,
+    /// That the guest doesn't grant its memory has been said.
+    told: bool,
+    limit: LogLimit,
+}
+
+impl<H: Host> DiskQueues<H> {
+    /// Queues that nobody uses yet. The error says what they lack.
+    pub(crate) fn new(
+        node: &DeviceNode,
+        settings: DiskSettings,
+        storage: Storage,
+        memory: DomainMemory<H::Memory, H::Grants>,
+        figures: Arc<Figures>,
+        notices: Notices,
+    ) -> Result<Self, Refusal> {
+        let count = usize::from(settings.queues);
+        let limited = settings.limits != RateLimits::default();
+        let mut queues = Self {
+            id: node.id,
+            limiter: limited.then(|| Arc::new(RateLimiter::new(&settings.limits))),
+            settings,
+            memory,
+            storage,
+            workers: (0..count).map(|_| None).collect(),
+            idle: Vec::new(),
+            figures,
+            grants: node.grants,
+            notices,
+            negotiated: 0,
+            told: false,
+            limit: LogLimit::new(),
+        };
+        queues.idle =
+            (0..count).map(|_| queues.first_idle().map(Some)).collect::<Result<_, _>>()?;
+        Ok(queues)
+    }
+
+    /// How often what the guest does may be logged.
+    pub(crate) fn limit(&self) -> &LogLimit {
+        &self.limit
+    }
+
+    /// The image behind them.
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The guest's memory, as they reach it.
+    pub(crate) fn memory(&self) -> &DomainMemory<H::Memory, H::Grants> {
+        &self.memory
+    }
+
+    /// The features of the driver that is active, or of the last one that was.
+    pub(crate) fn negotiated(&self) -> u64 {
+        self.negotiated
+    }
+
+    /// Finishes what is in flight, and ends the threads.
+    pub(crate) fn stop_all(&mut self) {
+        (0..self.workers.len()).for_each(|index| self.stop_worker(index));
+    }
+
+    /// What the worker of a queue needs, of a disk that is being attached, and can still be refused.
+    fn first_idle(&self) -> Result<Idle, Refusal> {
+        let engine = Some(self.first_engine()?);
+        let wake = Wake::new().map_err(|error| no_descriptors(&error))?;
+        Ok(Idle { engine, wake })
+    }
+
+    fn first_engine(&self) -> Result<Box<dyn Engine>, Refusal> {
+        let (engine, lacking) = self.storage.engine(self.settings.engine);
+        let source = lacking.as_ref().and_then(|error| error.source()?.downcast_ref());
+        if let Some(error) = source.filter(|error| limits::is_out_of_files(error)) {
+            return Err(no_descriptors(error));
+        }
+        Ok(self.with_warning(engine, lacking))
+    }
+
+    fn new_engine(&self) -> Box<dyn Engine> {
+        let (engine, lacking) = self.storage.engine(self.settings.engine);
+        self.with_warning(engine, lacking)
+    }
+
+    fn with_warning(
+        &self,
+        engine: Box<dyn Engine>,
+        lacking: Option<UringError>,
+    ) -> Box<dyn Engine> {
+        if let Some(error) = lacking
+            && let Some(dropped) = self.limit.allow()
+        {
+            warn!(id = %self.id, error = %chain(&error), dropped, "io_uring can't be used: a queue is served by the engine sync");
+        }
+        engine
+    }
+
+    fn serve(
+        &mut self,
+        device: &BlockDevice,
+        config: &QueueConfig,
+        interrupt: Interrupt,
+    ) -> Result<WorkerThread, StartError> {
+        let index = usize::from(config.index);
+        let Idle { engine, wake } = self.idle[index].take().expect("of a queue without a worker");
+        let serving = Serving {
+            id: self.id,
+            engine: engine.unwrap_or_else(|| self.new_engine()),
+            wake,
+            limiter: self.limiter.clone(),
+            poll: self.settings.poll,
+            cpu: self.settings.cpus.of_queue(config.index),
+            log: self.limit.clone(),
+        };
+        WorkerThread::start(config, &self.memory, interrupt, &device.params(), serving).map_err(
+            |(error, idle)| {
+                self.idle[index] = Some(idle);
+                error
+            },
+        )
+    }
+
+    fn stop_worker(&mut self, index: usize) {
+        if let Some(worker) = self.workers[index].take() {
+            self.idle[index] = Some(worker.stop());
+            self.figures.stopped(index);
+        }
+    }
+}
+
+impl<H: Host> Queues<BlockDevice> for DiskQueues<H> {
+    fn driver_ok(&mut self, features: u64) {
+        self.negotiated = features;
+        // A guest may reset its device as often as it likes.
+        if let Some(dropped) = self.limit.allow() {
+            info!(
+                id = %self.id,
+                features = format_args!("{features:#x}"),
+                dropped,
+                "the guest's driver is ready"
+            );
+        }
+    }
+
+    fn start(&mut self, device: &BlockDevice, config: &QueueConfig, interrupt: Interrupt) {
+        let index = usize::from(config.index);
+        match self.serve(device, config, interrupt.clone()) {
+            // A kick that came before the queue was ready counts.
+            Ok(worker) => {
+                worker.kick();
+                self.figures.started(index, worker.counters());
+                self.workers[index] = Some(worker);
+            }
+            Err(error) => {
+                let rings = [config.desc_table, config.avail_ring, config.used_ring];
+                if self.grants && rings.iter().any(|address| address & GRANT == 0) && !self.told {
+                    self.told = true;
+                    warn!(id = %self.id, "{NOT_GRANTED}");
+                    self.notices.tell(self.id, NOT_GRANTED);
+                }
+                if let Some(dropped) = self.limit.allow() {
+                    warn!(id = %self.id, queue = index, error = %chain(&error), dropped, "the guest set up a queue that can't be served, and was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
+                }
+                interrupt.needs_reset();
+            }
+        }
+    }
+
+    fn notify(&mut self, queue: u16) {
+        if let Some(Some(worker)) = self.workers.get(usize::from(queue)) {
+            worker.kick();
+        }
+    }
+
+    fn stop(&mut self, queue: u16) -> Stop {
+        self.stop_worker(queue.into());
+        Stop::Done
+    }
+
+    /// The driver may have switched its cache off: what was written must become stable now.
+    fn config_written(&mut self) {
+        self.workers.iter().flatten().for_each(WorkerThread::kick);
+    }
+
+    fn failed(&mut self) {
+        if let Some(dropped) = self.limit.allow() {
+            warn!(id = %self.id, dropped, "the guest's driver has set FAILED: the disk is not served until the driver resets it; see the guest's kernel log for the reason");
+        }
+    }
+}
+
+impl<H: Host> Drop for DiskQueues<H> {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+/// Why a disk can't be attached that would lack descriptors later.
+fn no_descriptors(error: &io::Error) -> Refusal {
+    let advice = limits::advice(error).unwrap_or_else(|| error.to_string());
+    Refusal::new(format!("no file descriptor for its queues: {advice}"))
+}
