@@ -12,9 +12,9 @@ use super::features::Features;
 use super::params::{Live, Params};
 use crate::sector::SECTOR_SIZE;
 
-/// The control plane of a block device (virtio 1.2 §5.2): what the transport shows the driver.
+/// The control plane of a block device (virtio 1.2 §5.2): features and configuration space.
 ///
-/// A [`Worker`](crate::Worker) serves each of its request queues.
+/// Each of its request queues is served by a [`Worker`](crate::Worker).
 #[derive(Debug)]
 pub struct BlockDevice {
     space: ConfigSpace,
@@ -26,10 +26,10 @@ pub struct BlockDevice {
 }
 
 impl BlockDevice {
-    /// A disk of `capacity` bytes. Zero is a disk on which nothing can be read or written.
+    /// A disk of `capacity` bytes, which may be zero.
     ///
     /// # Errors
-    /// `config` is no device's, or doesn't fit the capacity; see [`ConfigError`].
+    /// `config` is invalid, or doesn't fit the capacity; see [`ConfigError`].
     pub fn new(capacity: u64, config: &BlockConfig) -> Result<Self, ConfigError> {
         let space = config.space(capacity)?;
         Ok(Self {
@@ -42,7 +42,7 @@ impl BlockDevice {
         })
     }
 
-    /// What a worker of any of the queues checks requests against.
+    /// The parameters for the workers of all queues.
     pub fn params(&self) -> Params {
         Params {
             live: Arc::clone(&self.live),
@@ -58,12 +58,11 @@ impl BlockDevice {
         self.live.capacity()
     }
 
-    /// Gives the disk another size, for requests from now on and in the configuration space. The
-    /// driver learns of it by
-    /// [`MmioTransport::config_changed`](virtio_mmio_dev::MmioTransport::config_changed).
+    /// Changes the disk's size, for requests from now on and in the configuration space. To notify the
+    /// driver, call [`MmioTransport::config_changed`](virtio_mmio_dev::MmioTransport::config_changed).
     ///
     /// # Errors
-    /// [`ConfigError::Capacity`]: no whole number of logical blocks.
+    /// [`ConfigError::Capacity`]: not a whole number of logical blocks.
     pub fn set_capacity(&mut self, bytes: u64) -> Result<(), ConfigError> {
         check_capacity(bytes, self.config.topology.logical_block_size)?;
         self.live.set_capacity(bytes);
@@ -71,14 +70,13 @@ impl BlockDevice {
         Ok(())
     }
 
-    /// Whether writes complete before they are stable: the driver can flush, and hasn't turned the
-    /// cache off.
+    /// Whether writes may complete before they are stable: the driver has negotiated to flush, and hasn't
+    /// turned the cache off.
     pub fn is_write_back(&self) -> bool {
         self.live.write_back()
     }
 
-    /// Whether what is written can still be made stable, for whoever tells the operator. It stays as
-    /// it is over resets.
+    /// Whether flushes can still succeed, to be reported to the operator. Resets don't change it.
     pub fn durability(&self) -> Arc<Durability> {
         Arc::clone(self.live.durability())
     }
@@ -95,7 +93,7 @@ impl BlockDevice {
     }
 }
 
-/// Only what has something behind it.
+/// The features to offer: only what the configuration has.
 fn offered(config: &BlockConfig) -> Features {
     let mut features = Features::SEG_MAX
         | Features::BLK_SIZE

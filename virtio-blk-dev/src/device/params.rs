@@ -5,20 +5,20 @@ use super::durability::Durability;
 use super::limits::Limits;
 use super::serial::Serial;
 
-/// What a [`Worker`](crate::Worker) needs to know of its device, to be had from
-/// [`BlockDevice::params`](crate::BlockDevice::params). What can change while workers run, the
-/// capacity and the write cache, changes for all of them at once.
+/// What a [`Worker`](crate::Worker) needs to know of its device; see
+/// [`BlockDevice::params`](crate::BlockDevice::params). The capacity and the write cache, which can change
+/// while workers run, change for all of them at once.
 #[derive(Clone, Debug)]
 pub struct Params {
     pub(crate) live: Arc<Live>,
     pub(crate) read_only: bool,
     pub(crate) serial: Serial,
     pub(crate) limits: Limits,
-    /// The driver counts on its requests being used in order.
+    /// `VIRTIO_F_IN_ORDER` is offered: requests have to be used in order.
     pub(crate) in_order: bool,
 }
 
-/// What changes while the device is in use.
+/// What can change while the device is in use.
 #[derive(Debug)]
 pub(crate) struct Live {
     capacity: AtomicU64,
@@ -35,12 +35,12 @@ impl Live {
         }
     }
 
-    /// Whether a flush has failed, on any queue.
+    /// Shared by all queues.
     pub(crate) fn durability(&self) -> &Arc<Durability> {
         &self.durability
     }
 
-    /// The disk's size in bytes. Nothing is read or written beyond.
+    /// The disk's size in bytes.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)
     }
@@ -49,7 +49,7 @@ impl Live {
         self.capacity.store(bytes, Ordering::Relaxed);
     }
 
-    /// Writes complete before they are on stable storage (virtio 1.2 §5.2.6.2).
+    /// Whether writes may complete before they are on stable storage (virtio 1.2 §5.2.6.2).
     pub(crate) fn write_back(&self) -> bool {
         self.write_back.load(Ordering::Acquire)
     }

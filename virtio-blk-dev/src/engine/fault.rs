@@ -1,7 +1,7 @@
 use std::io;
 
-/// Guest memory is in use by operations that may never come back: it must stay mapped, and mustn't
-/// be taken for free.
+/// Guest memory is in use by operations that may never complete: it must stay mapped, and must not be
+/// reused.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{operations} operations have not come back from the kernel, which may still access their \
@@ -10,20 +10,20 @@ use std::io;
 #[must_use]
 #[non_exhaustive]
 pub struct StillInUse {
-    /// How many.
+    /// The number of operations.
     pub operations: usize,
-    /// Why they can't be waited for; `None` if that was done in vain.
+    /// Why they can't be waited for; `None` if the wait timed out.
     pub source: Option<io::Error>,
 }
 
 impl StillInUse {
-    /// So many operations, and why they can't be waited for.
+    /// See the fields.
     pub fn new(operations: usize, source: Option<io::Error>) -> Self {
         Self { operations, source }
     }
 }
 
-/// Why an engine doesn't work as it was made to.
+/// The failure of an engine, which then carries out operations in a slower way.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "io_uring stopped working, with {held} operations in flight, as io_uring_enter failed; requests \
@@ -32,7 +32,7 @@ impl StillInUse {
 )]
 #[non_exhaustive]
 pub struct EngineFault {
-    /// Operations that the kernel had in hand. It still completes them, unless it can't.
+    /// Operations that were in the kernel. They usually still complete.
     pub held: usize,
     /// What the system said.
     #[source]
@@ -40,7 +40,7 @@ pub struct EngineFault {
 }
 
 impl EngineFault {
-    /// What the system said, with so many operations in the kernel's hands.
+    /// See the fields.
     pub fn new(held: usize, error: io::Error) -> Self {
         Self { held, error }
     }

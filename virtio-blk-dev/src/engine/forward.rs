@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use super::{Completion, Engine, EngineFault, Io, StillInUse};
 use crate::image::Lifetime;
 
-/// An engine is still one behind a pointer: lent to a worker, or of a kind that isn't known.
+/// Implements [`Engine`] for a pointer to one: to lend it to a worker, or for a trait object.
 macro_rules! forward {
     ($pointer:ty) => {
         impl<E: Engine + ?Sized> Engine for $pointer {

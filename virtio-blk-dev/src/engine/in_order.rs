@@ -1,7 +1,7 @@
 use super::Engine;
 
-/// An engine [finishes operations in order](Engine::completes_in_order): what a device that offers
-/// `VIRTIO_F_IN_ORDER` is made with.
+/// A proof that an engine [completes in order](Engine::completes_in_order), which a device needs to
+/// offer `VIRTIO_F_IN_ORDER`.
 ///
 /// ```
 /// use virtio_blk_dev::{BlockConfig, InOrder, RawImage, SyncEngine};

@@ -1,6 +1,5 @@
-use std::io;
-
-use crate::buffers::{Segments, Sink, Source};
+use super::operation::{Command, Operation};
+use crate::buffers::Segments;
 
 /// One operation on an image, and the guest memory it works on.
 ///
@@ -9,99 +8,34 @@ use crate::buffers::{Segments, Sink, Source};
 #[derive(Debug)]
 pub struct Io(Box<Inner>);
 
-/// In a box that is used again, so that an operation is handed on as a pointer.
+/// Boxed, so that an operation is passed on as a pointer; the allocation is reused.
 #[derive(Debug)]
 struct Inner {
     tag: u64,
     command: Command,
     stability: Stability,
-    /// What [`Io::is_plain`] says, which each request is asked more than once.
+    /// The value of [`Io::is_plain`], which is read several times for each request.
     plain: bool,
     offset: u64,
-    /// Bytes of the image; of a read or write what `memory` has left.
+    /// Bytes of the image that are left; for a read or write the same as in `memory`.
     len: u64,
     memory: Segments,
 }
 
-/// What an operation says of stable storage.
+/// Whether an operation's completion makes its change stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Stability {
-    /// Nothing.
+    /// It doesn't.
     None = 0,
-    /// What it changes is there when it completes.
+    /// Its change is on stable storage when it completes.
     Durable = 1,
-    /// As `Durable`, but it failed before the storage took its data.
-    Refused = 2,
-}
-
-/// An [`Operation`] without its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    Read,
-    Write,
-    Flush,
-    Discard,
-    WriteZeroes { unmap: bool },
-    SecureErase,
-}
-
-/// What an [`Io`] asks for. The memory is what [`Io::advance`] has left of it.
-#[derive(Clone, Copy, Debug)]
-pub enum Operation<'a> {
-    /// Fill guest memory from the image.
-    Read(Sink<'a>),
-    /// Store guest memory into the image.
-    Write(Source<'a>),
-    /// Bring every write that has completed to stable storage.
-    Flush,
-    /// As [`Image::discard`](crate::Image::discard).
-    Discard,
-    /// As [`Image::write_zeroes`](crate::Image::write_zeroes).
-    WriteZeroes {
-        /// The storage may be given back.
-        unmap: bool,
-    },
-    /// As [`Image::secure_erase`](crate::Image::secure_erase).
-    SecureErase,
-}
-
-/// The memory of an operation that transfers data: no other has any, or can be given a buffer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Data<'a> {
-    /// A read's, to be filled.
-    In(Sink<'a>),
-    /// A write's, to be stored.
-    Out(Source<'a>),
-}
-
-impl<'a> Data<'a> {
-    pub(crate) fn iovecs(self) -> &'a [libc::iovec] {
-        match self {
-            Self::In(sink) => sink.iovecs(),
-            Self::Out(source) => source.iovecs(),
-        }
-    }
-}
-
-impl<'a> Operation<'a> {
-    /// The memory of a read or a write.
-    pub(crate) fn data(self) -> Option<Data<'a>> {
-        match self {
-            Self::Read(sink) => Some(Data::In(sink)),
-            Self::Write(source) => Some(Data::Out(source)),
-            Self::Flush | Self::Discard | Self::WriteZeroes { .. } | Self::SecureErase => None,
-        }
-    }
-
-    /// It changes a range of the image without data, which not every storage can be asked for.
-    pub(crate) fn is_range(self) -> bool {
-        matches!(self, Self::Discard | Self::WriteZeroes { .. } | Self::SecureErase)
-    }
+    /// As `Durable`, but it failed for lack of space, before the storage took its data.
+    NoSpace = 2,
 }
 
 impl Io {
-    /// Tells operations in flight apart.
+    /// Identifies the operation among those in flight.
     #[inline]
     pub fn tag(&self) -> u64 {
         self.0.tag
@@ -110,7 +44,7 @@ impl Io {
     /// What to do, and with which memory.
     pub fn operation(&self) -> Operation<'_> {
         match self.0.command {
-            // SAFETY: what was gathered stays mapped as long as the `Io` exists, which `Spare::begin`
+            // SAFETY: what was gathered stays mapped as long as the `Io` exists, which `IoAllocation::begin`
             // asks for; a read's was gathered for writing.
             Command::Read => Operation::Read(unsafe { self.0.memory.sink() }),
             // SAFETY: as above.
@@ -122,53 +56,53 @@ impl Io {
         }
     }
 
-    /// What the operation changes must be on stable storage before it completes.
+    /// Whether its change must be on stable storage before it completes.
     pub fn is_durable(&self) -> bool {
         self.0.stability != Stability::None
     }
 
-    /// The operation failed, and as the storage [had no room](is_no_room) for its data: nothing
-    /// else is lost with it.
-    pub(crate) fn refuse(&mut self) {
+    /// Records that the operation failed because the storage
+    /// [had no room](super::no_room::is_no_room) for its data: nothing written before is lost.
+    pub(crate) fn set_no_space(&mut self) {
         if self.is_durable() {
-            self.0.stability = Stability::Refused;
+            self.0.stability = Stability::NoSpace;
         }
     }
 
-    /// Whether its failure tells that something written before may be lost.
-    pub(crate) fn is_loss(&self) -> bool {
-        self.is_stable() && self.0.stability != Stability::Refused
+    /// Whether its failure means that data written before may be lost.
+    pub(crate) fn loses_durability(&self) -> bool {
+        self.is_stable() && self.0.stability != Stability::NoSpace
     }
 
-    /// As [`operation`](Self::operation), without the memory.
+    /// The kind of operation.
     pub(crate) fn command(&self) -> Command {
         self.0.command
     }
 
-    /// Whether its success tells the driver that something is on stable storage.
+    /// Whether its success tells the driver that data is on stable storage.
     #[inline]
     pub(crate) fn is_stable(&self) -> bool {
         self.is_durable() || self.0.command == Command::Flush
     }
 
-    /// Whether it moves data, and promises nothing: nothing comes before it, after it or of it but
-    /// its request's answer.
+    /// Whether it is a read, or a write that needn't be durable: no other operation has to be considered
+    /// when it is submitted or completed.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.0.plain
     }
 
-    /// The position in the image, in bytes.
+    /// The offset in the image, in bytes.
     pub fn offset(&self) -> u64 {
         self.0.offset
     }
 
-    /// Bytes of the image that are left to do; 0 for a flush.
+    /// Bytes of the image that are left; 0 for a flush.
     pub fn remaining(&self) -> u64 {
         self.0.len
     }
 
-    /// Leaves `n` bytes behind, after a short transfer: the offset moves with the memory.
+    /// Advances by `n` bytes after a short transfer.
     pub fn advance(&mut self, n: u64) {
         let io = &mut *self.0;
         let n = n.min(io.len);
@@ -177,19 +111,19 @@ impl Io {
         io.memory.advance(usize::try_from(n).unwrap_or(usize::MAX));
     }
 
-    /// The next operation of the same request, which has no memory to move.
-    pub(crate) fn again(mut self, command: Command, (offset, len): (u64, u64)) -> Self {
+    /// Turns it into the next operation of the same request, which has no memory.
+    pub(crate) fn into_next(mut self, command: Command, (offset, len): (u64, u64)) -> Self {
         let io = &mut *self.0;
         io.set(command, io.stability != Stability::None);
         (io.offset, io.len) = (offset, len);
         self
     }
 
-    /// Ends the operation: what is left can become another one, by [`Spare::begin`].
+    /// Ends the operation. The allocation can be used for another one.
     #[inline]
-    pub(crate) fn end(mut self) -> Spare {
+    pub(crate) fn end(mut self) -> IoAllocation {
         self.0.memory.clear();
-        Spare(self)
+        IoAllocation(self)
     }
 }
 
@@ -202,11 +136,11 @@ impl Inner {
     }
 }
 
-/// An operation that isn't one, with the memory of one.
+/// The allocations of an [`Io`], to be used for the next one.
 #[derive(Debug)]
-pub(crate) struct Spare(Io);
+pub(crate) struct IoAllocation(Io);
 
-impl Spare {
+impl IoAllocation {
     #[cold]
     pub(crate) fn new() -> Self {
         let memory = Segments::default();
@@ -215,7 +149,7 @@ impl Spare {
         Self(Io(Box::new(Inner { tag, command, stability, plain, offset, len, memory })))
     }
 
-    /// Where to gather the next operation's memory.
+    /// The list to gather the next operation's memory into.
     #[inline]
     pub(crate) fn segments(&mut self) -> &mut Segments {
         &mut self.0.0.memory
@@ -237,15 +171,4 @@ impl Spare {
         (io.tag, io.offset, io.len) = (tag, offset, len);
         self.0
     }
-}
-
-/// Whether a write says by this that there was no room for its data: the file system is full
-/// (`ENOSPC`), or the user's part of it (`EDQUOT`), or the file may not become so large (`EFBIG`).
-///
-/// From write(2) this means that the kernel took none of the data, and whatever it took before is as
-/// safe as it was. From fsync(2), or from the part of an `RWF_DSYNC` write that is one, it means that
-/// data which had been taken could not be stored: file systems that allocate when they write back,
-/// and thin volumes, are full only then. That is a loss like any other.
-pub(super) fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
 }

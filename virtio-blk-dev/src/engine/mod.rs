@@ -1,9 +1,11 @@
-//! Engines carry out I/O on an image, one request at a time or many at once.
+//! I/O engines: they carry out operations on an image, synchronously or asynchronously.
 
 mod fault;
 mod forward;
 mod in_order;
 mod io;
+mod no_room;
+mod operation;
 mod sync;
 mod uring;
 mod wait;
@@ -16,60 +18,60 @@ use wait::wait_readable;
 
 pub use fault::{EngineFault, StillInUse};
 pub use in_order::InOrder;
-pub(crate) use io::{Command, Data, Spare};
-pub use io::{Io, Operation};
+pub use io::Io;
+pub(crate) use io::IoAllocation;
+pub use operation::Operation;
+pub(crate) use operation::{Command, Data};
 pub use sync::SyncEngine;
 pub use uring::{BouncePool, UringConfig, UringEngine, UringError};
 
 /// Carries out the I/O of one queue. Completions may come in any order.
 ///
-/// An [`Io`] is answered by handing it back in a [`Completion`]; until then the guest memory it
-/// names stays mapped. So an engine must keep it as long as the kernel may touch that memory, and
-/// an engine that is dropped first waits for what the kernel has in hand.
+/// An engine completes an [`Io`] by returning it in a [`Completion`]. The guest memory of the `Io` stays
+/// mapped as long as the `Io` exists. So an engine must keep it while the kernel may access that memory,
+/// and must wait for operations in flight before it is dropped.
 ///
-/// What was [committed](Self::commit) comes to an end without any further call but
-/// [`poll_completions`](Self::poll_completions): at the latest when the
-/// [descriptor](Self::as_fd) becomes readable it has something to hand over.
+/// Operations that were [committed](Self::commit) complete without further calls, but for
+/// [`poll_completions`](Self::poll_completions), which returns them at the latest when the
+/// [descriptor](Self::as_fd) becomes readable.
 pub trait Engine: Send {
-    /// Takes one operation, and hands it back if it is finished at once. Its failure, too, is a
-    /// completion.
+    /// Submits one operation. Returns it if it completes synchronously. A failure is a completion, too.
     fn submit(&mut self, io: Io) -> Option<Completion>;
 
-    /// Every operation is finished when it is submitted, and handed back there and then, so that
-    /// requests are used in the order in which they came (`VIRTIO_F_IN_ORDER`, virtio 1.2
-    /// §2.7.9.1). It doesn't change.
+    /// Whether [`submit`](Self::submit) completes every operation synchronously, so that requests are used
+    /// in the order in which they were made available (`VIRTIO_F_IN_ORDER`, virtio 1.2 §2.7.9.1). The
+    /// value is constant.
     fn completes_in_order(&self) -> bool {
         false
     }
 
-    /// Has everything submitted so far begin, in one system call where that is possible. Until then
-    /// an engine may leave it lying.
+    /// Starts everything submitted so far, in one system call where that is possible. Until then an
+    /// engine may defer it.
     fn commit(&mut self) {}
 
-    /// [Submits](Self::submit) an operation, and [commits](Self::commit) it and all that was
-    /// submitted before: an engine may have a shorter way for one that comes alone.
+    /// [Submits](Self::submit) an operation and [commits](Self::commit) it, with all that was submitted
+    /// before. An engine may have a faster path for a single operation.
     fn submit_alone(&mut self, io: Io) -> Option<Completion> {
         let completion = self.submit(io);
         self.commit();
         completion
     }
 
-    /// Hands over what has completed since the last call. Doesn't block.
+    /// Passes the completions since the last call to `sink`. Doesn't block.
     fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion));
 
-    /// Readable when [`poll_completions`](Self::poll_completions) has something to hand over that
-    /// it hadn't directly after the last [`commit`](Self::commit). `None` if nothing is ever left
-    /// then.
+    /// Readable when [`poll_completions`](Self::poll_completions) has completions that it didn't have
+    /// directly after the last [`commit`](Self::commit). `None` if nothing is ever in flight after a commit.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Operations submitted and not handed over yet: their guest memory is in use.
+    /// The number of operations submitted and not completed yet: their guest memory is in use.
     fn in_flight(&self) -> usize;
 
-    /// Blocks until [`poll_completions`](Self::poll_completions) has something to hand over. To be
-    /// called when it had nothing, though something committed is [in flight](Self::in_flight).
+    /// Blocks until [`poll_completions`](Self::poll_completions) has completions. To be called when it had
+    /// none while committed operations are [in flight](Self::in_flight).
     ///
     /// # Errors
-    /// What is in flight may never come back: see [`StillInUse`].
+    /// The operations in flight may never complete: see [`StillInUse`].
     fn wait(&mut self) -> Result<(), StillInUse> {
         let waited = match self.as_fd() {
             Some(fd) => wait_readable(fd, None).map(drop),
@@ -78,11 +80,11 @@ pub trait Engine: Send {
         waited.map_err(|source| StillInUse::new(self.in_flight(), Some(source)))
     }
 
-    /// Commits, and hands over all there is until nothing is [in flight](Self::in_flight). Blocks
+    /// Commits, and passes completions to `sink` until nothing is [in flight](Self::in_flight). Blocks
     /// meanwhile.
     ///
     /// # Errors
-    /// As of [`wait`](Self::wait).
+    /// As [`wait`](Self::wait).
     fn drain(&mut self, sink: &mut dyn FnMut(Completion)) -> Result<(), StillInUse> {
         self.commit();
         loop {
@@ -94,17 +96,16 @@ pub trait Engine: Send {
         }
     }
 
-    /// The engine works worse than it was made to, or not any more: why, once. What it is given is
-    /// answered all the same. A caller that can should take another one.
+    /// The engine's failure, if it had one: returned once. Operations are still completed, but a caller
+    /// that can should replace the engine.
     fn take_fault(&mut self) -> Option<EngineFault> {
         None
     }
 
-    /// Nothing will be submitted for some time: the engine gives back what it needs only while it
-    /// works, and others may want.
+    /// Nothing will be submitted for some time: releases resources that other engines may need.
     fn idle(&mut self) {}
 
-    /// As [`Image::lifetime`](crate::Image::lifetime). It may take as long as a file in sysfs does.
+    /// As [`Image::lifetime`](crate::Image::lifetime). May read a file in sysfs.
     ///
     /// # Errors
     /// The host's.
@@ -113,11 +114,11 @@ pub trait Engine: Send {
     }
 }
 
-/// A finished operation.
+/// A completed operation.
 #[derive(Debug)]
 pub struct Completion {
-    /// The operation, handed back.
+    /// The operation.
     pub io: Io,
-    /// All of its data was transferred, or an error of the host.
+    /// `Ok` if all of its data was transferred, or the host's error.
     pub result: Result<(), Error>,
 }

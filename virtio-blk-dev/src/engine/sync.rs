@@ -2,26 +2,26 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::io::is_no_room;
+use super::no_room::is_no_room;
 use super::{Completion, Engine, Io, Operation};
 use crate::image::{Flusher, Image, Lifetime};
 
-/// Carries out each operation where it is submitted: works on every kernel, and blocks its thread
-/// for the time of the I/O.
+/// A synchronous engine: carries out each operation when it is submitted, by system calls that block the
+/// thread. Works on every kernel.
 pub struct SyncEngine<I: ?Sized> {
     image: Arc<I>,
-    /// By what it flushes, if not by the image itself.
+    /// Used for flushes instead of the image, if the image has one.
     pub(super) flusher: Option<Box<dyn Flusher>>,
 }
 
 impl<I: Image + ?Sized> SyncEngine<I> {
-    /// An engine over `image`, which may have others.
+    /// An engine over `image`. An image can have several.
     pub fn new(image: Arc<I>) -> Self {
         let flusher = image.flusher();
         Self { image, flusher }
     }
 
-    /// Brings everything written to stable storage.
+    /// Flushes everything written to stable storage.
     pub(super) fn flush(&self) -> io::Result<()> {
         self.flusher.as_ref().map_or_else(|| self.image.flush(), |flusher| flusher.flush())
     }
@@ -34,7 +34,7 @@ impl<I: Image + ?Sized> SyncEngine<I> {
             Operation::Write(_) => {
                 let result = self.transfer(io);
                 if result.as_ref().is_err_and(is_no_room) {
-                    io.refuse();
+                    io.set_no_space();
                 }
                 result?;
             }
@@ -46,7 +46,7 @@ impl<I: Image + ?Sized> SyncEngine<I> {
         if io.is_durable() { self.flush() } else { Ok(()) }
     }
 
-    /// Short transfers are continued, interrupted ones repeated.
+    /// Transfers all data: continues short transfers, and repeats interrupted ones.
     fn transfer(&self, io: &mut Io) -> io::Result<()> {
         while io.remaining() > 0 {
             let (result, ended) = match io.operation() {

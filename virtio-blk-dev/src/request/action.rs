@@ -3,7 +3,7 @@ use super::status::Status;
 use crate::device::Params;
 use crate::sector::SECTOR_SIZE;
 
-/// A request that may be carried out: positions and lengths in bytes, within the disk.
+/// What to do for a valid request. Offsets are in bytes, within the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Read {
@@ -15,11 +15,11 @@ pub(crate) enum Action {
     Flush,
     GetId,
     GetLifetime,
-    /// What it is about stands in its data.
+    /// The ranges are listed in the request's data.
     Ranges(RangeKind),
 }
 
-/// Decides over a request by its type, sector and the lengths of its data: `data_out` bytes follow the
+/// Checks a request by its type, its sector and the lengths of its data: `data_out` bytes follow the
 /// header, `data_in` bytes precede the status.
 #[inline]
 pub(crate) fn decide(
@@ -41,7 +41,7 @@ pub(crate) fn decide(
         RequestKind::GetLifetime | RequestKind::Other => return Err(Status::Unsupported),
         _ => {}
     }
-    // §5.2.6.2: whatever would change a read-only device fails and changes nothing.
+    // §5.2.6.2: requests that would change a read-only device fail.
     if params.read_only {
         return Err(Status::IoErr);
     }
@@ -57,12 +57,12 @@ pub(crate) fn decide(
     range.map(Action::Ranges).ok_or(Status::Unsupported)
 }
 
-/// The byte position of a read's or a write's data.
+/// The byte offset of a read or write.
 ///
-/// Such a request moves `data`, in multiples of 512 bytes (virtio 1.2 §5.2.6). One that has none in
-/// the direction of its type, be it that there is none or that its buffers are marked for the other
-/// direction, is an error of its driver, for which that clause has `IOERR`: `OK` would tell the driver
-/// that a buffer holds, or the disk has got, what was never moved.
+/// Its `data` is a multiple of 512 bytes (virtio 1.2 §5.2.6). A request without data in the direction of
+/// its type, because it has none or its buffers are marked for the other direction, is an error of the
+/// driver, for which that clause has `IOERR`: with `OK` the driver would take data as transferred that
+/// never was.
 #[inline]
 fn data_position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
     if len == 0 {
@@ -71,7 +71,7 @@ fn data_position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
     position(sector, len, capacity)
 }
 
-/// The byte position of `sector`, if `len` bytes from there are whole sectors of the disk.
+/// The byte offset of `sector`, if `len` bytes from there are whole sectors within the disk.
 #[inline]
 pub(crate) fn position(sector: u64, len: u64, capacity: u64) -> Result<u64, Status> {
     let offset = sector.checked_mul(SECTOR_SIZE).ok_or(Status::IoErr)?;

@@ -10,26 +10,26 @@ use crate::buffers::{BadAddress, Segments};
 use crate::device::Params;
 use crate::engine::Command;
 
-/// A request whose header has been read.
+/// A request whose header has been read (`struct virtio_blk_req`, virtio 1.2 §5.2.6).
 pub(crate) struct BlkRequest<D: GuestAddressSpace> {
     pub(crate) chain: Chain<D>,
     pub(crate) kind: RequestKind,
     pub(crate) sector: u64,
-    /// Bytes of the image that it is about, once that is known.
+    /// Bytes of the image that it reads or changes, once that is known.
     pub(crate) bytes: u64,
-    /// When it was taken out of the ring, in nanoseconds of the worker's clock.
+    /// When it was taken out of the ring: a reading of the worker's clock.
     pub(crate) taken_at: u64,
-    /// What its list of ranges came to, if that was read: they are in its slot then.
+    /// The result of reading its list of ranges, if that was done: the ranges are in its slot then.
     pub(crate) listed: Option<Result<(), Status>>,
 }
 
 impl<D: GuestAddressSpace> BlkRequest<D> {
-    /// Bytes after the header: what a write stores.
+    /// Bytes after the header: the data of a write.
     pub(crate) fn data_out(&self) -> u64 {
         self.chain.readable_len().saturating_sub(Header::LEN as u64)
     }
 
-    /// Bytes before the status: what a read fills.
+    /// Bytes before the status: the data of a read.
     pub(crate) fn data_in(&self) -> u64 {
         self.chain.writable_len().saturating_sub(1)
     }
@@ -42,7 +42,7 @@ impl<D: GuestAddressSpace> BlkRequest<D> {
         command: Command,
         segments: &mut Segments,
     ) -> Result<(), BadAddress> {
-        // As drivers do it: header and status in buffers of their own.
+        // The layout that drivers use: header and status in buffers of their own.
         let (whole, access) = match command {
             Command::Read => match self.chain.writable() {
                 [data @ .., status] if status.len == 1 => (data, Permissions::Write),
@@ -64,7 +64,7 @@ impl<D: GuestAddressSpace> BlkRequest<D> {
         Ok(())
     }
 
-    /// As [`gather`](Self::gather), wherever header and status lie.
+    /// As [`gather`](Self::gather), where header or status share a buffer with data.
     #[cold]
     fn gather_window(&self, command: Command, segments: &mut Segments) -> Result<(), BadAddress> {
         let (buffers, skip, len, access) = match command {
@@ -94,7 +94,7 @@ impl<D: GuestAddressSpace> BlkRequest<D> {
             let segment = Segment::read(batch, &self.chain, offset).ok_or(Status::IoErr)?;
             match segment.range(kind, params) {
                 Ok(range) => ranges.push(range),
-                // Whatever else is wrong, an unknown flag is told of (virtio 1.2 §5.2.6.2).
+                // An unknown flag takes precedence over other errors (virtio 1.2 §5.2.6.2).
                 Err(Status::Unsupported) => return Err(Status::Unsupported),
                 Err(other) => status = Err(other),
             }
@@ -104,8 +104,8 @@ impl<D: GuestAddressSpace> BlkRequest<D> {
     }
 }
 
-/// The pieces of guest memory that are bytes `skip` to `skip + len` of the stream `buffers`:
-/// where a buffer ends means nothing (virtio 1.2 §2.7.4).
+/// The guest memory of the bytes `skip` to `skip + len` of `buffers`, taken as one stream, as the framing
+/// has no meaning (virtio 1.2 §2.7.4).
 fn window(
     buffers: &[Buffer],
     mut skip: u64,

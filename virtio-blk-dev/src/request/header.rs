@@ -17,7 +17,7 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) const LEN: usize = size_of::<Self>();
 
-    /// The header of a request, copied once; `None` if there isn't all of it.
+    /// Copies the header of a request, once; `None` if it is not complete.
     #[inline(always)]
     pub(crate) fn read<M: GuestMemory, D: GuestAddressSpace>(
         batch: &mut Batch<'_, M, D>,
@@ -32,7 +32,7 @@ impl Header {
         Self::copy(chain)
     }
 
-    /// As [`read`](Self::read), wherever the header lies.
+    /// As [`read`](Self::read), for a header in several buffers or in memory that isn't plain.
     #[inline(never)]
     fn copy<D: GuestAddressSpace>(chain: &Chain<D>) -> Option<Self> {
         let mut header = Self::default();

@@ -1,6 +1,6 @@
 use crate::device::Params;
 
-/// What a request asked for, as statistics and errors name it.
+/// The type of a request, as statistics and errors name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestKind {
     /// `VIRTIO_BLK_T_IN`.
@@ -37,7 +37,7 @@ impl RequestKind {
         Self::Other,
     ];
 
-    /// Its name, as statistics have it.
+    /// The name used in statistics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -53,7 +53,7 @@ impl RequestKind {
     }
 }
 
-/// The requests that carry a list of ranges.
+/// The types of requests whose data is a list of ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeKind {
     Discard,
@@ -62,7 +62,7 @@ pub(crate) enum RangeKind {
 }
 
 impl RangeKind {
-    /// Sectors a range, and ranges a request, may have.
+    /// The most sectors in a range, and the most ranges in a request.
     pub(super) fn limits(self, params: &Params) -> (u32, u32) {
         let limits = &params.limits;
         match self {

@@ -9,8 +9,8 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// The next piece of `ranges`, which are in reverse: up to the next multiple of `piece`, so that
-    /// no unit of the storage is cut.
+    /// Removes the next piece from `ranges`, which are in reverse order. A piece ends at a multiple of
+    /// `piece` bytes, so that no unit of the storage is split.
     pub(crate) fn next_piece(ranges: &mut Vec<Self>, piece: u64) -> Option<Self> {
         loop {
             let range = ranges.last_mut()?;
@@ -23,7 +23,7 @@ impl Range {
             } else {
                 ranges.pop();
             }
-            // A range of no sectors asks for nothing.
+            // An empty range needs no operation.
             if cut > offset {
                 return Some(Self { command, offset, len: cut.saturating_sub(offset) });
             }

@@ -26,14 +26,14 @@ const UNMAP: u32 = 1;
 impl Segment {
     pub(crate) const LEN: usize = size_of::<Self>();
 
-    /// The segment at `offset` of what the driver wrote, copied once; `None` if there isn't all of it.
+    /// Copies the segment at `offset` of the device-readable bytes, once; `None` if it is not complete.
     #[inline]
     pub(crate) fn read<M: GuestMemory, D: GuestAddressSpace>(
         batch: &mut Batch<'_, M, D>,
         chain: &Chain<D>,
         offset: u64,
     ) -> Option<Self> {
-        // As drivers do it: the list in one buffer, after the header's.
+        // The layout that drivers use: the list in one buffer, after that of the header.
         if let [header, list] = chain.readable()
             && let Some(at) = offset.checked_sub(header.len.into())
             && at.saturating_add(Self::LEN as u64) <= list.len.into()
@@ -48,7 +48,7 @@ impl Segment {
         matches!(copied, Ok(Self::LEN)).then_some(segment)
     }
 
-    /// How many segments `len` bytes of a request's data are.
+    /// The number of segments in `len` bytes of data, if the request may have so many.
     pub(crate) fn count(kind: RangeKind, len: u64, params: &Params) -> Result<usize, Status> {
         let (_, max_seg) = kind.limits(params);
         let count = len.checked_div(Self::LEN as u64).unwrap_or(0);
@@ -58,15 +58,15 @@ impl Segment {
         usize::try_from(count).map_err(|_| Status::IoErr)
     }
 
-    /// What the segment asks for, if the request may ask that.
+    /// Checks the segment, and converts it to bytes.
     pub(crate) fn range(&self, kind: RangeKind, params: &Params) -> Result<Range, Status> {
         let (sectors, flags) = (self.num_sectors.get(), self.flags.get());
-        // §5.2.6.2: unknown flags, and `unmap` where it means nothing.
+        // §5.2.6.2: `UNSUPP` for unknown flags, and for `unmap` in a discard or secure erase.
         let command = match (kind, flags) {
             (RangeKind::Discard, 0) => Command::Discard,
             (RangeKind::SecureErase, 0) => Command::SecureErase,
             (RangeKind::WriteZeroes, 0 | UNMAP) => {
-                // A hint, which a storage that can't give back leaves alone.
+                // A hint: ignored where the storage can't deallocate.
                 let may = params.limits.write_zeroes.is_some_and(|zeroes| zeroes.may_unmap);
                 Command::WriteZeroes { unmap: flags == UNMAP && may }
             }

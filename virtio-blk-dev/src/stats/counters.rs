@@ -5,22 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::latency::{Latency, Recorder};
 use crate::request::RequestKind;
 
-/// What a queue has done since its worker was made.
+/// A copy of a queue's [`Counters`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     ops: [OpStats; RequestKind::ALL.len()],
-    /// Requests in hand: taken and not answered yet.
+    /// Requests taken and not answered yet.
     pub in_flight: u64,
-    /// Errors of the host, which [`Worker::take_last_error`](crate::Worker::take_last_error)
-    /// tells about; the other errors are the guest's mistakes.
+    /// Errors of the host, the last of which
+    /// [`Worker::take_last_error`](crate::Worker::take_last_error) returns. Other errors are the guest's.
     pub host_errors: u64,
-    /// Requests returned without a status, as there was no place for one.
+    /// Requests returned without a status, as they had no room for one.
     pub without_status: u64,
-    /// Publications of answers: batches.
+    /// Publications of used entries: batches.
     pub batches: u64,
-    /// Batches that the driver didn't want an interrupt for.
+    /// Batches for which the driver had suppressed the interrupt.
     pub interrupts_suppressed: u64,
-    /// Requests that had to wait for a rate limit.
+    /// Requests that a rate limit delayed.
     pub throttled: u64,
 }
 
@@ -29,7 +29,7 @@ pub struct Stats {
 pub struct OpStats {
     /// Requests answered, whatever the status.
     pub requests: u64,
-    /// Bytes moved, discarded or zeroed by those that succeeded.
+    /// Bytes transferred, discarded or zeroed by those that succeeded.
     pub bytes: u64,
     /// Requests answered with a status other than OK.
     pub errors: u64,
@@ -53,7 +53,7 @@ impl Stats {
         self.sum(|op| op.requests)
     }
 
-    /// All requests answered with a status other than OK, whosever fault it was.
+    /// All requests answered with a status other than OK, by the host's or the guest's fault.
     pub fn errors(&self) -> u64 {
         self.sum(|op| op.errors)
     }
@@ -85,7 +85,7 @@ impl AddAssign<&Self> for Stats {
     }
 }
 
-/// A number that one thread writes and any reads.
+/// A counter with one writing thread and any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -106,7 +106,7 @@ impl Counter {
     }
 }
 
-/// A worker's counters, which any thread may read while it works.
+/// The counters of a worker, which any thread may read while it runs.
 #[derive(Debug, Default)]
 pub struct Counters {
     ops: [OpCounters; RequestKind::ALL.len()],
@@ -127,7 +127,7 @@ struct OpCounters {
 }
 
 impl Counters {
-    /// Where the counters stand.
+    /// Copies the counters.
     pub fn read(&self) -> Stats {
         Stats {
             ops: self.ops.each_ref().map(|op| OpStats {
@@ -178,7 +178,7 @@ pub struct HostError {
 }
 
 impl HostError {
-    /// The same error, to be told to another.
+    /// A copy of the error, which keeps the errno.
     pub(crate) fn again(&self) -> Self {
         let Self { kind, sector, source } = self;
         let source = source

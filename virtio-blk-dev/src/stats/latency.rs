@@ -1,15 +1,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bits of a value that tell apart the buckets of one power of two.
+/// Each power of two is divided into `1 << SUB_BITS` buckets.
 const SUB_BITS: u32 = 3;
-/// Values below are in the first bucket, in nanoseconds.
+/// Values below `1 << FIRST` nanoseconds are in the first bucket.
 const FIRST: u32 = 8;
-/// Values from here on, over half a minute, are in the last.
+/// Values from `1 << LAST` nanoseconds on, about 34 s, are in the last bucket.
 const LAST: u32 = 35;
 const BUCKETS: usize = (((LAST - FIRST) << SUB_BITS) + 2) as usize;
 
-/// Which bucket a time is in.
+/// The bucket of a time.
 fn bucket(nanos: u64) -> usize {
     let power = nanos.checked_ilog2().unwrap_or(0);
     if power < FIRST {
@@ -23,7 +23,7 @@ fn bucket(nanos: u64) -> usize {
     usize::try_from(whole.saturating_add(sub).saturating_add(1)).unwrap_or(0)
 }
 
-/// The least time that a bucket is too small for, in nanoseconds.
+/// The upper end of a bucket, which is not in it, in nanoseconds.
 fn end(bucket: usize) -> u64 {
     let bucket = u64::try_from(bucket).unwrap_or(u64::MAX).min(BUCKETS as u64);
     let (power, sub) = (bucket >> SUB_BITS, bucket & ((1 << SUB_BITS) - 1));
@@ -31,8 +31,8 @@ fn end(bucket: usize) -> u64 {
     base.saturating_add((base >> SUB_BITS).saturating_mul(sub))
 }
 
-/// Times of requests, in buckets an eighth of a power of two wide: a percentile is at most 12.5 %
-/// too long. Written by one thread, read by any.
+/// A histogram of request times, in buckets an eighth of a power of two wide: a percentile is at most
+/// 12.5 % too long. One thread writes it, any may read it.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     counts: [AtomicU64; BUCKETS],
@@ -45,7 +45,7 @@ impl Default for Recorder {
     }
 }
 
-/// One writer: no read-modify-write is needed.
+/// There is one writer, so no read-modify-write is needed.
 #[inline]
 fn add(sum: &AtomicU64, more: u64) {
     sum.store(sum.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl Recorder {
     }
 }
 
-/// How long requests took, from being taken out of the ring to being published.
+/// A histogram of how long requests took, from being taken out of the ring to being published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     counts: Vec<u64>,
@@ -81,14 +81,14 @@ impl Latency {
         self.counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
-    /// The sum of their times, to the nanosecond. Read while requests are answered, it may be without
-    /// the last one that is counted.
+    /// The sum of their times. If it was copied while requests were answered, it may lack the last one
+    /// counted.
     pub fn total(&self) -> Duration {
         Duration::from_nanos(self.nanos)
     }
 
-    /// The time that `share`, from 0 to 1, of the requests took at most, 12.5 % too long at worst.
-    /// Zero without requests.
+    /// The time that a `share`, from 0 to 1, of the requests took at most; up to 12.5 % too long. Zero
+    /// without requests.
     pub fn percentile(&self, share: f64) -> Duration {
         let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0);
         let mut seen = 0u64;
@@ -101,8 +101,8 @@ impl Latency {
         Duration::ZERO
     }
 
-    /// Upper ends of the buckets, and how many requests took less than each: a cumulative
-    /// histogram, as Prometheus has it. Buckets are joined to powers of two.
+    /// A cumulative histogram as Prometheus defines it: the upper ends of the buckets, joined to powers of
+    /// two, and how many requests took less than each.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
         let mut seen = 0u64;
         self.counts.iter().enumerate().filter_map(move |(bucket, &count)| {
@@ -114,7 +114,7 @@ impl Latency {
 }
 
 impl Latency {
-    /// Joins the requests of another queue to these.
+    /// Adds the requests of another queue.
     pub fn add(&mut self, other: &Self) {
         if self.counts.len() < other.counts.len() {
             self.counts.resize(other.counts.len(), 0);

@@ -4,47 +4,46 @@ use virtio_mmio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::answers::Outcome;
-use super::pipeline::Requests;
+use super::pipeline::RequestPipeline;
 use crate::engine::Engine;
 use crate::request::BlkRequest;
 use crate::request::RangeKind;
 use crate::request::{Action, Status, decide};
 
-/// The requests of a disk that has a rate limit: when they may begin.
-impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
-    /// Begins what was held back, if it may now; else for how long it must wait.
+/// Rate limiting: when a request may start.
+impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
+    /// Starts the delayed request if its time has come, else returns how long to wait.
     pub(crate) fn resume<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
     ) -> Option<Duration> {
-        let (request, reservation) = self.held.take()?;
+        let (request, reservation) = self.throttled.take()?;
         let now = self.instant();
         let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&reservation, now));
         if wait.is_some() {
-            self.held = Some((request, reservation));
+            self.throttled = Some((request, reservation));
         } else {
-            self.carry_out(batch, request);
+            self.submit_request(batch, request);
         }
         wait
     }
 
-    /// Leaves what was held back to the driver, as if it had not been taken: it is neither begun
-    /// before its reservation nor failed.
+    /// Puts the delayed request back into the available ring, so that it neither starts early nor fails.
     pub(crate) fn put_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        let Some((request, reservation)) = self.held.take() else { return };
+        let Some((request, reservation)) = self.throttled.take() else { return };
         if let Some(limiter) = &self.limiter {
             limiter.give_back(reservation);
         }
         self.in_flight.forget(&request);
         let BlkRequest { chain, kind, sector, taken_at, .. } = request;
-        // Nothing is popped while a request is held, so that it is always the last one.
+        // Nothing is popped while a request is delayed, so it is the one popped last, as `put_back` needs.
         if let Err(chain) = batch.put_back(chain) {
             let request = BlkRequest { chain, kind, sector, bytes: 0, taken_at, listed: None };
-            self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
+            self.complete_now(batch, request, &Outcome::failed(Status::IoErr));
         }
     }
 
-    /// Begins a request of a disk that has a limit, unless that must wait: for how long.
+    /// Starts a request, or delays it and returns for how long.
     pub(crate) fn admit<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
@@ -57,15 +56,15 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             let wait = limiter.wait(&reservation, now);
             if wait.is_some() {
                 self.counters.throttled.add(1);
-                self.held = Some((request, reservation));
+                self.throttled = Some((request, reservation));
                 return wait;
             }
         }
-        self.carry_out(batch, request);
+        self.submit_request(batch, request);
         None
     }
 
-    /// What a request costs the limit on bytes: nothing, if it is refused.
+    /// The bytes that a request counts for: 0 if it will be refused.
     fn bytes_of<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,

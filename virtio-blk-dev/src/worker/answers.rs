@@ -12,9 +12,9 @@ use crate::stats::Counters;
 /// How a request ended.
 pub(crate) struct Outcome {
     pub(crate) status: Status,
-    /// Bytes of the data before the status known to be written, from its start.
+    /// Bytes known to be written, from the first device-writable one on, without the status.
     pub(crate) written: u64,
-    /// Bytes moved, for the statistics.
+    /// Bytes transferred, for the statistics.
     pub(crate) moved: u64,
 }
 
@@ -23,7 +23,7 @@ impl Outcome {
         Self { status, written: 0, moved: 0 }
     }
 
-    /// Copies as much of `data` as there is room for (virtio 1.2 §5.2.6).
+    /// Copies `data` to the guest, as far as there is room (virtio 1.2 §5.2.6).
     pub(crate) fn copied<D: GuestAddressSpace>(request: &BlkRequest<D>, data: &[u8]) -> Self {
         let room = usize::try_from(request.data_in()).unwrap_or(usize::MAX).min(data.len());
         match request.chain.copy_to(0, data.get(..room).unwrap_or_default()) {
@@ -32,7 +32,7 @@ impl Outcome {
         }
     }
 
-    /// Of a request that an engine carried out.
+    /// The outcome of a request that an engine carried out.
     #[inline]
     pub(crate) fn carried_out<D: GuestAddressSpace>(
         request: &BlkRequest<D>,
@@ -48,12 +48,12 @@ impl Outcome {
     }
 }
 
-/// Gives requests back to the driver, and keeps count of them.
+/// Returns requests to the driver, and counts them.
 pub(crate) struct Answers {
-    /// Requests answered so far.
+    /// The number of requests answered so far.
     pub(crate) count: u64,
     counters: Arc<Counters>,
-    /// Answered and not published: what they were and when they were taken.
+    /// The kinds of the requests answered and not published, and when they were taken.
     staged: Vec<(RequestKind, u64)>,
 }
 
@@ -62,7 +62,7 @@ impl Answers {
         Self { count: 0, counters, staged: Vec::with_capacity(queue_size.into()) }
     }
 
-    /// Writes the status, after everything else, and stages the used entry.
+    /// Writes the status, after all data, and stages the used entry.
     #[inline]
     pub(crate) fn answer<M: GuestMemory, D: GuestAddressSpace>(
         &mut self,
@@ -83,7 +83,8 @@ impl Answers {
         batch.complete(request.chain, len);
     }
 
-    /// Shows the driver what was answered. The requests' time on `clock` ends here: what that showed.
+    /// Publishes the staged answers to the driver. Returns the reading of `clock` at which these requests
+    /// ended, if there were any.
     pub(crate) fn publish<M: GuestMemory, D: GuestAddressSpace>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
@@ -105,8 +106,8 @@ impl Answers {
     }
 }
 
-/// The status is the last byte the device may write, wherever that is. `false` if there is none,
-/// or not in guest memory.
+/// Writes the status, the last device-writable byte of the chain. `false` if there is no such byte, or it
+/// isn't in guest memory.
 #[inline]
 fn put_status<M: GuestMemory, D: GuestAddressSpace>(
     batch: &mut Batch<'_, M, D>,

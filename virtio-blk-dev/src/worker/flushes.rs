@@ -1,63 +1,64 @@
 use crate::engine::{Command, Io};
 
-/// The flushes of one worker, of which at most one is in the engine.
+/// The flushes of one worker: at most one is in the engine at a time.
 ///
-/// A flush brings to stable storage what completed before it began. So one answers for all that were
-/// taken before it was handed over, and what comes while it is under way waits for the next. That also
-/// bounds them, and lets no flush use up an error that another of the same worker should have got.
+/// A flush makes stable what completed before it was submitted. So one flush completes all those that
+/// were taken before it was submitted, and flushes that arrive later wait for the next one. This also
+/// bounds their number, and ensures that no flush consumes a write-back error that another flush of the
+/// same worker should have got.
 #[derive(Debug, Default)]
 pub(crate) struct Flushes {
     state: State,
-    /// The requests of a batch are being handed over: all of them were taken before it began.
-    handing_over: bool,
-    /// Answered by the one in the engine.
-    riders: Vec<Io>,
-    /// For the next one.
+    /// A batch is being submitted: all of its requests were taken before the first was submitted.
+    in_batch: bool,
+    /// Complete with the flush in the engine.
+    covered: Vec<Io>,
+    /// Wait for the next flush.
     waiting: Vec<Io>,
-    /// The worker's own is among those that wait.
-    own_waits: bool,
+    /// A flush that belongs to no request is in `waiting`.
+    internal_waits: bool,
 }
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Idle,
-    /// One with this tag is in the engine.
+    /// A flush with this tag is in the engine. Others of the same batch can join it while `joinable`.
     Busy { tag: u64, joinable: bool },
-    /// One began and ended while the batch was being handed over.
+    /// A flush was submitted and completed while the batch was being submitted.
     Covered,
 }
 
-/// What becomes of a flush.
+/// What to do with a new flush.
 #[derive(Debug)]
-pub(crate) enum Place {
-    /// It goes to the engine.
-    Engine(Io),
-    /// Another has done its work.
-    Done(Io),
-    /// It waits for another.
-    Kept,
+pub(crate) enum Placement {
+    /// Submit it to the engine.
+    Submit(Io),
+    /// Complete it: another flush of the batch has done its work.
+    Complete(Io),
+    /// Nothing: it completes with another one.
+    Deferred,
 }
 
 impl Flushes {
-    /// Room for the flushes of a queue of so many entries, and the worker's own.
+    /// Room for the flushes of a queue of so many entries, and one that belongs to no request.
     pub(crate) fn with_capacity(queue_size: u16) -> Self {
         let capacity = usize::from(queue_size).saturating_add(1);
         Self {
-            riders: Vec::with_capacity(capacity),
+            covered: Vec::with_capacity(capacity),
             waiting: Vec::with_capacity(capacity),
             ..Self::default()
         }
     }
 
-    /// What is added until [`handed_over`](Self::handed_over) was taken before.
-    pub(crate) fn hand_over(&mut self) {
-        self.handing_over = true;
+    /// Starts a batch: flushes added until [`end_batch`](Self::end_batch) were taken before this call.
+    pub(crate) fn begin_batch(&mut self) {
+        self.in_batch = true;
     }
 
-    /// The batch is handed over: what is taken from now on is covered by none of its flushes.
-    pub(crate) fn handed_over(&mut self) {
-        self.handing_over = false;
+    /// Ends the batch: flushes added from now on can't join one of the batch.
+    pub(crate) fn end_batch(&mut self) {
+        self.in_batch = false;
         match &mut self.state {
             State::Busy { joinable, .. } => *joinable = false,
             State::Covered => self.state = State::Idle,
@@ -65,59 +66,59 @@ impl Flushes {
         }
     }
 
-    /// Where a flush of a request goes.
-    pub(crate) fn add(&mut self, io: Io) -> Place {
+    /// Adds the flush of a request.
+    pub(crate) fn add(&mut self, io: Io) -> Placement {
         match self.state {
             State::Idle => {
-                self.state = State::Busy { tag: io.tag(), joinable: self.handing_over };
-                return Place::Engine(io);
+                self.state = State::Busy { tag: io.tag(), joinable: self.in_batch };
+                return Placement::Submit(io);
             }
-            State::Covered => return Place::Done(io),
-            State::Busy { joinable: true, .. } => self.riders.push(io),
+            State::Covered => return Placement::Complete(io),
+            State::Busy { joinable: true, .. } => self.covered.push(io),
             State::Busy { joinable: false, .. } => self.waiting.push(io),
         }
-        Place::Kept
+        Placement::Deferred
     }
 
-    /// Where a flush of the worker's own goes. One that waits is enough.
-    pub(crate) fn add_own(&mut self, io: Io) -> Place {
-        if std::mem::replace(&mut self.own_waits, true) {
-            return Place::Kept;
+    /// Adds a flush that belongs to no request. It is dropped if one is waiting already.
+    pub(crate) fn add_internal(&mut self, io: Io) -> Placement {
+        if std::mem::replace(&mut self.internal_waits, true) {
+            return Placement::Deferred;
         }
         let place = self.add(io);
-        self.own_waits = matches!(place, Place::Kept);
+        self.internal_waits = matches!(place, Placement::Deferred);
         place
     }
 
-    /// The engine has finished `io`: gives those that it answers for, if there are some.
+    /// The engine has finished `io`: returns the flushes that complete with it, if there are any.
     pub(crate) fn ended(&mut self, io: &Io) -> Option<std::vec::Drain<'_, Io>> {
         let ended = matches!(&self.state, State::Busy { tag, .. } if *tag == io.tag());
         if !ended || io.command() != Command::Flush {
             return None;
         }
-        self.state = if self.handing_over { State::Covered } else { State::Idle };
-        (!self.riders.is_empty()).then(|| self.riders.drain(..))
+        self.state = if self.in_batch { State::Covered } else { State::Idle };
+        (!self.covered.is_empty()).then(|| self.covered.drain(..))
     }
 
-    /// The next one for the engine, if some wait and none is in it.
+    /// The next flush to submit, if some wait and none is in the engine.
     pub(crate) fn next(&mut self) -> Option<Io> {
         if !matches!(self.state, State::Idle) {
             return None;
         }
         let leader = self.waiting.pop()?;
-        self.riders.append(&mut self.waiting);
-        self.own_waits = false;
+        self.covered.append(&mut self.waiting);
+        self.internal_waits = false;
         self.state = State::Busy { tag: leader.tag(), joinable: false };
         Some(leader)
     }
 
-    /// How many wait for another.
-    pub(crate) fn kept(&self) -> usize {
-        self.riders.len().saturating_add(self.waiting.len())
+    /// How many flushes are neither in the engine nor complete.
+    pub(crate) fn deferred(&self) -> usize {
+        self.covered.len().saturating_add(self.waiting.len())
     }
 
-    /// Those that wait for another, when there will be no other.
-    pub(crate) fn take_kept(&mut self) -> impl Iterator<Item = Io> {
-        self.riders.drain(..).chain(self.waiting.drain(..))
+    /// Removes the flushes that aren't in the engine, for a worker that is dropped.
+    pub(crate) fn take_deferred(&mut self) -> impl Iterator<Item = Io> {
+        self.covered.drain(..).chain(self.waiting.drain(..))
     }
 }

@@ -5,30 +5,30 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::canceller::Canceller;
 use crate::device::Params;
-use crate::engine::{Command, Io, Spare};
+use crate::engine::{Command, Io, IoAllocation};
 use crate::request::{BlkRequest, Range, RangeKind, Status};
 
-/// The requests that an engine has in hand.
+/// The requests whose operations are in flight.
 ///
-/// A request rests here from before its guest memory is looked up until its [`Io`] comes back:
-/// that is what keeps the memory mapped under the engine.
+/// A request is stored here from before its guest memory is looked up until its [`Io`] is returned by the
+/// engine: this keeps the memory mapped while the engine uses it.
 pub(crate) struct InFlight<D: GuestAddressSpace> {
-    /// By the head of the chain, which no other chain in flight has.
+    /// Indexed by the head of the chain, which is unique among the chains in flight.
     slots: Vec<Slot<D>>,
-    /// The last used first: it is in the processor's cache.
-    spares: Vec<Spare>,
-    /// Tells this table's tags from those of any other.
+    /// Allocations to use again. The one used last is taken first, as it is still in the cache.
+    free: Vec<IoAllocation>,
+    /// The high bits of this table's tags, unique in the process.
     id: u64,
-    /// Bytes of a range that one operation is about at most.
+    /// The most bytes of a range in one operation.
     pub(crate) piece: u64,
     pub(crate) canceller: Canceller,
 }
 
 struct Slot<D: GuestAddressSpace> {
     request: Option<BlkRequest<D>>,
-    /// Of a request with a list of them: those that are left, in reverse.
+    /// The ranges of the request that are left, in reverse.
     ranges: Vec<Range>,
-    /// A flush comes after the last of them.
+    /// A flush follows the last range.
     durable: bool,
 }
 
@@ -38,7 +38,7 @@ impl<D: GuestAddressSpace> Slot<D> {
         self.durable || !self.ranges.is_empty()
     }
 
-    /// What comes next: a piece of a range, or the flush at their end.
+    /// The next piece of a range, or the flush after the last.
     fn next(&mut self, piece: u64) -> Option<Range> {
         Range::next_piece(&mut self.ranges, piece).or_else(|| {
             let flush = Range { command: Command::Flush, offset: 0, len: 0 };
@@ -60,18 +60,18 @@ const SLOT_BITS: u32 = 16;
 /// No head has this index: a queue is at most 32768 long.
 const NO_SLOT: u64 = 0xffff;
 
-/// A request that no operation carries out, and its status.
+/// A request without an operation, and the status to answer it with.
 pub(crate) struct Refused<D: GuestAddressSpace>(pub(crate) BlkRequest<D>, pub(crate) Status);
 
-/// What an operation that has come back was for.
+/// What a completed operation belonged to.
 pub(crate) enum Finished<D: GuestAddressSpace> {
-    /// The whole request.
+    /// A request that is complete.
     Request(BlkRequest<D>),
-    /// A request that is given up although nothing failed.
+    /// A request that was cancelled between two operations.
     Cancelled(BlkRequest<D>),
-    /// A part of a request, of which this comes next.
+    /// A request that continues with this operation.
     Next(Io),
-    /// No request: a flush of the worker's own, or nothing of this table.
+    /// No request: an internal flush, or an operation of another table.
     None,
 }
 
@@ -82,14 +82,14 @@ impl<D: GuestAddressSpace> InFlight<D> {
             slots: (0..queue_size)
                 .map(|_| Slot { request: None, ranges: Vec::new(), durable: false })
                 .collect(),
-            spares: Vec::with_capacity(usize::from(queue_size)),
+            free: Vec::with_capacity(usize::from(queue_size)),
             id: NEXT.fetch_add(1, Ordering::Relaxed) << SLOT_BITS,
             piece: PIECE,
             canceller: Canceller::default(),
         }
     }
 
-    /// Makes the operation that carries out `request`.
+    /// Makes the operation of `request`.
     ///
     /// # Errors
     /// The request, if its data isn't all in guest memory.
@@ -108,24 +108,24 @@ impl<D: GuestAddressSpace> InFlight<D> {
             Some(slot) if slot.request.is_none() => slot,
             _ => return Err(Some(refused(request))),
         };
-        let mut spare = self.spares.pop().unwrap_or_else(Spare::new);
-        let gathered = slot.request.insert(request).gather(batch, command, spare.segments());
+        let mut allocation = self.free.pop().unwrap_or_else(IoAllocation::new);
+        let gathered = slot.request.insert(request).gather(batch, command, allocation.segments());
         if gathered.is_err() {
-            spare.segments().clear();
-            self.spares.push(spare);
+            allocation.segments().clear();
+            self.free.push(allocation);
             return Err(slot.request.take().map(refused));
         }
         // SAFETY: the memory was looked up through the guard in the chain, or in plain memory that
         // this guard is one on, which `Batch::plain_slice` checks. The chain now rests in a slot of
         // its own, neither moved nor touched until `finish` or `finish_last` has the `Io` back. A slot
         // whose `Io` never comes back is leaked by `drop`.
-        Ok(unsafe { spare.begin(self.id | u64::from(head), command, durable, range) })
+        Ok(unsafe { allocation.begin(self.id | u64::from(head), command, durable, range) })
     }
 
     /// Reads the list of ranges that is the data of `request` into its slot, once.
     ///
     /// # Errors
-    /// The status, if one of the ranges can't be: then there is none in the slot.
+    /// The status, if one of the ranges is invalid: then the slot has no ranges.
     pub(crate) fn list<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
@@ -140,7 +140,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
         slot.ranges.clear();
         let listed = request.ranges(batch, kind, params, &mut slot.ranges);
         if listed.is_err() {
-            // None of them is left for the slot's next request.
+            // The slot's next request mustn't find any of them.
             slot.ranges.clear();
         }
         request.bytes = slot.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len));
@@ -149,18 +149,17 @@ impl<D: GuestAddressSpace> InFlight<D> {
         listed
     }
 
-    /// Forgets the ranges of a request that isn't carried out.
+    /// Drops the ranges of a request that isn't carried out.
     pub(crate) fn forget(&mut self, request: &BlkRequest<D>) {
         if let Some(slot) = self.slots.get_mut(usize::from(request.chain.head())) {
             slot.forget();
         }
     }
 
-    /// Makes the first of the operations that carry out `request`, whose data is a list of ranges.
+    /// Makes the first operation of `request`, whose data is a list of ranges.
     ///
     /// # Errors
-    /// The request, if one of its ranges can't be: then none is touched. Also if there is nothing to
-    /// do.
+    /// The request, if one of its ranges is invalid: then none is processed. Also if all ranges are empty.
     pub(crate) fn start_ranges<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
@@ -184,34 +183,33 @@ impl<D: GuestAddressSpace> InFlight<D> {
         else {
             return Err(Some(Refused(request, Status::Ok)));
         };
-        // One flush for all of them.
+        // One flush after the last range makes all of them durable.
         slot.durable = durable;
         self.start(batch, request, command, false, (offset, len))
     }
 
-    /// A flush that no request asked for.
-    pub(crate) fn own_flush(&self) -> Io {
+    /// A flush that belongs to no request.
+    pub(crate) fn internal_flush(&self) -> Io {
         // SAFETY: nothing was gathered.
-        unsafe { Spare::new().begin(self.id | NO_SLOT, Command::Flush, false, (0, 0)) }
+        unsafe { IoAllocation::new().begin(self.id | NO_SLOT, Command::Flush, false, (0, 0)) }
     }
 
-    /// Whether something comes after `io` in its request. Nothing does if it
-    /// [is plain](Io::is_plain).
+    /// Whether the request of `io` has further operations. It has none if `io` [is plain](Io::is_plain).
     #[inline]
     pub(crate) fn has_more(&self, io: &Io) -> bool {
         self.index(io).and_then(|index| self.slots.get(index)).is_some_and(Slot::has_more)
     }
 
-    /// Takes back the last operation of a request. `None` if it was none of a request.
+    /// Completes the last operation of a request. `None` if it belongs to no request of this table.
     #[inline(always)]
     pub(crate) fn finish_last(&mut self, io: Io) -> Option<BlkRequest<D>> {
         let index = self.index(&io)?;
         let slot = self.slots.get_mut(index)?;
-        self.spares.push(io.end());
+        self.free.push(io.end());
         slot.request.take()
     }
 
-    /// Where the request of an operation rests, if it is one of this table.
+    /// The slot of an operation's request, if it belongs to this table.
     #[inline]
     fn index(&self, io: &Io) -> Option<usize> {
         let tag = io.tag();
@@ -221,7 +219,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
         usize::try_from(tag & NO_SLOT).ok()
     }
 
-    /// Takes an operation back. Of a request whose operation failed nothing comes next.
+    /// Completes an operation. After a failed one the rest of its request is skipped.
     pub(crate) fn finish(&mut self, io: Io, failed: bool) -> Finished<D> {
         let index = self.index(&io);
         let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else {
@@ -231,11 +229,11 @@ impl<D: GuestAddressSpace> InFlight<D> {
         if !failed && slot.has_more() {
             cancelled = self.canceller.is_cancelled();
             if !cancelled && let Some(next) = slot.next(self.piece) {
-                return Finished::Next(io.again(next.command, (next.offset, next.len)));
+                return Finished::Next(io.into_next(next.command, (next.offset, next.len)));
             }
         }
         slot.forget();
-        self.spares.push(io.end());
+        self.free.push(io.end());
         match slot.request.take() {
             Some(request) if cancelled => Finished::Cancelled(request),
             Some(request) => Finished::Request(request),
@@ -245,8 +243,7 @@ impl<D: GuestAddressSpace> InFlight<D> {
 }
 
 impl<D: GuestAddressSpace> Drop for InFlight<D> {
-    /// An [`Io`] that an engine didn't give back may still be used: the guard on its memory is
-    /// leaked.
+    /// An [`Io`] that the engine didn't return may still be used: the guard on its memory is leaked.
     fn drop(&mut self) {
         self.slots.drain(..).for_each(|slot| std::mem::forget(slot.request));
     }

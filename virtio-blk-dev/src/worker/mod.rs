@@ -24,7 +24,7 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 use crate::device::Params;
 use crate::engine::{Engine, EngineFault, StillInUse};
 use crate::stats::{Counters, HostError, Stats};
-use pipeline::Requests;
+use pipeline::RequestPipeline;
 
 pub use canceller::Canceller;
 pub use poller::Poller;
@@ -32,11 +32,11 @@ pub use queue_waiter::QueueWaiter;
 pub use rate_limit::{Rate, RateLimiter, RateLimits, Reservation};
 pub use serve::ServeError;
 
-/// Requests taken by one [`Worker::run`], so that a guest that never stops asking can't keep its
-/// caller from anything else, and the first answers don't wait for many more requests.
+/// The most requests that one [`Worker::run`] takes: it bounds how long the call takes however many
+/// requests the guest adds, and how long the first ones wait for their answers.
 const BATCH: usize = 32;
-/// Bytes of data after which what was taken is begun, and what is done published, in mid-batch: a
-/// few large requests are work enough for the driver not to wait for more.
+/// Bytes of data after which, within a batch, pending operations are submitted and completed ones
+/// published: with large requests the driver shouldn't wait for the rest of the batch.
 const BATCH_BYTES: u64 = 256 << 10;
 
 /// What one [`Worker::run`] did.
@@ -44,14 +44,14 @@ const BATCH_BYTES: u64 = 256 << 10;
 pub struct Progress {
     /// Requests answered.
     pub processed: u64,
-    /// There may be more requests: run again, without waiting for a notification.
+    /// There may be more requests: call again without waiting for a notification.
     pub more: bool,
-    /// A rate limit holds requests back: run again after this time.
+    /// A rate limit delays the next request: call again after this time.
     pub wait: Option<Duration>,
 }
 
-/// One queue's data plane: takes requests, has an engine carry them out, and answers them in
-/// whatever order they finish.
+/// The data plane of one queue: takes requests from the ring, submits their I/O to an engine, and
+/// completes them in the order in which the engine finishes.
 ///
 /// The caller [runs](Self::run) it when the driver notifies the queue, when the engine's
 /// [descriptor](Self::as_fd) becomes readable, and once at the start; and [drains](Self::drain)
@@ -59,14 +59,13 @@ pub struct Progress {
 /// thread that does nothing else.
 pub struct Worker<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> {
     pub(crate) queue: LiveQueue<R, D>,
-    pub(crate) requests: Requests<D, E>,
+    pub(crate) pipeline: RequestPipeline<D, E>,
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
-    /// A worker for `queue` with an engine of its own, over the image that the limits in `params`
-    /// are of.
+    /// A worker for `queue`. `engine` must be over the image that `params` describes.
     ///
-    /// An engine that is only lent, as `&mut`, can serve another queue afterwards.
+    /// An engine passed as `&mut` can serve another queue afterwards.
     ///
     /// If the device offers `VIRTIO_F_IN_ORDER` and `engine` doesn't
     /// [complete in order](Engine::completes_in_order), the queue is
@@ -76,7 +75,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         Self::with_counters(queue, engine, params, Arc::default())
     }
 
-    /// As [`new`](Self::new), counting in `counters`, which others may read meanwhile.
+    /// As [`new`](Self::new), with counters that other threads may read meanwhile.
     pub fn with_counters(
         queue: LiveQueue<R, D>,
         engine: E,
@@ -85,93 +84,91 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     ) -> Self {
         let mut queue = queue;
         if params.in_order && !engine.completes_in_order() {
-            // Its driver would take one request for another.
+            // The driver matches completions to requests by their order.
             queue.give_up();
         }
-        let requests = Requests::new(queue.size(), engine, params.clone(), counters);
-        Self { queue, requests }
+        let pipeline = RequestPipeline::new(queue.size(), engine, params.clone(), counters);
+        Self { queue, pipeline }
     }
 
-    /// The worker, held to a limit that it shares with the others of its disk.
+    /// Sets a rate limit, which the workers of a disk share.
     #[must_use]
     pub fn with_rate_limiter(mut self, limiter: Arc<RateLimiter>) -> Self {
-        self.requests.limiter = Some(limiter);
+        self.pipeline.limiter = Some(limiter);
         self
     }
 
-    /// The worker, which has discards, zeroes and secure erases carried out in pieces of so many bytes
-    /// at most, instead of 1 GiB.
+    /// Sets the greatest number of bytes that one operation discards, zeroes or erases. Longer ranges are
+    /// split. The default is 1 GiB.
     #[must_use]
     pub fn with_range_piece(mut self, bytes: u64) -> Self {
-        self.requests.in_flight.piece = bytes;
+        self.pipeline.in_flight.piece = bytes;
         self
     }
 
-    /// The worker, with a canceller that others have already.
+    /// Uses an existing canceller instead of a new one.
     #[must_use]
     pub fn with_canceller(mut self, canceller: Canceller) -> Self {
-        self.requests.set_canceller(canceller);
+        self.pipeline.set_canceller(canceller);
         self
     }
 
-    /// By what another thread ends long requests early, before it resets the device or the queue.
+    /// Lets another thread end long requests early, before it resets the device or the queue.
     pub fn canceller(&self) -> Canceller {
-        self.requests.in_flight.canceller.clone()
+        self.pipeline.in_flight.canceller.clone()
     }
 
-    /// Takes a bounded number of requests, hands over their I/O, answers what has finished, and
-    /// interrupts at most once for every 256 KiB of data. Unless there is [more](Progress::more) to
-    /// do, the driver will notify of its next request.
+    /// Takes a bounded number of requests, submits their I/O, completes what has finished, and
+    /// interrupts at most once for every 256 KiB of data. Notifications are enabled on return, unless
+    /// there is [more](Progress::more) to do.
     pub fn run(&mut self) -> Progress {
         self.run_batch(true)
     }
 
-    /// As [`run`](Self::run), but the driver needn't notify of its next request: for a caller that
-    /// calls again soon.
+    /// As [`run`](Self::run), but leaves notifications disabled: for a caller that polls.
     pub fn poll(&mut self) -> Progress {
         self.run_batch(false)
     }
 
-    /// Whether the engine has something in hand.
+    /// Whether operations are in flight in the engine.
     pub(crate) fn is_busy(&self) -> bool {
-        self.requests.operations.engine.in_flight() > 0
+        self.pipeline.operations.engine.in_flight() > 0
     }
 
     fn run_batch(&mut self, arm: bool) -> Progress {
-        let Self { queue, requests } = self;
-        requests.look_at_clock();
-        queue.batch(|batch| run_once(batch, requests, arm))
+        let Self { queue, pipeline } = self;
+        pipeline.read_clock();
+        queue.batch(|batch| run_once(batch, pipeline, arm))
     }
 
-    /// Waits until nothing is in flight and answers it: after this no guest memory is in use.
-    /// Takes no new requests; what a rate limit holds back is left to the driver, as if it had not
-    /// been taken. Lists of ranges are carried out to their end, unless
-    /// [`canceller`](Self::canceller) says that nobody waits for that.
+    /// Waits for everything in flight and completes it: after this no guest memory is in use. Takes no
+    /// new requests. A request that a rate limit delays is put back into the available ring. Lists of
+    /// ranges are processed to their end, unless they were [cancelled](Self::canceller).
     ///
     /// # Errors
-    /// The engine can't tell when it will be done with what is left: guest memory is still in use,
-    /// and mustn't be unmapped or taken for free. A worker that is dropped then leaks the guards on
-    /// that memory; memory that no guard keeps mapped is the caller's to leak.
+    /// Operations are left in the engine, and it can't be known when they end: their guest memory is
+    /// still in use and must be neither unmapped nor reused. Dropping the worker then leaks the guards on
+    /// that memory. The caller has to leak memory that no guard keeps mapped.
     pub fn drain(&mut self) -> Result<(), StillInUse> {
-        let Self { queue, requests } = self;
-        requests.look_at_clock();
+        let Self { queue, pipeline } = self;
+        pipeline.read_clock();
         queue.batch(|batch| {
-            requests.begin();
-            requests.put_back(batch);
-            requests.finish_part(batch);
-            while requests.operations.engine.in_flight() > 0 {
-                requests.operations.engine.wait()?;
-                requests.finish_part(batch);
+            pipeline.handle_cache_switch();
+            pipeline.put_back(batch);
+            pipeline.flush_and_publish(batch);
+            while pipeline.operations.engine.in_flight() > 0 {
+                pipeline.operations.engine.wait()?;
+                pipeline.flush_and_publish(batch);
             }
-            requests.operations.engine.idle();
+            pipeline.operations.engine.idle();
             Ok(())
         })
     }
 
-    /// [Drains](Self::drain), and gives the queue back.
+    /// [Drains](Self::drain), and returns the queue.
     ///
     /// # Errors
-    /// As of [`drain`](Self::drain). The queue is gone then, with the worker.
+    /// As [`drain`](Self::drain). The queue is dropped with the worker then.
     pub fn into_queue(mut self) -> Result<LiveQueue<R, D>, StillInUse> {
         self.drain()?;
         Ok(self.queue)
@@ -182,43 +179,42 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
         &self.queue
     }
 
-    /// The rings were malformed: the driver has been told that the device needs a reset, and the
-    /// worker takes no further requests.
+    /// Whether the rings were malformed: the driver has been told that the device needs a reset, and
+    /// the worker takes no further requests.
     pub fn is_broken(&self) -> bool {
         self.queue.is_broken()
     }
 
-    /// Readable when the engine has finished something; `None` if it never leaves anything
-    /// unfinished.
+    /// Readable when the engine has completions; `None` if it completes everything synchronously.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.requests.operations.engine.as_fd()
+        self.pipeline.operations.engine.as_fd()
     }
 
-    /// What the worker has done so far.
+    /// A copy of the counters.
     pub fn stats(&self) -> Stats {
-        self.requests.counters.read()
+        self.pipeline.counters.read()
     }
 
-    /// The same for other threads, to be read at any time.
+    /// The counters, which other threads may read at any time.
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.requests.counters)
+        Arc::clone(&self.pipeline.counters)
     }
 
-    /// The error by which the disk lost its [`Durability`](crate::Durability), once, from the worker
-    /// that met it: the operator must learn of it, whatever else the log leaves out.
+    /// The error by which the disk lost its [`Durability`](crate::Durability): returned once, by the
+    /// worker whose operation failed. Log it without a rate limit.
     pub fn take_durability_error(&mut self) -> Option<HostError> {
-        self.requests.loss.take()
+        self.pipeline.durability_error.take()
     }
 
-    /// The latest error of the host, once: for a log whose rate the caller limits. How many there
-    /// were is in [`Stats::host_errors`].
+    /// The latest error of the host, returned once: meant for a rate-limited log.
+    /// [`Stats::host_errors`] counts all of them.
     pub fn take_last_error(&mut self) -> Option<HostError> {
-        self.requests.last_error.take()
+        self.pipeline.last_error.take()
     }
 
-    /// Why the engine doesn't work as it was made to, once.
+    /// The failure of the engine, if it had one: returned once.
     pub fn take_engine_fault(&mut self) -> Option<EngineFault> {
-        self.requests.operations.engine.take_fault()
+        self.pipeline.operations.engine.take_fault()
     }
 }
 
@@ -226,16 +222,16 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 /// count from the last reading of the clock.
 pub(crate) fn run_once<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     batch: &mut Batch<'_, M, D>,
-    requests: &mut Requests<D, E>,
+    pipeline: &mut RequestPipeline<D, E>,
     arm: bool,
 ) -> Progress {
-    let before = requests.answered();
-    requests.begin();
-    requests.reap(batch);
+    let before = pipeline.answered();
+    pipeline.handle_cache_switch();
+    pipeline.reap(batch);
     batch.disable_notification();
-    let (mut more, mut wait) = (true, requests.resume(batch));
-    // Bounded even when the driver takes back what it made available, so that there is always
-    // something new and never anything to take.
+    let (mut more, mut wait) = (true, pipeline.resume(batch));
+    // The loop is bounded even if the driver moves its index back and forth, so that the ring always
+    // looks non-empty and nothing can be taken.
     for _ in 0..BATCH {
         if wait.is_some() {
             break;
@@ -244,16 +240,16 @@ pub(crate) fn run_once<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
             more = false;
             break;
         };
-        wait = requests.start(batch, chain);
-        if requests.begun_bytes() >= BATCH_BYTES {
-            requests.finish_part(batch);
+        wait = pipeline.start_request(batch, chain);
+        if pipeline.unpublished_bytes() >= BATCH_BYTES {
+            pipeline.flush_and_publish(batch);
         }
     }
-    requests.finish_part(batch);
-    // Not before: what the driver asks for meanwhile needs no notification.
+    pipeline.flush_and_publish(batch);
+    // Enabled last: requests that arrived during this call need no notification.
     if arm && !more {
         more = batch.enable_notification();
     }
-    let processed = requests.answered().wrapping_sub(before);
+    let processed = pipeline.answered().wrapping_sub(before);
     Progress { processed, more: more && wait.is_none(), wait }
 }

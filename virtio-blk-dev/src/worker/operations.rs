@@ -3,25 +3,26 @@ use std::io;
 use std::sync::Arc;
 
 use super::canceller::Canceller;
-use super::flushes::{Flushes, Place};
+use super::flushes::{Flushes, Placement};
 use super::overlap::Overlap;
 use crate::device::Live;
 use crate::engine::{Command, Completion, Engine, Io};
 
-/// The operations of a worker's requests, from being taken to being finished.
+/// The operations of a worker's requests, from submission to completion: keeps flushes and durable
+/// writes in an order in which no write-back error is missed.
 pub(crate) struct Operations<E: Engine> {
     pub(crate) engine: E,
     live: Arc<Live>,
-    /// Not handed to the engine yet.
-    taken: Vec<Io>,
-    /// Finished and not looked at yet, in the order they finished.
+    /// To be submitted with the rest of the batch.
+    pending: Vec<Io>,
+    /// Completions that haven't been processed, in the order in which they arrived.
     finished: VecDeque<Completion>,
     flushes: Flushes,
     overlap: Overlap,
     pub(crate) canceller: Canceller,
-    /// The operation whose failure, not looked at yet, made the disk lose its
-    /// [`Durability`](crate::Durability).
-    loss: Option<u64>,
+    /// The tag of the operation whose failure made the disk lose its
+    /// [`Durability`](crate::Durability), until that completion is processed.
+    durability_error: Option<u64>,
 }
 
 impl<E: Engine> Operations<E> {
@@ -29,66 +30,66 @@ impl<E: Engine> Operations<E> {
         Self {
             engine,
             live,
-            taken: Vec::with_capacity(queue_size.into()),
+            pending: Vec::with_capacity(queue_size.into()),
             finished: VecDeque::with_capacity(queue_size.into()),
             flushes: Flushes::with_capacity(queue_size),
             overlap: Overlap::with_capacity(queue_size),
             canceller,
-            loss: None,
+            durability_error: None,
         }
     }
 
-    /// Takes an operation, to be handed over with the others of its batch.
+    /// Adds an operation, to be submitted with the others of its batch.
     #[inline]
-    pub(crate) fn take(&mut self, io: Io) {
-        self.taken.push(io);
+    pub(crate) fn push(&mut self, io: Io) {
+        self.pending.push(io);
     }
 
-    /// Whether something was taken and not handed over.
-    pub(crate) fn has_taken(&self) -> bool {
-        !self.taken.is_empty()
+    /// Whether operations wait for [`submit_pending`](Self::submit_pending).
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Hands what was taken to the engine, and has it begun.
+    /// Submits the pending operations to the engine, and commits them.
     #[inline]
-    pub(crate) fn hand_over(&mut self) {
-        match self.taken.len() {
+    pub(crate) fn submit_pending(&mut self) {
+        match self.pending.len() {
             0 => self.engine.commit(),
             1 => {
-                let io = self.taken.pop();
+                let io = self.pending.pop();
                 let Some(io) = io else { return };
                 if !io.is_plain() {
-                    self.hand_over_other(io);
+                    self.submit_one_ordered(io);
                 } else if let Some(completion) = self.engine.submit_alone(io) {
                     self.finished.push_back(completion);
                 }
             }
             _ => {
-                self.flushes.hand_over();
-                let mut taken = std::mem::take(&mut self.taken);
-                for io in taken.drain(..) {
+                self.flushes.begin_batch();
+                let mut pending = std::mem::take(&mut self.pending);
+                for io in pending.drain(..) {
                     let completion =
                         if io.is_plain() { self.engine.submit(io) } else { self.submit(io) };
                     if let Some(completion) = completion {
                         self.finished.push_back(completion);
                     }
                 }
-                self.taken = taken;
-                self.flushes.handed_over();
+                self.pending = pending;
+                self.flushes.end_batch();
                 self.engine.commit();
             }
         }
     }
 
     #[cold]
-    fn hand_over_other(&mut self, io: Io) {
+    fn submit_one_ordered(&mut self, io: Io) {
         if let Some(completion) = self.submit(io) {
             self.finished.push_back(completion);
         }
         self.engine.commit();
     }
 
-    /// Gives the engine one operation, which is handed back if it is finished at once.
+    /// Submits one operation, and returns it if it is completed synchronously.
     pub(crate) fn submit(&mut self, io: Io) -> Option<Completion> {
         if !io.is_stable() {
             if !io.is_plain() && self.canceller.is_cancelled() {
@@ -104,32 +105,32 @@ impl<E: Engine> Operations<E> {
             return self.submit_stable(io);
         }
         let place = self.flushes.add(io);
-        self.flush(place)
+        self.place_flush(place)
     }
 
-    /// A flush that no request asked for. Many of them, while one is under way, are one.
-    pub(crate) fn flush_own(&mut self, io: Io) {
-        let place = self.flushes.add_own(io);
-        let completion = self.flush(place);
+    /// Submits a flush that belongs to no request. While one waits, further ones are merged into it.
+    pub(crate) fn submit_internal_flush(&mut self, io: Io) {
+        let place = self.flushes.add_internal(io);
+        let completion = self.place_flush(place);
         self.finished.extend(completion);
         self.engine.commit();
     }
 
     #[inline]
-    fn flush(&mut self, place: Place) -> Option<Completion> {
+    fn place_flush(&mut self, place: Placement) -> Option<Completion> {
         match place {
-            Place::Engine(io) => self.submit_stable(io),
-            Place::Done(io) => self.overlap.hold(Completion { io, result: Ok(()) }),
-            Place::Kept => None,
+            Placement::Submit(io) => self.submit_stable(io),
+            Placement::Complete(io) => self.overlap.hold(Completion { io, result: Ok(()) }),
+            Placement::Deferred => None,
         }
     }
 
-    /// Gives the engine an operation that is to make something stable.
+    /// Submits a flush or a durable write.
     fn submit_stable(&mut self, io: Io) -> Option<Completion> {
         let tag = io.tag();
         match self.engine.submit(io) {
             Some(completion) => {
-                self.note(&completion);
+                self.record(&completion);
                 self.overlap.hold(completion)
             }
             None => {
@@ -139,8 +140,8 @@ impl<E: Engine> Operations<E> {
         }
     }
 
-    /// Looks what the engine has finished. Whether the next flush was begun, which may be finished at
-    /// once, too.
+    /// Collects completions from the engine. Returns whether a waiting flush was submitted, which may
+    /// complete synchronously, too.
     #[inline]
     pub(crate) fn poll(&mut self) -> bool {
         let Self { engine, finished, .. } = self;
@@ -149,21 +150,23 @@ impl<E: Engine> Operations<E> {
             plain &= completion.io.is_plain();
             finished.push_back(completion);
         });
-        !plain && self.note_from(old)
+        !plain && self.record_from(old)
     }
 
-    /// Before any of them is answered: what succeeded beside a failed flush isn't known to be stable.
+    /// Processes completions with flushes or durable writes among them, before any of them is answered:
+    /// one that succeeded while another failed isn't known to be stable.
     #[cold]
-    fn note_from(&mut self, old: usize) -> bool {
+    fn record_from(&mut self, old: usize) -> bool {
         let mut finished = std::mem::take(&mut self.finished);
-        finished.iter().skip(old).for_each(|completion| self.note(completion));
+        finished.iter().skip(old).for_each(|completion| self.record(completion));
         finished.append(&mut self.finished);
         let mut at = old;
         for _ in old..finished.len() {
             let Some(completion) = finished.get(at).filter(|_| !self.overlap.is_empty()) else {
                 break;
             };
-            // The order among them means nothing: in an engine that keeps it none ever is.
+            // This may reorder completions, but not with an engine that completes in order: there no
+            // stable operation is ever in flight here.
             let kept = completion.io.is_stable() && completion.result.is_ok();
             match kept.then(|| finished.swap_remove_back(at)).flatten() {
                 Some(completion) => finished.extend(self.overlap.hold(completion)),
@@ -187,14 +190,14 @@ impl<E: Engine> Operations<E> {
         begun
     }
 
-    /// Sees what an operation that was to make something stable has come to.
-    fn note(&mut self, completion: &Completion) {
+    /// Records the result of an operation, if it was a flush or a durable write.
+    fn record(&mut self, completion: &Completion) {
         let Completion { io, result } = completion;
         if io.is_stable() {
             self.overlap.end(io.tag());
         }
-        if result.is_err() && io.is_loss() && self.live.durability().lose() {
-            self.loss = Some(io.tag());
+        if result.is_err() && io.loses_durability() && self.live.durability().lose() {
+            self.durability_error = Some(io.tag());
         }
         for io in self.flushes.ended(io).into_iter().flatten() {
             let completion = Completion { io, result: Ok(()) };
@@ -202,50 +205,51 @@ impl<E: Engine> Operations<E> {
         }
     }
 
-    /// Whether an operation that succeeded has done all that it was to do.
+    /// Whether the success of an operation can be reported: not that of a flush or durable write after
+    /// durability was lost.
     #[inline]
     pub(crate) fn is_ok(&self, io: &Io) -> bool {
         !(io.is_stable() && self.live.durability().is_lost())
     }
 
-    /// Whether the failure of the operation with this tag is the one that made the disk lose its
-    /// durability. Only once.
-    pub(crate) fn is_loss(&mut self, tag: u64) -> bool {
-        self.loss.take_if(|loss| *loss == tag).is_some()
+    /// Whether the operation with this tag is the one that made the disk lose its durability. True only
+    /// once.
+    pub(crate) fn is_durability_error(&mut self, tag: u64) -> bool {
+        self.durability_error.take_if(|failed| *failed == tag).is_some()
     }
 
-    /// Whether something is finished and not looked at.
+    /// Whether completions wait to be processed.
     pub(crate) fn has_finished(&self) -> bool {
         !self.finished.is_empty()
     }
 
-    /// What finished first.
+    /// The oldest completion.
     #[inline]
     pub(crate) fn next_finished(&mut self) -> Option<Completion> {
         self.finished.pop_front()
     }
 
-    /// Operations in the engine, or waiting for another that is.
+    /// Operations in the engine, and those that wait for another one there.
     pub(crate) fn in_flight(&self) -> usize {
-        let waiting = self.flushes.kept().saturating_add(self.overlap.held());
+        let waiting = self.flushes.deferred().saturating_add(self.overlap.held());
         self.engine.in_flight().saturating_add(waiting)
     }
 
-    /// Everything that the engine doesn't have: of a worker that is dropped.
-    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Io> {
-        let Self { taken, finished, flushes, overlap, .. } = self;
+    /// All operations that aren't in the engine, for a worker that is dropped.
+    pub(crate) fn drain_all(&mut self) -> impl Iterator<Item = Io> {
+        let Self { pending, finished, flushes, overlap, .. } = self;
         let finished =
             finished.drain(..).chain(overlap.take_held()).map(|completion| completion.io);
-        taken.drain(..).chain(finished).chain(flushes.take_kept())
+        pending.drain(..).chain(finished).chain(flushes.take_deferred())
     }
 }
 
-/// What becomes of ranges that were taken and not begun when the worker was cancelled.
+/// The result of a range that wasn't started before the worker was cancelled.
 fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(libc::ECANCELED)
 }
 
-/// Whether that is it, and no error of the host.
+/// Whether an error is from a cancellation rather than from the host.
 pub(crate) fn is_cancelled(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECANCELED)
 }

@@ -2,27 +2,27 @@ use std::collections::VecDeque;
 
 use crate::engine::Completion;
 
-/// The operations of one worker that are to make something stable and are in its engine, and what
-/// succeeded beside them.
+/// The flushes and durable writes of one worker that are in its engine, and the completions that wait
+/// for them.
 ///
-/// Linux reports a write-back error once for each open file description. Of several such operations
-/// of one queue, each may therefore get the error of another. So one that succeeded counts only when
-/// those that were under way at the same time have ended, too: then the worker knows whether any of
-/// them failed. What begins later isn't waited for.
+/// Linux reports a write-back error once for each open file description. If several such operations of a
+/// queue overlap, one may get the error of another. So the success of one counts only when all those that
+/// were in flight with it have ended without an error. Operations that start later aren't waited for.
 ///
-/// With a write cache there is no more than one flush at once, and nothing ever waits.
+/// With a write cache at most one flush is in flight, and nothing ever waits.
 #[derive(Debug)]
 pub(crate) struct Overlap {
-    /// Tag and number, by number.
+    /// Tags and sequence numbers, in the order of the latter.
     in_engine: Vec<(u64, u64)>,
-    /// The number of the next.
+    /// The next sequence number.
     next: u64,
-    /// With the number below which nothing may be in the engine any more, by that number.
+    /// Completions, each with the sequence number below which nothing may be in the engine any more, in
+    /// that order.
     held: VecDeque<(u64, Completion)>,
 }
 
 impl Overlap {
-    /// Room for those of a queue of so many entries, and the worker's own.
+    /// Room for the operations of a queue of so many entries, and a flush that belongs to no request.
     pub(crate) fn with_capacity(queue_size: u16) -> Self {
         let capacity = usize::from(queue_size).saturating_add(1);
         Self {
@@ -38,7 +38,7 @@ impl Overlap {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// It isn't any more.
+    /// The operation with this tag has left the engine.
     #[inline]
     pub(crate) fn end(&mut self, tag: u64) {
         if let Some(at) = self.in_engine.iter().position(|(other, _)| *other == tag) {
@@ -46,14 +46,14 @@ impl Overlap {
         }
     }
 
-    /// Whether what succeeded has to wait.
+    /// Whether no such operation is in the engine, so that a completion needn't wait.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.in_engine.is_empty()
     }
 
-    /// Keeps what succeeded until all that is in the engine now has ended; hands back what needn't
-    /// wait.
+    /// Keeps a successful completion until everything that is in the engine now has ended. Returns it if
+    /// it needn't wait.
     #[inline]
     pub(crate) fn hold(&mut self, completion: Completion) -> Option<Completion> {
         if self.is_empty() || completion.result.is_err() {
@@ -63,7 +63,7 @@ impl Overlap {
         None
     }
 
-    /// What has waited long enough.
+    /// The next completion that everything it waited for has ended.
     pub(crate) fn release(&mut self) -> Option<Completion> {
         let oldest = self.in_engine.first().map_or(u64::MAX, |(_, number)| *number);
         let (until, _) = self.held.front()?;
@@ -73,12 +73,12 @@ impl Overlap {
         self.held.pop_front().map(|(_, completion)| completion)
     }
 
-    /// How many wait.
+    /// How many completions wait.
     pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Those that wait, when nothing will end any more.
+    /// Removes the waiting completions, for a worker that is dropped.
     pub(crate) fn take_held(&mut self) -> impl Iterator<Item = Completion> {
         self.held.drain(..).map(|(_, completion)| completion)
     }

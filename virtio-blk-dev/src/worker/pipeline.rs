@@ -17,30 +17,32 @@ use crate::request::BlkRequest;
 use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
 use crate::stats::{Counters, HostError};
 
-/// A worker without its queue.
-pub(crate) struct Requests<D: GuestAddressSpace, E: Engine> {
+/// The state of a worker besides its queue: takes each request from its header to its completion.
+///
+/// It is apart from the queue, so that the queue can be borrowed as a [`Batch`] meanwhile.
+pub(crate) struct RequestPipeline<D: GuestAddressSpace, E: Engine> {
     pub(crate) operations: Operations<E>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) last_error: Option<HostError>,
-    /// What made the disk lose its [`Durability`](crate::Durability), if this worker met it.
-    pub(crate) loss: Option<HostError>,
+    /// The error by which the disk lost its [`Durability`](crate::Durability), if it was this worker's.
+    pub(crate) durability_error: Option<HostError>,
     pub(crate) params: Params,
     pub(crate) in_flight: InFlight<D>,
-    /// Held back by the limiter until its turn.
-    pub(crate) held: Option<(BlkRequest<D>, Reservation)>,
+    /// The request that the rate limiter delays.
+    pub(crate) throttled: Option<(BlkRequest<D>, Reservation)>,
     answers: Answers,
-    /// Bytes of data begun since the last publication.
-    begun_bytes: u64,
-    /// The cache was on when last looked at.
+    /// Bytes of data submitted since the last publication.
+    unpublished_bytes: u64,
+    /// Whether the write cache was on at the last call of `handle_cache_switch`.
     write_back: bool,
     clock: Clock,
-    /// What the clock showed when last looked at: when answers were published, or when a turn began
-    /// before which there were none.
+    /// The last reading of the clock: made when answers were published, or at the start of an iteration
+    /// if there were none.
     now: u64,
 }
 
-impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
+impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     pub(crate) fn new(queue_size: u16, engine: E, params: Params, counters: Arc<Counters>) -> Self {
         let in_flight = InFlight::new(queue_size);
         let (live, canceller) = (Arc::clone(&params.live), in_flight.canceller.clone());
@@ -48,14 +50,14 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             operations: Operations::new(queue_size, engine, live, canceller),
             limiter: None,
             last_error: None,
-            loss: None,
+            durability_error: None,
             write_back: params.live.write_back(),
             params,
             in_flight,
-            held: None,
+            throttled: None,
             answers: Answers::new(queue_size, Arc::clone(&counters)),
             counters,
-            begun_bytes: 0,
+            unpublished_bytes: 0,
             clock: Clock::new(),
             now: 0,
         }
@@ -66,17 +68,17 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         self.operations.canceller = canceller;
     }
 
-    /// Requests answered so far.
+    /// The number of requests answered so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answers.count
     }
 
-    /// Bytes of data begun and not published.
-    pub(crate) fn begun_bytes(&self) -> u64 {
-        self.begun_bytes
+    /// Bytes of data submitted since the last publication.
+    pub(crate) fn unpublished_bytes(&self) -> u64 {
+        self.unpublished_bytes
     }
 
-    /// Whether the engine has finished something.
+    /// Whether completions wait to be processed.
     pub(crate) fn has_completions(&mut self) -> bool {
         if self.operations.engine.in_flight() > 0 {
             self.operations.poll();
@@ -84,31 +86,31 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         self.operations.has_finished()
     }
 
-    /// Looks at the clock: at what time it is.
-    pub(crate) fn look_at_clock(&mut self) -> Instant {
+    /// Reads the clock.
+    pub(crate) fn read_clock(&mut self) -> Instant {
         self.now = self.clock.nanos();
         self.instant()
     }
 
-    /// What time it was when the clock was last looked at.
+    /// The time of the last reading of the clock.
     pub(crate) fn instant(&self) -> Instant {
         self.clock.at(self.now)
     }
 
-    /// Looks at what may have changed since the last time.
-    pub(crate) fn begin(&mut self) {
+    /// Flushes if the driver has turned the write cache off since the last call.
+    pub(crate) fn handle_cache_switch(&mut self) {
         let write_back = self.params.live.write_back();
         if self.write_back && !write_back {
-            // From here on the driver takes what is answered for stable, and what was answered
-            // before the switch it can no longer flush (virtio 1.2 §5.2.6.2).
-            self.operations.flush_own(self.in_flight.own_flush());
+            // What was completed before the switch is not stable yet, and the driver will not flush it:
+            // it now takes every completed write for stable (virtio 1.2 §5.2.6.2).
+            self.operations.submit_internal_flush(self.in_flight.internal_flush());
         }
         self.write_back = write_back;
     }
 
-    /// Begins a request, unless that must wait: for how long.
+    /// Starts a request. Returns how long to wait if the rate limiter delays it.
     #[inline]
-    pub(crate) fn start<M: GuestMemory>(
+    pub(crate) fn start_request<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         chain: Chain<D>,
@@ -118,28 +120,28 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             header.map_or((RequestKind::Other, 0), |header| (header.kind(), header.sector.get()));
         let taken_at = self.now;
         let request = BlkRequest { chain, kind, sector, bytes: 0, taken_at, listed: None };
-        // Without a place for the status the driver can't learn how the request went: it is
-        // returned, and nothing else is done.
+        // A request without room for the status can't be answered: it is returned without being
+        // carried out.
         if header.is_none() || request.chain.writable_len() == 0 {
-            self.answer_at_once(batch, request, &Outcome::failed(Status::IoErr));
+            self.complete_now(batch, request, &Outcome::failed(Status::IoErr));
             return None;
         }
         if self.limiter.is_some() {
             return self.admit(batch, request);
         }
-        self.carry_out(batch, request);
+        self.submit_request(batch, request);
         None
     }
 
-    /// Makes a request ready for the engine, or answers it at once.
+    /// Queues the operation of a request for the engine, or answers it at once.
     #[inline]
-    pub(crate) fn carry_out<M: GuestMemory>(
+    pub(crate) fn submit_request<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         mut request: BlkRequest<D>,
     ) {
-        // Not as of the turn's beginning: a driver that has turned the cache off takes what it asks
-        // for from then on for stable when it is answered (virtio 1.2 §5.2.6.2).
+        // Read for each request: once a driver has turned the cache off, the writes that it submits
+        // from then on have to be stable when they complete (virtio 1.2 §5.2.6.2).
         let durable = !self.params.live.write_back();
         let (data_out, data_in) = (request.data_out(), request.data_in());
         let action = decide(request.kind, request.sector, data_out, data_in, &self.params);
@@ -147,17 +149,17 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
             Ok(Action::Read { offset }) => (Command::Read, offset, data_in),
             Ok(Action::Write { offset }) => (Command::Write, offset, data_out),
             Ok(Action::Flush) => (Command::Flush, 0, 0),
-            _ => return self.carry_out_rare(batch, request, action, durable),
+            _ => return self.submit_uncommon(batch, request, action, durable),
         };
         let durable = durable && command == Command::Write;
         request.bytes = len;
-        self.begun_bytes = self.begun_bytes.saturating_add(len);
+        self.unpublished_bytes = self.unpublished_bytes.saturating_add(len);
         let io = self.in_flight.start(batch, request, command, durable, (offset, len));
-        self.make_ready(batch, io);
+        self.enqueue(batch, io);
     }
 
     #[inline(never)]
-    fn carry_out_rare<M: GuestMemory>(
+    fn submit_uncommon<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         request: BlkRequest<D>,
@@ -167,57 +169,57 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         let outcome = match action {
             Ok(Action::Ranges(kind)) => {
                 let io = self.in_flight.start_ranges(batch, request, kind, durable, &self.params);
-                return self.make_ready(batch, io);
+                return self.enqueue(batch, io);
             }
             Ok(Action::GetId) => Outcome::copied(&request, self.params.serial.as_bytes()),
             Ok(Action::GetLifetime) => self.lifetime(&request),
-            // The others were carried out.
+            // Handled by `submit_request`.
             Ok(Action::Read { .. } | Action::Write { .. } | Action::Flush) => {
                 Outcome::failed(Status::IoErr)
             }
             Err(status) => Outcome::failed(status),
         };
-        self.answer_at_once(batch, request, &outcome);
+        self.complete_now(batch, request, &outcome);
     }
 
-    /// Answers what no engine has a part in, but not before what was taken earlier: an engine that
-    /// finishes where it is submitted to keeps the order (virtio 1.2 §2.7.9.1).
+    /// Answers a request that needs no engine. Operations taken earlier are submitted first, as with a
+    /// synchronous engine requests are used in order (virtio 1.2 §2.7.9.1).
     #[cold]
-    pub(crate) fn answer_at_once<M: GuestMemory>(
+    pub(crate) fn complete_now<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         request: BlkRequest<D>,
         outcome: &Outcome,
     ) {
-        if self.operations.has_taken() {
-            self.carry_on(batch);
+        if self.operations.has_pending() {
+            self.submit_and_reap(batch);
         }
         self.answers.answer(batch, request, outcome);
     }
 
     #[inline]
-    fn make_ready<M: GuestMemory>(
+    fn enqueue<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         io: Result<Io, Option<Refused<D>>>,
     ) {
         match io {
-            Ok(io) => self.operations.take(io),
+            Ok(io) => self.operations.push(io),
             Err(Some(Refused(request, status))) => {
                 let outcome = Outcome::carried_out(&request, status);
-                self.answer_at_once(batch, request, &outcome);
+                self.complete_now(batch, request, &outcome);
             }
             Err(None) => {}
         }
     }
 
-    /// Hands what was taken to the engine, has it begun, and answers what is finished.
+    /// Submits the pending operations to the engine, and answers what is finished.
     ///
-    /// Only now, when all of a batch is known: so the processor has at hand what taking requests and
-    /// answering them needs, and the kernel in between, instead of each for one request by turns.
-    fn carry_on<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        self.operations.hand_over();
-        // What comes next of a list of ranges must be begun, too: nothing else would tell of it.
+    /// This is done for a batch at once, not for each request: alternating between the ring and the
+    /// kernel would evict the one's working set from the processor's caches for the other's.
+    fn submit_and_reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        self.operations.submit_pending();
+        // The next part of a list of ranges has to be committed, too: nothing else would do so.
         while self.reap(batch) {
             self.operations.engine.commit();
         }
@@ -235,30 +237,31 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         }
     }
 
-    /// Has begun what was taken, answers what is finished, and publishes the answers.
-    pub(crate) fn finish_part<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
-        self.carry_on(batch);
-        self.begun_bytes = 0;
-        let held = u64::from(self.held.is_some());
+    /// Submits the pending operations, answers what is finished, and publishes the answers.
+    pub(crate) fn flush_and_publish<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        self.submit_and_reap(batch);
+        self.unpublished_bytes = 0;
+        let held = u64::from(self.throttled.is_some());
         self.counters.in_flight.set(held.saturating_add(self.operations.in_flight() as u64));
         if let Some(now) = self.answers.publish(batch, &self.clock) {
             self.now = now;
         }
     }
 
-    /// Answers what the engine has finished; whether more was submitted, so that it may have more.
+    /// Answers what the engine has finished. Returns whether further operations were submitted, so that
+    /// there may be more completions.
     pub(crate) fn reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) -> bool {
         let mut more = self.operations.poll();
         while let Some(completion) = self.operations.next_finished() {
-            more |= self.take_back(batch, completion);
+            more |= self.on_completion(batch, completion);
         }
         more
     }
 
-    /// Answers a request whose operation is finished, or goes on with its next one. Whether the
-    /// engine was left with a next one.
+    /// Answers a request whose operation is finished, or submits its next operation. Returns whether
+    /// the engine has that one in flight.
     #[inline]
-    fn take_back<M: GuestMemory>(
+    fn on_completion<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         completion: Completion,
@@ -266,7 +269,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         let Completion { io, result } = &completion;
         let is_done = io.is_plain() || self.operations.is_ok(io) && !self.in_flight.has_more(io);
         if result.is_err() || !is_done {
-            return self.take_back_other(batch, completion);
+            return self.on_completion_slow(batch, completion);
         }
         if let Some(request) = self.in_flight.finish_last(completion.io) {
             let outcome = Outcome::carried_out(&request, Status::Ok);
@@ -275,11 +278,11 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         false
     }
 
-    /// As [`take_back`](Self::take_back), of an operation that failed, or isn't the last of its
-    /// request. If the next one is finished at once, this goes on to the end, as `IN_ORDER` wants it
-    /// (virtio 1.2 §2.7.9.1).
+    /// As [`on_completion`](Self::on_completion), for an operation that failed, or isn't the last of its
+    /// request. As long as the engine completes the next one synchronously this continues with it, which
+    /// keeps the order for `VIRTIO_F_IN_ORDER` (virtio 1.2 §2.7.9.1).
     #[inline(never)]
-    fn take_back_other<M: GuestMemory>(
+    fn on_completion_slow<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         mut completion: Completion,
@@ -294,7 +297,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
                 Ok(()) => Status::IoErr,
                 Err(error) if is_cancelled(&error) => Status::IoErr,
                 Err(source) => {
-                    self.failed(tag, &finished, source);
+                    self.record_host_error(tag, &finished, source);
                     Status::IoErr
                 }
             };
@@ -304,7 +307,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
                     self.answers.answer(batch, request, &outcome);
                     return false;
                 }
-                // Pieces of it are done, and others aren't.
+                // Only a part of it was done.
                 Finished::Cancelled(request) => {
                     self.answers.answer(batch, request, &Outcome::failed(Status::IoErr));
                     return false;
@@ -319,7 +322,7 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
     }
 
     #[cold]
-    fn failed(&mut self, tag: u64, finished: &Finished<D>, source: io::Error) {
+    fn record_host_error(&mut self, tag: u64, finished: &Finished<D>, source: io::Error) {
         let (kind, sector) = match finished {
             Finished::Request(request) | Finished::Cancelled(request) => {
                 (request.kind, request.sector)
@@ -328,22 +331,22 @@ impl<D: GuestAddressSpace, E: Engine> Requests<D, E> {
         };
         self.counters.host_errors.add(1);
         let error = HostError { kind, sector, source };
-        if self.operations.is_loss(tag) {
-            self.loss = Some(error.again());
+        if self.operations.is_durability_error(tag) {
+            self.durability_error = Some(error.again());
         }
         self.last_error = Some(error);
     }
 }
 
-impl<D: GuestAddressSpace, E: Engine> Drop for Requests<D, E> {
-    /// Unmaps the memory of what is in flight when the engine is done with it; the queue is gone,
-    /// so nobody gets an answer.
+impl<D: GuestAddressSpace, E: Engine> Drop for RequestPipeline<D, E> {
+    /// Waits for the engine before the memory of what is in flight is unmapped. The queue is gone, so no
+    /// request is answered.
     fn drop(&mut self) {
         let Self { operations, in_flight, .. } = self;
-        // What a panic left between being taken and being begun, or between being finished and
-        // being answered.
-        operations.take_all().for_each(|io| drop(in_flight.finish(io, true)));
-        // What doesn't come back is leaked by `in_flight`.
+        // After a panic there may be operations that weren't submitted, or completions that weren't
+        // processed.
+        operations.drain_all().for_each(|io| drop(in_flight.finish(io, true)));
+        // `in_flight` leaks the memory of operations that don't come back.
         let _ =
             operations.engine.drain(&mut |completion| drop(in_flight.finish(completion.io, true)));
     }

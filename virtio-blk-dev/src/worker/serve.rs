@@ -4,7 +4,7 @@ use std::io;
 use virtio_mmio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use super::pipeline::Requests;
+use super::pipeline::RequestPipeline;
 use super::poller::Poller;
 use super::queue_waiter::QueueWaiter;
 use super::{Worker, run_once};
@@ -41,8 +41,8 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     ) -> Result<(), ServeError> {
         let (mut waited, mut fault_reported) = (Ok(()), false);
         while waited.is_ok() && !waiter.is_stopped() {
-            let Self { queue, requests } = self;
-            let idle = queue.batch(|batch| run_busy(batch, requests, poller, waiter));
+            let Self { queue, pipeline } = self;
+            let idle = queue.batch(|batch| run_busy(batch, pipeline, poller, waiter));
             if let Some(fault) = self.queue.fault().filter(|_| !fault_reported) {
                 fault_reported = true;
                 waiter.on_broken(fault);
@@ -56,12 +56,12 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             // Enables notifications, and handles what arrived in the meantime.
             let progress = self.run();
             if progress.processed > 0 || progress.more {
-                poller.busy(self.requests.instant());
+                poller.busy(self.pipeline.instant());
                 continue;
             }
-            poller.sleeps(self.requests.instant());
+            poller.sleeps(self.pipeline.instant());
             if !self.is_busy() {
-                self.requests.operations.engine.idle();
+                self.pipeline.operations.engine.idle();
             }
             waited = waiter.wait(self.as_fd().filter(|_| self.is_busy()), progress.wait);
         }
@@ -70,7 +70,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             // No thread serves the queue any more; without this its driver would wait for ever.
             self.queue.give_up();
         }
-        report_errors(&mut self.requests, waiter);
+        report_errors(&mut self.pipeline, waiter);
         if let Some(fault) = self.take_engine_fault() {
             waiter.on_engine_fault(&fault);
         }
@@ -83,25 +83,25 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
 /// Returns whether the queue is idle.
 fn run_busy<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     batch: &mut Batch<'_, M, D>,
-    requests: &mut Requests<D, E>,
+    pipeline: &mut RequestPipeline<D, E>,
     poller: &mut Poller,
     waiter: &mut impl QueueWaiter,
 ) -> bool {
     // One reading of the clock an iteration: the reading made when the last answers were published, or
     // while spinning, is also the start of the next iteration.
-    requests.look_at_clock();
+    pipeline.read_clock();
     for _ in 0..RUNS_PER_BATCH {
-        let progress = run_once(batch, requests, false);
-        report_errors(requests, waiter);
+        let progress = run_once(batch, pipeline, false);
+        report_errors(pipeline, waiter);
         if progress.processed > 0 {
-            poller.busy(requests.instant());
+            poller.busy(pipeline.instant());
         } else if progress.more {
-            requests.look_at_clock();
+            pipeline.read_clock();
         }
         if waiter.is_stopped() {
             return false;
         }
-        if !progress.more && (progress.wait.is_some() || !spin(batch, requests, poller, waiter)) {
+        if !progress.more && (progress.wait.is_some() || !spin(batch, pipeline, poller, waiter)) {
             return true;
         }
     }
@@ -110,13 +110,13 @@ fn run_busy<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
 
 /// Reports the errors of the host.
 fn report_errors<D: GuestAddressSpace, E: Engine>(
-    requests: &mut Requests<D, E>,
+    pipeline: &mut RequestPipeline<D, E>,
     waiter: &mut impl QueueWaiter,
 ) {
-    if let Some(error) = requests.loss.take() {
+    if let Some(error) = pipeline.durability_error.take() {
         waiter.on_durability_lost(&error);
     }
-    if let Some(error) = requests.last_error.take() {
+    if let Some(error) = pipeline.last_error.take() {
         waiter.on_host_error(&error);
     }
 }
@@ -124,18 +124,18 @@ fn report_errors<D: GuestAddressSpace, E: Engine>(
 /// Spins for as long as `poller` allows. Returns whether there is work.
 fn spin<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     batch: &mut Batch<'_, M, D>,
-    requests: &mut Requests<D, E>,
+    pipeline: &mut RequestPipeline<D, E>,
     poller: &mut Poller,
     waiter: &impl QueueWaiter,
 ) -> bool {
-    while poller.idle(requests.instant()) && !waiter.is_stopped() {
+    while poller.idle(pipeline.instant()) && !waiter.is_stopped() {
         for _ in 0..SPINS_PER_CLOCK_READING {
-            if batch.is_available() || requests.has_completions() {
+            if batch.is_available() || pipeline.has_completions() {
                 return true;
             }
             hint::spin_loop();
         }
-        requests.look_at_clock();
+        pipeline.read_clock();
     }
     false
 }

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use super::bounce::NoMemory;
 use super::slots::Stage;
 use super::{UringEngine, sqe};
-use crate::engine::io::is_no_room;
+use crate::engine::no_room::is_no_room;
 use crate::engine::{Command, Completion, Io, Operation};
 use crate::image::RangeCall;
 
-/// The way of an operation through the engine.
+/// Submission and completion of operations.
 impl UringEngine {
-    /// What changes the image must lie within it: the kernel would make the file grow.
+    /// An operation that changes the image must lie within it: the kernel would extend the file.
     pub(super) fn check_change(&self, io: &Io) -> io::Result<()> {
         match io.operation() {
             Operation::Read(_) | Operation::Flush => Ok(()),
@@ -18,22 +18,22 @@ impl UringEngine {
         }
     }
 
-    /// Begins what is committed, as far as there is room: `batch` of it is new.
-    pub(super) fn hand_over(&mut self, batch: usize) {
+    /// Submits what is committed, as far as the ring has room. `batch` operations of it are new.
+    pub(super) fn submit_committed(&mut self, batch: usize) {
         self.push(batch);
-        // Also what the kernel had no memory for before.
+        // This includes entries that the kernel had no memory for before.
         if self.ring.queued() > 0 {
             self.ring.enter();
         }
         if self.ring.is_broken() {
-            self.take_back();
+            self.run_unsubmitted();
             self.push(0);
         }
     }
 
-    /// Carries out what the ring broke with before the kernel had it.
-    fn take_back(&mut self) {
-        if std::mem::replace(&mut self.taken_back, true) {
+    /// Carries out the operations in a broken ring that the kernel never took.
+    fn run_unsubmitted(&mut self) {
+        if std::mem::replace(&mut self.fallback_done, true) {
             return;
         }
         for index in self.slots.indices() {
@@ -43,7 +43,7 @@ impl UringEngine {
                 if let (Some(bounce), Some(buffer)) = (&mut self.bounce, slot.buffer.take()) {
                     bounce.put(buffer);
                 }
-                self.perform(index);
+                self.run_sync(index);
             }
         }
     }
@@ -53,7 +53,7 @@ impl UringEngine {
             let Some(index) = self.waiting.pop_front() else { break };
             self.committed = self.committed.saturating_sub(1);
             let Some(slot) = self.slots.get_mut(index) else { continue };
-            if std::mem::take(&mut slot.fresh) {
+            if std::mem::take(&mut slot.try_inline) {
                 let attempt = self.inline.attempt(self.image.as_fd(), &mut slot.io, batch);
                 if let Some(result) = attempt {
                     self.finish(index, result);
@@ -61,20 +61,22 @@ impl UringEngine {
                 }
             }
             if self.ring.is_broken() {
-                self.perform(index);
+                self.run_sync(index);
                 continue;
             }
             if !self.ring.has_room() {
-                self.again(index);
+                self.requeue(index);
                 break;
             }
             let entry = match (&mut self.bounce, slot.io.operation().data()) {
-                (Some(bounce), Some(data)) if slot.refused || bounce.is_needed(&slot.io, data) => {
+                (Some(bounce), Some(data))
+                    if slot.needs_bounce || bounce.is_needed(&slot.io, data) =>
+                {
                     if bounce.is_possible(&slot.io, data) {
                         let mut buffer = match bounce.take() {
                             Ok(Some(buffer)) => buffer,
                             Ok(None) => {
-                                self.again(index);
+                                self.requeue(index);
                                 break;
                             }
                             Err(NoMemory) => {
@@ -96,7 +98,7 @@ impl UringEngine {
                 _ => sqe::entry(slot, self.target),
             };
             match entry {
-                None => self.perform(index),
+                None => self.run_sync(index),
                 Some(entry) => {
                     let entry = entry.user_data(u64::from(index));
                     // SAFETY: segments and memory are the `Io`'s, whose existence keeps the
@@ -110,8 +112,8 @@ impl UringEngine {
         }
     }
 
-    /// Puts an operation at the front of those that wait.
-    fn again(&mut self, index: u32) {
+    /// Puts an operation in front of those that wait.
+    fn requeue(&mut self, index: u32) {
         self.waiting.push_front(index);
         self.committed = self.committed.saturating_add(1);
     }
@@ -122,25 +124,25 @@ impl UringEngine {
         }
     }
 
-    /// Ends an operation that the kernel never had, or doesn't have any more.
+    /// Fails an operation that isn't in the kernel.
     fn fail(&mut self, index: u32, errno: i32) {
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.io.refuse();
+            slot.io.set_no_space();
         }
         self.finish(index, Err(io::Error::from_raw_os_error(errno)));
     }
 
-    /// Carries out what the ring can't.
-    fn perform(&mut self, index: u32) {
+    /// Carries out an operation that the ring can't, synchronously.
+    fn run_sync(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let result = match slot.stage {
-            Stage::Operation => self.floor.perform(&mut slot.io),
-            Stage::Sync => self.floor.flush(),
+            Stage::Operation => self.sync_engine.perform(&mut slot.io),
+            Stage::Sync => self.sync_engine.flush(),
         };
         self.finish(index, result);
     }
 
-    /// Takes a completion from the ring; `None` if there is more to do for its operation.
+    /// Processes a completion from the ring; `None` if its operation isn't complete yet.
     pub(super) fn complete(&mut self, index: u32, result: i32) -> Option<Completion> {
         let slot = self.slots.get_mut(index)?;
         slot.position = None;
@@ -169,18 +171,18 @@ impl UringEngine {
         };
         let again = match result {
             Err(libc::EINTR | libc::ECANCELED) => true,
-            Err(libc::EAGAIN) if !slot.punt => {
-                slot.punt = true;
+            Err(libc::EAGAIN) if !slot.force_async => {
+                slot.force_async = true;
                 true
             }
-            // Memory that isn't aligned as it should be, or can't be pinned.
+            // The memory isn't aligned as direct I/O needs, or can't be pinned.
             Err(errno @ (libc::EFAULT | libc::EINVAL)) if is_transfer && !bounced => {
                 match &mut self.bounce {
                     Some(bounce) => {
                         if errno == libc::EFAULT {
                             bounce.unpinnable();
                         }
-                        !std::mem::replace(&mut slot.refused, true)
+                        !std::mem::replace(&mut slot.needs_bounce, true)
                     }
                     None => false,
                 }
@@ -188,7 +190,7 @@ impl UringEngine {
             _ => false,
         };
         if again {
-            self.again(index);
+            self.requeue(index);
             return None;
         }
         let result = result.map_err(io::Error::from_raw_os_error);
@@ -196,13 +198,13 @@ impl UringEngine {
             && slot.io.operation().is_range()
             && result.as_ref().is_err_and(RangeCall::is_unsupported)
         {
-            // Not every file system has every mode, or takes every range: the image has other ways,
-            // the same as for the synchronous engine.
-            self.perform(index);
+            // The file system doesn't have this mode, or doesn't take this range: the image falls back to
+            // other calls, as it does for the synchronous engine.
+            self.run_sync(index);
             return None;
         }
         let mut io = self.slots.remove(index)?;
-        let result = result.map_err(|error| self.judge(&mut io, error));
+        let result = result.map_err(|error| self.classify_no_space(&mut io, error));
         let result = match (result, io.operation()) {
             (Err(error), _) => Err(error),
             (Ok(()), Operation::Read(_)) if io.remaining() > 0 => {
@@ -216,17 +218,17 @@ impl UringEngine {
         Some(Completion { io, result })
     }
 
-    /// What it is that a durable write met with. The kernel says `ENOSPC` of one that it had no room
-    /// for, which loses nothing, and of one that it took and couldn't store. The latter is a write-back
-    /// error, and so is also reported to the other open file description.
-    fn judge(&self, io: &mut Io, error: io::Error) -> io::Error {
+    /// Tells what an `ENOSPC` of a durable write means. The kernel returns it for a write that it had no
+    /// room for, which loses nothing, and for one that it took and couldn't store. The latter is a write-back
+    /// error, which is also reported to the other open file description.
+    fn classify_no_space(&self, io: &mut Io, error: io::Error) -> io::Error {
         let is_durable_write = io.is_durable() && io.command() == Command::Write;
-        if !is_no_room(&error) || !is_durable_write || self.floor.flusher.is_none() {
+        if !is_no_room(&error) || !is_durable_write || self.sync_engine.flusher.is_none() {
             return error;
         }
-        match self.floor.flush() {
+        match self.sync_engine.flush() {
             Ok(()) => {
-                io.refuse();
+                io.set_no_space();
                 error
             }
             Err(lost) => lost,

@@ -5,64 +5,65 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Io, Operation};
 
-/// Up to so many operations begun together are tried without the ring, one system call each. More
-/// are cheaper through the ring, where they share one.
+/// Batches of up to so many operations are tried without the ring, with one system call each. Larger ones
+/// are cheaper through the ring, where they share a system call.
 ///
 /// Nanoseconds of CPU for a hot read of 4 KiB from ext4 (medians of 15, x86_64, Linux 6.18), by
 /// [`SyncEngine`](crate::SyncEngine) and through the ring: 1376 and 1677 alone, 1532 and 1413 for
 /// each of 2, 1691 and 1568 of 4, 1658 and 1428 of 8, 1671 and 1312 of 32.
 const BATCH_MAX: usize = 1;
 
-/// A write that took longer had to wait: for room in the page cache, or to read what it changes a
-/// part of.
+/// A write that took longer had to wait: for room in the page cache, or for the rest of a block that it
+/// changes a part of.
 const STALL: Duration = Duration::from_millis(1);
 
-/// Operations that are done where they are begun, as the thread need not wait for a device.
+/// Decides which operations are done synchronously, as they needn't wait for a device.
 ///
-/// What lies in the page cache is copied by the thread that asks, through the ring or not. The ring
-/// costs more than it saves for a single operation, and much more where the file system can't say
-/// beforehand whether it will block: the kernel then has threads of its own do all of them.
+/// Data in the page cache is copied by the calling thread, through the ring or not. For a single operation
+/// the ring costs more than it saves, and much more where the file system can't tell in advance whether it
+/// will block: the kernel then uses a thread of its own for each.
 #[derive(Debug)]
 pub(super) struct Inline {
     reads: Lane,
     writes: Lane,
 }
 
-/// How one direction of [`Inline`] is done.
+/// How the operations of one direction are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Through the ring.
     Never,
-    /// `RWF_NOWAIT`: the file system says when it would block.
+    /// Without the ring, with `RWF_NOWAIT`: the file system fails the call if it would block.
     NoWait,
-    /// It doesn't, but as it hardly ever does, that is found by the time it takes.
+    /// Without the ring, for a file system without `RWF_NOWAIT` that hardly ever blocks. Whether it did is
+    /// found by the time that a call takes.
     Timed,
-    /// The file is memory.
+    /// Without the ring: the file is in memory.
     Always,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Lane {
     mode: Mode,
-    /// What takes the place of `NoWait` where the file system hasn't got it.
-    otherwise: Mode,
-    /// It has been seen to have it.
+    /// Used instead of `NoWait` if the file system doesn't support that.
+    fallback: Mode,
+    /// The file system has been found to support `NoWait`.
     proven: bool,
     /// Operations that go to the ring before the next attempt.
     skip: u32,
-    /// How many that are after the next miss.
+    /// The value of `skip` after the next miss.
     penalty: u32,
 }
 
-/// Misses in a row make attempts rarer, down to one in so many operations.
+/// Consecutive misses make attempts rarer, down to one in so many operations.
 const PENALTY_MAX: u32 = 64;
 
 impl Lane {
-    fn new(mode: Mode, otherwise: Mode) -> Self {
-        Self { mode, otherwise, proven: false, skip: 0, penalty: 1 }
+    fn new(mode: Mode, fallback: Mode) -> Self {
+        Self { mode, fallback, proven: false, skip: 0, penalty: 1 }
     }
 
-    /// The mode of the next operation, of a batch of so many.
+    /// The mode of the next operation, in a batch of `batch` operations.
     fn next(&mut self, batch: usize) -> Mode {
         if self.mode == Mode::NoWait && self.proven && batch > BATCH_MAX {
             return Mode::Never;
@@ -94,8 +95,8 @@ impl Inline {
         Self { reads, writes }
     }
 
-    /// Does `io`, one of a batch of so many, if that needs no waiting. `None`: it goes to the ring,
-    /// all of it or what is left.
+    /// Carries out `io`, one of a batch of `batch`, if that doesn't block. With `None` it has to go to the
+    /// ring, as far as it is not done.
     pub(super) fn attempt(
         &mut self,
         file: BorrowedFd<'_>,
@@ -104,7 +105,7 @@ impl Inline {
     ) -> Option<io::Result<()>> {
         let lane = match io.operation() {
             Operation::Read(_) => &mut self.reads,
-            // What is to be durable has to wait for the device.
+            // A durable write has to wait for the device.
             Operation::Write(_) if !io.is_durable() => &mut self.writes,
             _ => return None,
         };
@@ -115,7 +116,7 @@ impl Inline {
             Mode::NoWait | Mode::Always => None,
         };
         match transfer(file, io, if mode == Mode::NoWait { libc::RWF_NOWAIT } else { 0 }) {
-            // The end of the file, or of what is in the cache: the ring finds out.
+            // At the end of the file, or of the data in the cache: left to the ring.
             Ok(0) => lane.miss(),
             Ok(n) => {
                 if started.is_some_and(|started| started.elapsed() > STALL) {
@@ -130,7 +131,7 @@ impl Inline {
                 }
             }
             Err(libc::EOPNOTSUPP | libc::ENOSYS) if mode == Mode::NoWait => {
-                lane.mode = lane.otherwise;
+                lane.mode = lane.fallback;
                 return None;
             }
             Err(_) => lane.miss(),
@@ -140,7 +141,7 @@ impl Inline {
     }
 }
 
-/// Transfers as much of `io` as one system call does; the errno if that is nothing.
+/// Transfers as much of `io` as one system call does. The error is its errno.
 fn transfer(file: BorrowedFd<'_>, io: &Io, flags: libc::c_int) -> Result<u64, i32> {
     let offset = i64::try_from(io.offset()).map_err(|_| libc::EINVAL)?;
     let n = match io.operation() {
@@ -160,12 +161,12 @@ fn transfer(file: BorrowedFd<'_>, io: &Io, flags: libc::c_int) -> Result<u64, i3
     u64::try_from(n).map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// What a system call takes at once.
+/// Limits the list to what a system call accepts.
 fn clamp(iovecs: &[libc::iovec]) -> (*const libc::iovec, libc::c_int) {
     (iovecs.as_ptr(), iovecs.len().min(libc::UIO_MAXIOV as usize) as libc::c_int)
 }
 
-/// The file is one of a file system without a device behind it.
+/// Whether the file is in a file system without a device.
 pub(super) fn is_memory(file: BorrowedFd<'_>) -> bool {
     is_regular(file) && matches!(file_system(file), Some(TMPFS_MAGIC | RAMFS_MAGIC))
 }
@@ -174,7 +175,7 @@ pub(super) fn is_memory(file: BorrowedFd<'_>) -> bool {
 const TMPFS_MAGIC: u32 = 0x0102_1994;
 const RAMFS_MAGIC: u32 = 0x8584_58f6;
 
-/// The type of the file system that `file` is in: for a device that of its name, not its data.
+/// The type of the file system that `file` is in. For a device that is the one with its special file.
 fn file_system(file: BorrowedFd<'_>) -> Option<u32> {
     let mut stat = MaybeUninit::<libc::statfs64>::uninit();
     // SAFETY: the descriptor is open, and there is room for the result.
@@ -241,7 +242,7 @@ mod tests {
         lane.proven = true;
         assert_eq!(lane.next(BATCH_MAX), Mode::NoWait);
         assert_eq!(lane.next(BATCH_MAX + 1), Mode::Never);
-        lane.mode = lane.otherwise;
+        lane.mode = lane.fallback;
         assert_eq!(lane.next(BATCH_MAX + 1), Mode::Timed);
     }
 }

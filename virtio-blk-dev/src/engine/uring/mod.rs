@@ -37,53 +37,53 @@ pub use config::UringConfig;
 pub use error::UringError;
 pub use pool::BouncePool;
 
-/// Carries out operations through io_uring: many at once, each batch begun by one system call, and
-/// completed in whatever order the storage has. [`SyncEngine`](crate::SyncEngine) is for where the
-/// kernel has none, or refuses it.
+/// An engine over io_uring: many operations in flight, each batch submitted by one system call, completed
+/// in any order. Use [`SyncEngine`](crate::SyncEngine) where the kernel doesn't have or allow io_uring.
 ///
-/// Nothing begins before [`commit`](Engine::commit). What need not wait for a device may be done
-/// there and then, see [`UringConfig::inline`]; so after a commit there may be something to hand
-/// over without the [descriptor](Engine::as_fd) being readable.
+/// Nothing starts before [`commit`](Engine::commit). An operation that needn't wait for a device may be done
+/// synchronously, see [`UringConfig::inline`]; so there may be completions after a commit although the
+/// [descriptor](Engine::as_fd) isn't readable.
 ///
-/// Any thread may use the engine, one after another.
+/// The engine may be used by any thread, by one at a time.
 pub struct UringEngine {
     ring: Ring,
     slots: Slots,
-    /// Slots that wait for a place in the ring, in the order they came.
+    /// Slots that wait for a place in the ring, in order of submission.
     waiting: VecDeque<u32>,
-    /// How many of them, from the front, may go into the ring.
+    /// How many of them, from the front, are committed.
     committed: usize,
-    /// What was finished without the ring.
+    /// Operations that were completed without the ring.
     done: Vec<Completion>,
-    /// What a broken ring left was carried out.
-    taken_back: bool,
-    patience: Patience,
+    /// The operations that a broken ring didn't take have been carried out.
+    fallback_done: bool,
+    broken_wait: BrokenRingWait,
     inline: Inline,
-    /// Of an image that is open for direct I/O.
+    /// For an image that is open for direct I/O.
     bounce: Option<Bounce>,
     target: Target,
-    /// Does what the ring can't, and tells whose fault an `ENOSPC` is: by an open file description
-    /// that isn't `target`'s.
-    floor: SyncEngine<RawImage>,
+    /// Carries out what the ring can't. Its flushes, which use another open file description than
+    /// `target`, also tell a lack of space from a write-back error.
+    sync_engine: SyncEngine<RawImage>,
     image: Arc<RawImage>,
-    /// What `target` names, unless there is only the image's: no other queue takes its write-back
-    /// errors.
+    /// The file of `target`, if it isn't the image's: an open file description of this queue's own, whose
+    /// write-back errors no other queue consumes.
     _file: Option<File>,
 }
 
-/// How long a broken ring's operations are waited for: longer than a storage takes that works.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the operations in a broken ring: longer than working storage takes.
+const BROKEN_RING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is left of [`PATIENCE`].
+/// The wait for the operations in a broken ring.
 #[derive(Clone, Copy, Debug)]
-enum Patience {
-    For(Duration),
+enum BrokenRingWait {
+    /// It may wait for so long in all.
+    NotStarted(Duration),
+    /// It has begun to wait, until then.
     Until(Instant),
 }
 
 impl UringEngine {
-    /// An engine over `image` that has the kernel do `depth` operations at once; more wait in the
-    /// engine.
+    /// An engine over `image` with up to `depth` operations in the kernel; more are queued in the engine.
     ///
     /// # Errors
     /// See [`UringError`].
@@ -91,15 +91,15 @@ impl UringEngine {
         Self::with_config(image, &UringConfig { depth, ..UringConfig::default() })
     }
 
-    /// Whether this kernel lets this process have such an engine.
+    /// Whether this process can use io_uring.
     ///
     /// # Errors
-    /// What it lacks, and what can be done.
+    /// What is missing, and what can be done about it.
     pub fn check() -> Result<(), UringError> {
         Ring::check()
     }
 
-    /// As [`new`](Self::new), with more to choose.
+    /// As [`new`](Self::new), with all options.
     ///
     /// # Errors
     /// See [`UringError`].
@@ -107,13 +107,13 @@ impl UringEngine {
         let depth = config.depth.clamp(1, 4096);
         let ring = Ring::new(u32::from(depth))?;
         let capacity = usize::from(depth);
-        // Memory has no device to go to directly, and takes any buffer.
+        // A file in memory has no device, and takes any buffer.
         let bounce = (image.is_direct() && !inline::is_memory(image.as_fd())).then(|| {
             Bounce::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
         });
         let commands = image.commands();
         let own = image.reopen();
-        // A device discards by other calls, which the image knows.
+        // Block devices discard by ioctls, which the image makes.
         let file = !image.is_block_device();
         let target = Target {
             file: types::Fd(own.as_ref().map_or(image.as_fd(), File::as_fd).as_raw_fd()),
@@ -127,12 +127,12 @@ impl UringEngine {
             waiting: VecDeque::with_capacity(capacity),
             committed: 0,
             done: Vec::with_capacity(capacity),
-            taken_back: false,
-            patience: Patience::For(PATIENCE),
+            fallback_done: false,
+            broken_wait: BrokenRingWait::NotStarted(BROKEN_RING_TIMEOUT),
             inline: Inline::new(image.as_fd(), config.inline && bounce.is_none()),
             bounce,
             target,
-            floor: SyncEngine::new(Arc::clone(&image)),
+            sync_engine: SyncEngine::new(Arc::clone(&image)),
             image,
             _file: own,
         })
@@ -142,7 +142,7 @@ impl UringEngine {
 impl Engine for UringEngine {
     fn submit(&mut self, mut io: Io) -> Option<Completion> {
         if let Err(error) = self.check_change(&io) {
-            io.refuse();
+            io.set_no_space();
             return Some(Completion { io, result: Err(error) });
         }
         let index = self.slots.insert(io, true);
@@ -152,13 +152,13 @@ impl Engine for UringEngine {
 
     fn submit_alone(&mut self, mut io: Io) -> Option<Completion> {
         if self.committed < self.waiting.len() {
-            // It isn't alone: what lies here is begun with it.
+            // Others are waiting to be committed: it is submitted with them.
             let completion = self.submit(io);
             self.commit();
             return completion;
         }
         if let Err(error) = self.check_change(&io) {
-            io.refuse();
+            io.set_no_space();
             return Some(Completion { io, result: Err(error) });
         }
         if let Some(result) = self.inline.attempt(self.image.as_fd(), &mut io, 1) {
@@ -174,7 +174,7 @@ impl Engine for UringEngine {
         let batch = self.waiting.len().saturating_sub(self.committed);
         self.committed = self.waiting.len();
         if batch > 0 {
-            self.hand_over(batch);
+            self.submit_committed(batch);
         }
     }
 
@@ -187,7 +187,7 @@ impl Engine for UringEngine {
                 }
             }
             if self.committed > 0 || self.ring.queued() > 0 {
-                self.hand_over(0);
+                self.submit_committed(0);
             }
         }
         self.done.drain(..).for_each(sink);
@@ -203,9 +203,10 @@ impl Engine for UringEngine {
 
     fn wait(&mut self) -> Result<(), StillInUse> {
         self.commit();
-        // What the kernel had no memory for, and has given nothing back since that would tell.
+        // The kernel had no memory for these, and has nothing in flight whose completion would be a reason
+        // to try again.
         if self.in_flight() > 0 && self.done.is_empty() && self.ring.in_kernel() == 0 {
-            self.hand_over(0);
+            self.submit_committed(0);
         }
         if self.done.is_empty() && self.ring.in_kernel() > 0 {
             return self.wait_for_kernel();
@@ -230,16 +231,16 @@ impl Engine for UringEngine {
 }
 
 impl UringEngine {
-    /// Waits until the kernel has finished something of what it has in hand.
+    /// Waits for a completion of the operations in the kernel.
     fn wait_for_kernel(&mut self) -> Result<(), StillInUse> {
         let mut timeout = None;
         if self.ring.is_broken() {
             let now = Instant::now();
-            let end = match self.patience {
-                Patience::For(time) => now.checked_add(time).unwrap_or(now),
-                Patience::Until(end) => end,
+            let end = match self.broken_wait {
+                BrokenRingWait::NotStarted(time) => now.checked_add(time).unwrap_or(now),
+                BrokenRingWait::Until(end) => end,
             };
-            self.patience = Patience::Until(end);
+            self.broken_wait = BrokenRingWait::Until(end);
             timeout = Some(end.saturating_duration_since(now));
         }
         let source = match wait_readable(self.ring.as_fd(), timeout) {
@@ -252,20 +253,20 @@ impl UringEngine {
 }
 
 impl Drop for UringEngine {
-    /// Waits for what the kernel has in hand. Nothing is cancelled: the kernel doesn't cancel I/O
-    /// on files that a device has, and the rest doesn't take longer than that.
+    /// Waits for the operations in the kernel. They aren't cancelled: the kernel can't cancel I/O that a
+    /// device has, and nothing else takes longer than that.
     fn drop(&mut self) {
         loop {
             while let Some((index, _)) = self.ring.next() {
                 drop(self.slots.remove(index as u32));
             }
-            // What the kernel has not taken by now it never will.
+            // Entries that the kernel hasn't taken by now are never submitted.
             if self.ring.in_kernel() == 0 || self.wait_for_kernel().is_err() {
                 break;
             }
         }
         if self.ring.in_kernel() > 0 {
-            // The kernel may still touch their memory and buffers, and nothing will tell when that is over.
+            // The kernel may still access their memory and buffers, and it can't be known until when.
             std::mem::forget(std::mem::take(&mut self.slots));
         }
     }

@@ -7,7 +7,7 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 
 use super::error::UringError;
 
-/// What every kernel since 5.6 has: without one of them there is no engine.
+/// The operations that the engine needs, which every kernel since 5.6 has.
 const OPERATIONS: [(u8, &str); 4] = [
     (opcode::Readv::CODE, "IORING_OP_READV"),
     (opcode::Read::CODE, "IORING_OP_READ"),
@@ -15,26 +15,26 @@ const OPERATIONS: [(u8, &str); 4] = [
     (opcode::Fallocate::CODE, "IORING_OP_FALLOCATE"),
 ];
 
-/// A submission and a completion queue, and the count of what the kernel has in hand.
+/// A submission and a completion queue, and the number of operations in them and in the kernel.
 pub(super) struct Ring {
     ring: IoUring,
-    /// Entries pushed whose completion hasn't been taken.
+    /// Entries whose completion hasn't been taken.
     held: u32,
     /// The position of the next entry.
     next: u32,
     broken: Option<Broken>,
 }
 
-/// A ring that the kernel doesn't take entries from any more.
+/// The state of a ring that the kernel doesn't take entries from any more.
 struct Broken {
     /// The position of the first entry that it never took.
     end: u32,
-    /// Why, until that was told.
+    /// The error, until it was reported.
     source: Option<io::Error>,
 }
 
-/// How often the kernel is asked again, at intervals of a millisecond, that has no memory for a
-/// request while nothing is in its hands that could end.
+/// How often submission is tried again, at intervals of a millisecond, when the kernel has no memory for a
+/// request and no operation is in flight whose completion could be waited for.
 const ATTEMPTS: u32 = 1000;
 
 impl Ring {
@@ -50,12 +50,12 @@ impl Ring {
         probe(&mut build(1)?)
     }
 
-    /// Operations in the ring: those in the kernel's hands, and those that it is yet to take.
+    /// The number of operations in the kernel and in the submission queue.
     pub(super) fn held(&self) -> u32 {
         self.held
     }
 
-    /// Operations in the kernel's hands.
+    /// The number of operations in the kernel.
     pub(super) fn in_kernel(&mut self) -> u32 {
         match self.broken {
             Some(_) => self.held,
@@ -63,31 +63,31 @@ impl Ring {
         }
     }
 
-    /// There is a place for another operation. Not more than the submission queue has entries are
-    /// ever in hand, so that the completion queue, twice as long, can't overflow.
+    /// Whether there is room for another operation. There are never more than the submission queue has
+    /// entries, so that the completion queue, which is twice as long, can't overflow.
     pub(super) fn has_room(&self) -> bool {
         self.held < self.ring.params().sq_entries()
     }
 
-    /// The kernel takes no more entries. What it took before still completes, as that needs no
-    /// call, unless it doesn't.
+    /// Whether the kernel doesn't take entries any more. Operations that it took before usually still
+    /// complete, as that needs no system call.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
 
-    /// Why the ring broke, once.
+    /// The error by which the ring broke: returned once.
     pub(super) fn take_fault(&mut self) -> Option<io::Error> {
         self.broken.as_mut()?.source.take()
     }
 
-    /// The ring broke before the kernel took the entry at this position, and never will.
+    /// Whether the ring broke before the kernel took the entry at this position.
     pub(super) fn was_left(&self, position: u32) -> bool {
-        // Positions wrap around, and differ by no more than the ring's length.
+        // Positions wrap around, and differ by less than the ring's length.
         let left = |end: u32| position.wrapping_sub(end) < self.ring.params().sq_entries();
         self.broken.as_ref().is_some_and(|broken| left(broken.end))
     }
 
-    /// Queues an entry, and gives its position. There [is room](Self::has_room) for it.
+    /// Queues an entry, and returns its position. There must [be room](Self::has_room) for it.
     ///
     /// # Safety
     /// The memory that `entry` names stays valid until [`next`](Self::next) has returned its
@@ -102,7 +102,7 @@ impl Ring {
         position
     }
 
-    /// Hands the queued entries to the kernel.
+    /// Submits the queued entries to the kernel.
     pub(super) fn enter(&mut self) {
         let mut attempts = 0u32;
         while !self.is_broken() {
@@ -112,18 +112,18 @@ impl Ring {
                 unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, 0, None) };
             let error = match result {
                 Ok(_) if self.queued() == 0 => return,
-                // Before IORING_SETUP_SUBMIT_ALL an entry that fails ends the call.
+                // Without IORING_SETUP_SUBMIT_ALL an entry that fails ends the call.
                 Ok(submitted) if submitted > 0 => continue,
                 Ok(_) => io::ErrorKind::WouldBlock.into(),
                 Err(error) => error,
             };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // No memory for a request. What is in flight will wake us.
+                // No memory for a request. It is tried again after a completion of those in flight.
                 Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) | None if self.in_kernel() > 0 => {
                     return;
                 }
-                // If nothing is, only waiting is left, as a blocking system call would.
+                // Nothing is in flight: wait here, as a blocking system call would.
                 Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) | None if attempts < ATTEMPTS => {
                     attempts = attempts.saturating_add(1);
                     thread::sleep(Duration::from_millis(1));
@@ -133,15 +133,15 @@ impl Ring {
         }
     }
 
-    /// No entry will be taken any more: those that weren't are nobody's but the caller's.
+    /// Marks the ring as broken. The queued entries will not be submitted.
     fn give_up(&mut self, source: io::Error) {
         let left = self.queued();
         self.held = self.held.saturating_sub(left);
         self.broken = Some(Broken { end: self.next.wrapping_sub(left), source: Some(source) });
     }
 
-    /// Has the kernel finish what it put off until this thread's next system call; none if there is
-    /// nothing.
+    /// Runs pending task work (`IORING_SQ_TASKRUN`), which completes operations. Makes no system call if
+    /// there is none.
     pub(super) fn run_task_work(&mut self) {
         if self.ring.submission().taskrun() {
             self.enter();
@@ -155,7 +155,7 @@ impl Ring {
         Some((entry.user_data(), entry.result()))
     }
 
-    /// Entries that the kernel hasn't taken.
+    /// The number of entries that the kernel hasn't taken.
     pub(super) fn queued(&mut self) -> u32 {
         u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX)
     }
@@ -168,8 +168,8 @@ impl AsFd for Ring {
     }
 }
 
-/// The kernel has the operations that there is no engine without, and lets the ring be entered: a
-/// filter may forbid that alone.
+/// Checks that the kernel has the operations that the engine needs, and that the ring can be entered: a
+/// seccomp filter may forbid only that.
 fn probe(ring: &mut IoUring) -> Result<(), UringError> {
     let mut probe = Probe::new();
     ring.submitter()
@@ -194,12 +194,11 @@ fn probe(ring: &mut IoUring) -> Result<(), UringError> {
     }
 }
 
-/// The best ring this kernel has.
+/// Makes a ring with the flags that this kernel has.
 ///
-/// Any thread may use it, one after another: engines are made where disks are configured and run
-/// where queues are served. So there is no IORING_SETUP_SINGLE_ISSUER, nor, as it needs that,
-/// IORING_SETUP_DEFER_TASKRUN, under which moreover `poll` on the ring misses completions that
-/// come from the kernel's own threads (seen on Linux 6.18), and which measured no gain.
+/// The ring is made by one thread and used by another. So IORING_SETUP_SINGLE_ISSUER can't be used, nor
+/// IORING_SETUP_DEFER_TASKRUN, which needs it. Under the latter `poll` on the ring also misses completions
+/// from kernel threads (seen on Linux 6.18), and it measured no gain.
 fn build(entries: u32) -> Result<IoUring, UringError> {
     let mut cooperative = IoUring::builder();
     cooperative.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();

@@ -1,35 +1,35 @@
 use super::pool::Buffer;
 use crate::engine::Io;
 
-/// What is to be done for a slot's operation next.
+/// The next step of a slot's operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The operation itself, or what is left of it.
     Operation,
-    /// The operation is done, and has to be made durable.
+    /// A sync, after the operation, to make it durable.
     Sync,
 }
 
-/// An operation on its way.
+/// An operation in the engine.
 pub(super) struct Slot {
     pub(super) io: Io,
     pub(super) stage: Stage,
-    /// Nothing has been tried yet.
-    pub(super) fresh: bool,
-    /// The kernel would have blocked: it is to take a thread of its own for it.
-    pub(super) punt: bool,
-    /// Direct I/O refused its memory.
-    pub(super) refused: bool,
-    /// Where its data is in the meantime.
+    /// It may be tried without the ring first.
+    pub(super) try_inline: bool,
+    /// The kernel would have blocked: submit it with `IOSQE_ASYNC`, to be done by a kernel thread.
+    pub(super) force_async: bool,
+    /// Direct I/O refused its memory: use a bounce buffer.
+    pub(super) needs_bounce: bool,
+    /// The bounce buffer that its data is in.
     pub(super) buffer: Option<Buffer>,
-    /// Its place in the ring while it is there.
+    /// Its position in the ring, while it is there.
     pub(super) position: Option<u32>,
 }
 
-/// Operations by the number that the kernel hands back with their completion.
+/// The operations in the engine, by the number that the kernel returns with a completion (`user_data`).
 ///
-/// An [`Io`] rests here while the kernel may touch the memory it names. The vector may grow, and
-/// so move it, at any time: list of segments and guest memory are elsewhere.
+/// An [`Io`] stays here while the kernel may access its memory. The vector may grow and move it: the list
+/// of segments and the guest memory are elsewhere.
 #[derive(Default)]
 pub(super) struct Slots {
     slots: Vec<Option<Slot>>,
@@ -41,18 +41,18 @@ impl Slots {
         Self { slots: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity) }
     }
 
-    /// Operations in here.
+    /// The number of operations.
     pub(super) fn len(&self) -> usize {
         self.slots.len().saturating_sub(self.free.len())
     }
 
-    pub(super) fn insert(&mut self, io: Io, fresh: bool) -> u32 {
+    pub(super) fn insert(&mut self, io: Io, try_inline: bool) -> u32 {
         let slot = Some(Slot {
             io,
             stage: Stage::Operation,
-            fresh,
-            punt: false,
-            refused: false,
+            try_inline,
+            force_async: false,
+            needs_bounce: false,
             buffer: None,
             position: None,
         });
@@ -68,7 +68,7 @@ impl Slots {
         self.slots.get_mut(index as usize)?.as_mut()
     }
 
-    /// Every number that an operation may have.
+    /// All numbers that an operation may have.
     pub(super) fn indices(&self) -> std::ops::Range<u32> {
         0..self.slots.len() as u32
     }

@@ -4,13 +4,14 @@ use super::bounce::{Direction, Transfer};
 use super::slots::{Slot, Stage};
 use crate::engine::Operation;
 
-/// What Linux transfers at most in one call (`MAX_RW_COUNT`); the rest is a short transfer's.
+/// The most bytes that Linux transfers in one call (`MAX_RW_COUNT`). The rest is transferred as after a
+/// short transfer.
 const TRANSFER_MAX: usize = 0x7fff_f000;
 
-/// The image's file, and what its storage can be told through the ring.
+/// The image's file, and the commands that the ring can carry out on it.
 ///
-/// The file isn't registered with the ring: the kernel would let go of it some time after the end of
-/// the process, and its lock would keep out the process that takes over.
+/// The file isn't registered with the ring: the kernel would close it some time after the end of the
+/// process, and until then its lock would keep out the next process that opens the image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub(super) file: types::Fd,
@@ -19,7 +20,7 @@ pub(super) struct Target {
     pub(super) unmap: bool,
 }
 
-/// The entry that has the kernel do what is next for `slot`; `None` for what a ring can't do.
+/// The entry for the next step of `slot`; `None` if the ring can't do it.
 pub(super) fn entry(slot: &Slot, target: Target) -> Option<squeue::Entry> {
     if slot.stage == Stage::Sync {
         return Some(sync(target));
@@ -54,7 +55,7 @@ pub(super) fn entry(slot: &Slot, target: Target) -> Option<squeue::Entry> {
             }
         }
         Operation::Flush => sync(target),
-        // The kernel refuses to do nothing.
+        // fallocate(2) refuses a length of 0.
         Operation::Discard | Operation::WriteZeroes { .. } if slot.io.remaining() == 0 => {
             return None;
         }
@@ -65,10 +66,10 @@ pub(super) fn entry(slot: &Slot, target: Target) -> Option<squeue::Entry> {
         }
         Operation::Discard | Operation::WriteZeroes { .. } | Operation::SecureErase => return None,
     };
-    Some(if slot.punt { entry.flags(squeue::Flags::ASYNC) } else { entry })
+    Some(if slot.force_async { entry.flags(squeue::Flags::ASYNC) } else { entry })
 }
 
-/// The entry that transfers what is next for `slot` through a buffer.
+/// The entry for the next transfer of `slot` through a bounce buffer.
 pub(super) fn bounced(slot: &Slot, target: Target, transfer: Transfer) -> squeue::Entry {
     let Transfer { direction, memory, offset, len } = transfer;
     let memory = memory.as_ptr();
@@ -79,15 +80,15 @@ pub(super) fn bounced(slot: &Slot, target: Target, transfer: Transfer) -> squeue
             .rw_flags(write_flags(slot))
             .build(),
     };
-    if slot.punt { entry.flags(squeue::Flags::ASYNC) } else { entry }
+    if slot.force_async { entry.flags(squeue::Flags::ASYNC) } else { entry }
 }
 
 fn write_flags(slot: &Slot) -> libc::c_int {
     if slot.io.is_durable() { libc::RWF_DSYNC } else { 0 }
 }
 
-/// A flush is about writes that have completed (virtio 1.2 §5.2.6.2), and the kernel's about every
-/// write that has returned: so it need not wait for anything in the ring.
+/// A flush covers the writes that have completed (virtio 1.2 §5.2.6.2), and fdatasync(2) those that have
+/// returned: so the entry needn't wait for others in the ring.
 fn sync(target: Target) -> squeue::Entry {
     opcode::Fsync::new(target.file).flags(types::FsyncFlags::DATASYNC).build()
 }

@@ -87,7 +87,7 @@ fn memory_that_the_kernel_keeps_is_told_of_and_not_given_back() {
     let ram = Ram::new(1 << 16);
     let (_file, image) = disk(64);
     let Some(mut engine) = engine(&image, &configs(8)[1]) else { return };
-    engine.patience = Patience::For(Duration::from_millis(50));
+    engine.broken_wait = BrokenRingWait::NotStarted(Duration::from_millis(50));
     let (_reader, mut writer) = on_a_pipe(&mut engine);
     with_broken_after(engine, &ram, |mut engine| {
         engine.submit(ram.command(2, Command::Discard, false, (0, SECTOR)));

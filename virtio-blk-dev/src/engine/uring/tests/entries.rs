@@ -7,7 +7,15 @@ const ALL: Target = Target { file: types::Fd(0), discard: true, write_zeroes: tr
 
 fn slot(io: Io) -> Slot {
     let stage = Stage::Operation;
-    Slot { io, stage, fresh: true, punt: false, refused: false, buffer: None, position: None }
+    Slot {
+        io,
+        stage,
+        try_inline: true,
+        force_async: false,
+        needs_bounce: false,
+        buffer: None,
+        position: None,
+    }
 }
 
 /// `rw_flags` of `struct io_uring_sqe` (linux/io_uring.h), which `fsync_flags` shares its place with.

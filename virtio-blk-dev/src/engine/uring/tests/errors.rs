@@ -92,22 +92,22 @@ fn a_durable_write_without_room_is_told_from_one_whose_data_was_lost() {
     let Some(mut engine) = engine(&image, &configs(4)[0]) else { return };
     for errno in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
         let done = answered(&mut engine, write(true), errno).expect("an answer");
-        assert!(!done.io.is_loss(), "the data was never taken");
+        assert!(!done.io.loses_durability(), "the data was never taken");
         assert_eq!(results(&[done]), [(1, Some(errno))]);
     }
     let done = answered(&mut engine, write(true), libc::EIO).expect("an answer");
-    assert!(done.io.is_loss());
+    assert!(done.io.loses_durability());
 
     // The other open file description tells, too.
-    engine.floor.flusher = Some(Box::new(Lost));
+    engine.sync_engine.flusher = Some(Box::new(Lost));
     let done = answered(&mut engine, write(true), libc::ENOSPC).expect("an answer");
-    assert!(done.io.is_loss());
+    assert!(done.io.loses_durability());
     assert_eq!(results(&[done]), [(1, Some(libc::EIO))]);
 
     // Where there is only one, it can't be known.
-    engine.floor.flusher = None;
+    engine.sync_engine.flusher = None;
     let done = answered(&mut engine, write(true), libc::ENOSPC).expect("an answer");
-    assert!(done.io.is_loss());
+    assert!(done.io.loses_durability());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn what_lies_beyond_the_image_is_refused_and_nothing_is_lost() {
     let io = || ram.io(1, Command::Write, true, 64 * SECTOR, &[(0, 512)]);
     for done in [engine.submit(io()), engine.submit_alone(io())] {
         let done = done.expect("at once");
-        assert!(!done.io.is_loss());
+        assert!(!done.io.loses_durability());
         assert_eq!(results(&[done]), [(1, Some(libc::ENOSPC))]);
     }
 }

@@ -35,7 +35,7 @@ struct Load {
     ram: Ram,
     depth: u64,
     rounds: u64,
-    spares: Vec<Spare>,
+    spares: Vec<IoAllocation>,
     random: u64,
 }
 
@@ -51,7 +51,7 @@ impl Load {
             for _ in 0..*rounds {
                 let mut done = 0;
                 for n in 0..*depth {
-                    let mut spare = spares.pop().unwrap_or_else(Spare::new);
+                    let mut spare = spares.pop().unwrap_or_else(IoAllocation::new);
                     let at = GuestAddress(n * BLOCK);
                     spare
                         .segments()
@@ -118,12 +118,12 @@ fn figures() {
                 let mut load = Load::new(depth);
                 let [inline, ring] = configs(128).map(|config| engine(&image, &config));
                 let (Some(mut inline), Some(mut ring)) = (inline, ring) else { return };
-                let mut floor = SyncEngine::new(Arc::clone(&image));
+                let mut sync_engine = SyncEngine::new(Arc::clone(&image));
                 let mut spent: [[Vec<f64>; 2]; 4] = Default::default();
                 for _ in 0..REPETITIONS {
                     let figures = [
                         load.raw(image.as_fd(), command),
-                        load.through(&mut floor, command),
+                        load.through(&mut sync_engine, command),
                         load.through(&mut inline, command),
                         load.through(&mut ring, command),
                     ];

@@ -248,9 +248,9 @@ fn the_descriptor_tells_of_completions_wherever_the_engine_was_made() {
 fn discards_and_zeroes_go_to_whoever_can() {
     let ram = Ram::new(4096);
     let (_file, image) = disk(8);
-    let floor = |io| {
-        let mut floor = SyncEngine::new(Arc::clone(&image));
-        floor.submit(io).is_some_and(|completion| completion.result.is_ok())
+    let sync_engine = |io| {
+        let mut sync_engine = SyncEngine::new(Arc::clone(&image));
+        sync_engine.submit(io).is_some_and(|completion| completion.result.is_ok())
     };
     let Some(mut engine) = engine(&image, &configs(4)[0]) else { return };
     for command in [
@@ -263,7 +263,7 @@ fn discards_and_zeroes_go_to_whoever_can() {
             let range = (SECTOR, 3 * SECTOR);
             engine.submit(ram.command(1, command, durable, range));
             let done = finish(&mut engine);
-            let expected = floor(ram.command(1, command, durable, range));
+            let expected = sync_engine(ram.command(1, command, durable, range));
             assert_eq!(done[0].result.is_ok(), expected, "{command:?}");
         }
     }

@@ -18,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Permissio
 
 use super::*;
 use crate::engine::Command;
-use crate::engine::Spare;
+use crate::engine::IoAllocation;
 use crate::engine::wait::wait_readable;
 
 const SECTOR: u64 = 512;
@@ -44,7 +44,7 @@ impl Ram {
 
     /// An operation on `parts` of this memory, which outlives it.
     fn io(&self, tag: u64, command: Command, durable: bool, at: u64, parts: &[(u64, usize)]) -> Io {
-        let mut spare = Spare::new();
+        let mut spare = IoAllocation::new();
         for &(addr, len) in parts {
             let addr = GuestAddress(addr);
             spare.segments().gather(&self.0, addr, len, Permissions::ReadWrite).unwrap();
@@ -57,7 +57,7 @@ impl Ram {
     /// An operation without memory.
     fn command(&self, tag: u64, command: Command, durable: bool, range: (u64, u64)) -> Io {
         // SAFETY: nothing was gathered.
-        unsafe { Spare::new().begin(tag, command, durable, range) }
+        unsafe { IoAllocation::new().begin(tag, command, durable, range) }
     }
 
     fn fill(&self, addr: u64, len: usize, byte: u8) {

@@ -67,11 +67,11 @@ proptest! {
         let disks = [(); 2].map(|()| disk(PARTS as u64 * 16));
         let config = UringConfig { depth, inline, ..UringConfig::default() };
         let Some(mut uring) = engine(&disks[0].1, &config) else { return Ok(()) };
-        let mut floor = SyncEngine::new(Arc::clone(&disks[1].1));
+        let mut sync_engine = SyncEngine::new(Arc::clone(&disks[1].1));
         for (n, batch) in batches.iter().enumerate() {
             let pattern = (n * 16) as u8;
             prop_assert!(submit(&mut uring, &ram[0], batch, pattern).is_empty());
-            let expected = submit(&mut floor, &ram[1], batch, pattern);
+            let expected = submit(&mut sync_engine, &ram[1], batch, pattern);
             prop_assert_eq!(results(&finish(&mut uring)), results(&expected));
             let len = 2 * PARTS * PART as usize;
             prop_assert!(ram[0].get(0, len) == ram[1].get(0, len), "memory differs");
