@@ -194,3 +194,6 @@ impl QueueWaiter for BlockWaiter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
