@@ -47,7 +47,7 @@ struct Queue(Option<(QueueConfig, Interrupt, Params)>);
 
 impl Queues<BlockDevice> for Queue {
     fn start(&mut self, device: &BlockDevice, config: &QueueConfig, interrupt: Interrupt) {
-        self.0 = Some((config.clone(), interrupt, device.params()));
+        self.0 = Some((*config, interrupt, device.params()));
     }
 
     fn notify(&mut self, _: u16) {}
