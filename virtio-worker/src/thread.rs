@@ -1,12 +1,13 @@
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use crate::served::{EngineState, Served, Stopped};
 use crate::spec::ThreadSpec;
 use crate::start_error::{SpawnError, StartError};
+use crate::sync::{AtomicBool, Ordering};
 use crate::trouble::Trouble;
 use crate::waiter::{Stop, Waiter};
 use crate::wake::{Wake, Waker};
@@ -22,6 +23,8 @@ type Left<E, R> = (Option<E>, Option<R>);
 pub struct QueueThread<E, R> {
     wake: Wake,
     stop: Stop,
+    /// It has dropped the queue and, unless that is to be given back, the engine.
+    ended: Arc<AtomicBool>,
     /// Taken when it is joined.
     thread: Option<JoinHandle<Left<E, R>>>,
 }
@@ -49,11 +52,15 @@ impl<E: Send + 'static, R: Send + 'static> QueueThread<E, R> {
         S: FnOnce(&mut E, &mut Waiter) -> Served<R> + Send + 'static,
         T: FnMut(&Trouble) + Send + 'static,
     {
-        let ThreadSpec { name, wake, cpu, stack_size } = spec;
+        let ThreadSpec { name, wake, cpu, stack_size, at_end } = spec;
         let (mut waiter, stop) = Waiter::new(wake.lend());
         // It is handed over when there is a thread to take it.
         let (lend, lent) = mpsc::sync_channel(1);
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = End { ended: Arc::clone(&ended), at_end };
         let run = move || {
+            // Dropped last.
+            let _end = end;
             let Ok(mut engine) = lent.recv() else { return (None, None) };
             if let Some(cpu) = cpu
                 && let Err(source) = cpu.pin_this_thread()
@@ -84,7 +91,7 @@ impl<E: Send + 'static, R: Send + 'static> QueueThread<E, R> {
         let (source, engine) = match spawned {
             Err(source) => (source, engine),
             Ok(thread) => match lend.send(engine) {
-                Ok(()) => return Ok(Self { wake, stop, thread: Some(thread) }),
+                Ok(()) => return Ok(Self { wake, stop, ended, thread: Some(thread) }),
                 // Nothing comes between the thread's start and its receiving.
                 Err(mpsc::SendError(engine)) => {
                     (io::Error::other("it ended before it began"), engine)
@@ -117,14 +124,15 @@ impl<E, R> QueueThread<E, R> {
         self.stop.waker().clone()
     }
 
-    /// Tells the thread to stop, without waiting for it.
+    /// Tells the thread to stop, without waiting for it. [`ThreadSpec::wake_at_end`] tells of its end.
     pub fn begin_stop(&self) {
         self.stop.give();
     }
 
-    /// The thread has ended, and [`stop`](Self::stop) would not wait.
+    /// The thread has ended: the queue is dropped, and [`stop`](Self::stop) waits for nothing but the kernel's
+    /// clean-up of the thread.
     pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.ended.load(Ordering::Acquire)
     }
 
     fn join(&mut self) -> Left<E, R> {
@@ -147,6 +155,21 @@ impl<E, R> fmt::Debug for QueueThread<E, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let thread = self.thread.as_ref().map(JoinHandle::thread);
         f.debug_struct("QueueThread").field("thread", &thread).finish_non_exhaustive()
+    }
+}
+
+/// Tells of a thread's end when it is dropped, on whichever way that comes.
+struct End {
+    ended: Arc<AtomicBool>,
+    at_end: Option<Waker>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        if let Some(waker) = &self.at_end {
+            waker.wake();
+        }
     }
 }
 

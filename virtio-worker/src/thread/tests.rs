@@ -143,16 +143,38 @@ fn a_thread_that_is_dropped_has_ended() {
 }
 
 #[test]
-fn a_stop_can_be_begun_and_waited_for_later() {
-    let serve = |_: &mut (), waiter: &mut Waiter| Served::idle(until_stopped(waiter));
-    let thread = QueueThread::start(spec(), (), serve, |_| {}).unwrap();
+fn who_has_begun_a_stop_need_not_wait_for_storage_and_is_woken_at_the_end() {
+    let dropped = Arc::<Mutex<Vec<_>>>::default();
+    let (queue, engine) = (Noted("queue", Arc::clone(&dropped)), Noted("engine", dropped.clone()));
+    let (answer, storage) = mpsc::channel::<()>();
+    let serve = move |_: &mut Noted, waiter: &mut Waiter| {
+        let _queue = queue;
+        until_stopped(waiter);
+        storage.recv().unwrap();
+        Served::unusable(())
+    };
+    let mut registers = Wake::new().unwrap();
+    let spec = spec().wake_at_end(registers.waker());
+    let thread = QueueThread::start(spec, engine, serve, |_| {}).unwrap();
     thread.begin_stop();
     let begin = Instant::now();
-    while !thread.is_finished() {
-        assert!(begin.elapsed() < LONG, "it goes on");
-        thread::sleep(Duration::from_millis(1));
-    }
-    assert!(thread.stop().report.is_some());
+    registers.wait(None, Some(Duration::from_millis(50))).unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(50) && !thread.is_finished());
+    answer.send(()).unwrap();
+    registers.wait(None, Some(LONG)).unwrap();
+    assert!(thread.is_finished(), "woken too early");
+    assert_eq!(*dropped.lock().unwrap(), ["queue", "engine"]);
+    assert_eq!(thread.stop().report, Some(()));
+}
+
+#[test]
+fn the_end_of_a_thread_is_told_also_when_it_panics() {
+    let serve = |_: &mut (), _: &mut Waiter| -> Served<()> { panic!("as ordered") };
+    let mut registers = Wake::new().unwrap();
+    let spec = spec().wake_at_end(registers.waker());
+    let thread = QueueThread::start(spec, (), serve, |_| panic!("once more")).unwrap();
+    registers.wait(None, Some(LONG)).unwrap();
+    assert!(thread.is_finished());
 }
 
 #[test]
