@@ -137,8 +137,8 @@ pub use device::{
     SERIAL_LEN, Serial, ZeroesLimits,
 };
 pub use engine::{
-    BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, StillInUse, SyncEngine,
-    UringConfig, UringEngine, UringError,
+    BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, PreparedRing, StillInUse,
+    SyncEngine, UringConfig, UringEngine, UringError,
 };
 #[cfg(feature = "imago")]
 pub use image::ImagoImage;

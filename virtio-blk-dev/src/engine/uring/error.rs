@@ -28,6 +28,9 @@ pub enum UringError {
     /// The kernel has rings, but not this operation on them.
     #[error("this kernel's io_uring has no {0}: it takes Linux 5.6 or newer")]
     Operation(&'static str),
+    /// The kernel has rings, but none that can be restricted.
+    #[error("this kernel's io_uring can't be restricted: it takes Linux 5.10 or newer")]
+    Restrictions,
     /// Anything else.
     #[error("io_uring can't be set up: {what} failed")]
     Setup {
@@ -49,10 +52,24 @@ impl UringError {
     }
 }
 
+impl UringError {
+    /// What a kernel that doesn't know restrictions says is that it doesn't know a flag or a number.
+    pub(super) fn restrictions(self) -> Self {
+        match self {
+            Self::Setup { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
+                Self::Restrictions
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<UringError> for io::Error {
     fn from(error: UringError) -> Self {
         let kind = match &error {
-            UringError::Missing | UringError::Operation(_) => io::ErrorKind::Unsupported,
+            UringError::Missing | UringError::Operation(_) | UringError::Restrictions => {
+                io::ErrorKind::Unsupported
+            }
             UringError::Forbidden => io::ErrorKind::PermissionDenied,
             UringError::Memory => io::ErrorKind::OutOfMemory,
             UringError::Setup { source, .. } => source.kind(),

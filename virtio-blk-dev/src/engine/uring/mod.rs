@@ -6,6 +6,7 @@ mod error;
 mod flow;
 mod inline;
 mod pool;
+mod prepared;
 mod ring;
 mod slots;
 mod sqe;
@@ -17,7 +18,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::types;
+use io_uring::{squeue, types};
 
 use super::sync::SyncEngine;
 use super::{Completion, Engine, EngineFault, Io, StillInUse};
@@ -36,6 +37,7 @@ mod tests;
 pub use config::UringConfig;
 pub use error::UringError;
 pub use pool::BouncePool;
+pub use prepared::PreparedRing;
 
 /// An engine over io_uring: many operations in flight, each batch submitted by one system call, completed
 /// in any order. Use [`SyncEngine`](crate::SyncEngine) where the kernel doesn't have or allow io_uring.
@@ -106,22 +108,56 @@ impl UringEngine {
     pub fn with_config(image: Arc<RawImage>, config: &UringConfig) -> Result<Self, UringError> {
         let depth = config.depth.clamp(1, 4096);
         let ring = Ring::new(u32::from(depth))?;
+        let own = image.reopen();
+        let file = types::Fd(own.as_ref().map_or(image.as_fd(), File::as_fd).as_raw_fd());
+        let to = (file, squeue::Flags::empty());
+        Ok(Self::assemble(ring, depth, image, own, to, config))
+    }
+
+    /// As [`with_config`](Self::with_config), over a ring that was made before; its depth holds.
+    ///
+    /// The image's file is registered with the ring. So the kernel lets go of it some time after the
+    /// ring's end, and of its locks, if the ring got the file that has them: where it can't be opened
+    /// once more, and of an image that is only read.
+    ///
+    /// # Errors
+    /// See [`UringError`].
+    pub fn with_ring(
+        image: Arc<RawImage>,
+        prepared: PreparedRing,
+        config: &UringConfig,
+    ) -> Result<Self, UringError> {
+        let PreparedRing { ring, depth } = prepared;
+        let own = image.reopen();
+        let ring = Ring::enable(ring, own.as_ref().map_or(image.as_fd(), File::as_fd))?;
+        let first = (types::Fd(0), squeue::Flags::FIXED_FILE);
+        Ok(Self::assemble(ring, depth, image, own, first, config))
+    }
+
+    fn assemble(
+        ring: Ring,
+        depth: u16,
+        image: Arc<RawImage>,
+        own: Option<File>,
+        (file, flags): (types::Fd, squeue::Flags),
+        config: &UringConfig,
+    ) -> Self {
         let capacity = usize::from(depth);
         // A file in memory has no device, and takes any buffer.
         let bounce = (image.is_direct() && !inline::is_memory(image.as_fd())).then(|| {
             Bounce::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
         });
         let commands = image.commands();
-        let own = image.reopen();
         // Block devices discard by ioctls, which the image makes.
-        let file = !image.is_block_device();
+        let is_file = !image.is_block_device();
         let target = Target {
-            file: types::Fd(own.as_ref().map_or(image.as_fd(), File::as_fd).as_raw_fd()),
-            discard: file && commands.discard.is_some(),
-            write_zeroes: file && commands.write_zeroes,
-            unmap: file && commands.write_zeroes && commands.write_zeroes_may_unmap,
+            file,
+            flags,
+            discard: is_file && commands.discard.is_some(),
+            write_zeroes: is_file && commands.write_zeroes,
+            unmap: is_file && commands.write_zeroes && commands.write_zeroes_may_unmap,
         };
-        Ok(Self {
+        Self {
             ring,
             slots: Slots::with_capacity(capacity),
             waiting: VecDeque::with_capacity(capacity),
@@ -135,7 +171,7 @@ impl UringEngine {
             sync_engine: SyncEngine::new(Arc::clone(&image)),
             image,
             _file: own,
-        })
+        }
     }
 }
 

@@ -3,7 +3,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
-use io_uring::{IoUring, Probe, opcode, squeue};
+use io_uring::register::Restriction;
+use io_uring::{Builder, IoUring, Probe, opcode, squeue};
 
 use super::error::UringError;
 
@@ -42,6 +43,19 @@ impl Ring {
     pub(super) fn new(entries: u32) -> Result<Self, UringError> {
         let mut ring = build(entries)?;
         probe(&mut ring)?;
+        Ok(Self { ring, held: 0, next: 0, broken: None })
+    }
+
+    /// A ring made by [`disabled`], for operations on `file`, which is its only one.
+    pub(super) fn enable(mut ring: IoUring, file: BorrowedFd<'_>) -> Result<Self, UringError> {
+        let submitter = ring.submitter();
+        submitter
+            .register_files(&[file.as_raw_fd()])
+            .map_err(|source| UringError::new("IORING_REGISTER_FILES", source))?;
+        submitter
+            .register_enable_rings()
+            .map_err(|source| UringError::new("IORING_REGISTER_ENABLE_RINGS", source))?;
+        check_entering(&mut ring, squeue::Flags::FIXED_FILE)?;
         Ok(Self { ring, held: 0, next: 0, broken: None })
     }
 
@@ -171,6 +185,11 @@ impl AsFd for Ring {
 /// Checks that the kernel has the operations that the engine needs, and that the ring can be entered: a
 /// seccomp filter may forbid only that.
 fn probe(ring: &mut IoUring) -> Result<(), UringError> {
+    check_operations(ring)?;
+    check_entering(ring, squeue::Flags::empty())
+}
+
+fn check_operations(ring: &IoUring) -> Result<(), UringError> {
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
@@ -178,9 +197,14 @@ fn probe(ring: &mut IoUring) -> Result<(), UringError> {
     if let Some((_, name)) = OPERATIONS.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
         return Err(UringError::Operation(name));
     }
+    Ok(())
+}
+
+/// Has the ring do nothing, once.
+fn check_entering(ring: &mut IoUring, flags: squeue::Flags) -> Result<(), UringError> {
     let entered = |source| UringError::new("io_uring_enter", source);
     // SAFETY: the entry names no memory.
-    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build().flags(flags)) };
     pushed.map_err(|_| entered(io::ErrorKind::StorageFull.into()))?;
     while let Err(error) = ring.submit_and_wait(1) {
         if error.kind() != io::ErrorKind::Interrupted {
@@ -200,12 +224,46 @@ fn probe(ring: &mut IoUring) -> Result<(), UringError> {
 /// IORING_SETUP_DEFER_TASKRUN, which needs it. Under the latter `poll` on the ring also misses completions
 /// from kernel threads (seen on Linux 6.18), and it measured no gain.
 fn build(entries: u32) -> Result<IoUring, UringError> {
+    build_with(entries, |builder| builder)
+}
+
+fn build_with(
+    entries: u32,
+    more: impl Fn(&mut Builder) -> &mut Builder,
+) -> Result<IoUring, UringError> {
     let mut cooperative = IoUring::builder();
     cooperative.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
-    let built = match cooperative.build(entries) {
+    let built = match more(&mut cooperative).build(entries) {
         // Before Linux 5.19.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            more(&mut IoUring::builder()).build(entries)
+        }
         other => other,
     };
     built.map_err(|source| UringError::new("io_uring_setup", source))
+}
+
+/// A ring that does nothing before [`Ring::enable`], and from then on these operations on files that
+/// are registered, and nothing else: neither other operations nor other registrations.
+pub(super) fn disabled(entries: u32) -> Result<IoUring, UringError> {
+    let ring = build_with(entries, |builder| builder.setup_r_disabled());
+    let ring = ring.map_err(UringError::restrictions)?;
+    check_operations(&ring)?;
+    let fixed = squeue::Flags::FIXED_FILE;
+    let mut restrictions = [
+        Restriction::sqe_flags_required(fixed.bits()),
+        Restriction::sqe_flags_allowed((fixed | squeue::Flags::ASYNC).bits()),
+        Restriction::sqe_op(opcode::Nop::CODE),
+        Restriction::sqe_op(opcode::Read::CODE),
+        Restriction::sqe_op(opcode::Readv::CODE),
+        Restriction::sqe_op(opcode::Write::CODE),
+        Restriction::sqe_op(opcode::Writev::CODE),
+        Restriction::sqe_op(opcode::Fsync::CODE),
+        Restriction::sqe_op(opcode::Fallocate::CODE),
+    ];
+    ring.submitter()
+        .register_restrictions(&mut restrictions)
+        .map_err(|source| UringError::new("IORING_REGISTER_RESTRICTIONS", source))
+        .map_err(UringError::restrictions)?;
+    Ok(ring)
 }

@@ -10,11 +10,15 @@ const TRANSFER_MAX: usize = 0x7fff_f000;
 
 /// The image's file, and the commands that the ring can carry out on it.
 ///
-/// The file isn't registered with the ring: the kernel would close it some time after the end of the
-/// process, and until then its lock would keep out the next process that opens the image.
+/// The file isn't registered with the ring, unless the ring is restricted and requires it: the kernel
+/// would close it some time after the end of the process, and until then its lock would keep out the
+/// next process that opens the image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
+    /// The descriptor; with `IOSQE_FIXED_FILE` among the flags, its place among the registered.
     pub(super) file: types::Fd,
+    /// Of every entry.
+    pub(super) flags: squeue::Flags,
     pub(super) discard: bool,
     pub(super) write_zeroes: bool,
     pub(super) unmap: bool,
@@ -66,7 +70,7 @@ pub(super) fn entry(slot: &Slot, target: Target) -> Option<squeue::Entry> {
         }
         Operation::Discard | Operation::WriteZeroes { .. } | Operation::SecureErase => return None,
     };
-    Some(if slot.force_async { entry.flags(squeue::Flags::ASYNC) } else { entry })
+    Some(with_flags(entry, slot, target))
 }
 
 /// The entry for the next transfer of `slot` through a bounce buffer.
@@ -80,7 +84,12 @@ pub(super) fn bounced(slot: &Slot, target: Target, transfer: Transfer) -> squeue
             .rw_flags(write_flags(slot))
             .build(),
     };
-    if slot.force_async { entry.flags(squeue::Flags::ASYNC) } else { entry }
+    with_flags(entry, slot, target)
+}
+
+fn with_flags(entry: squeue::Entry, slot: &Slot, target: Target) -> squeue::Entry {
+    let force_async = if slot.force_async { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+    entry.flags(target.flags | force_async)
 }
 
 fn write_flags(slot: &Slot) -> libc::c_int {
@@ -90,7 +99,7 @@ fn write_flags(slot: &Slot) -> libc::c_int {
 /// A flush covers the writes that have completed (virtio 1.2 §5.2.6.2), and fdatasync(2) those that have
 /// returned: so the entry needn't wait for others in the ring.
 fn sync(target: Target) -> squeue::Entry {
-    opcode::Fsync::new(target.file).flags(types::FsyncFlags::DATASYNC).build()
+    opcode::Fsync::new(target.file).flags(types::FsyncFlags::DATASYNC).build().flags(target.flags)
 }
 
 fn punch(slot: &Slot, target: Target) -> squeue::Entry {

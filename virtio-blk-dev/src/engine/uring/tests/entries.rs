@@ -3,7 +3,14 @@ use io_uring::{opcode, squeue};
 use super::*;
 use crate::engine::uring::slots::{Slot, Stage};
 
-const ALL: Target = Target { file: types::Fd(0), discard: true, write_zeroes: true, unmap: true };
+const NONE: Target = Target {
+    file: types::Fd(0),
+    flags: squeue::Flags::empty(),
+    discard: false,
+    write_zeroes: false,
+    unmap: false,
+};
+const ALL: Target = Target { discard: true, write_zeroes: true, unmap: true, ..NONE };
 
 fn slot(io: Io) -> Slot {
     let stage = Stage::Operation;
@@ -53,7 +60,6 @@ fn a_flush_leaves_metadata_that_no_read_needs() {
 #[test]
 fn what_a_file_can_be_told_goes_through_the_ring() {
     let ram = Ram::new(4096);
-    let none = Target { file: types::Fd(0), discard: false, write_zeroes: false, unmap: false };
     for command in [
         Command::Discard,
         Command::WriteZeroes { unmap: true },
@@ -62,7 +68,7 @@ fn what_a_file_can_be_told_goes_through_the_ring() {
         let slot = slot(ram.command(1, command, true, (512, 1024)));
         let entry = sqe::entry(&slot, ALL).unwrap();
         assert_eq!(entry.get_opcode(), u32::from(opcode::Fallocate::CODE));
-        assert!(sqe::entry(&slot, none).is_none());
+        assert!(sqe::entry(&slot, NONE).is_none());
     }
     let erase = slot(ram.command(1, Command::SecureErase, true, (512, 1024)));
     assert!(sqe::entry(&erase, ALL).is_none());
@@ -74,7 +80,7 @@ fn ranges_are_punched_and_zeroed_and_made_durable() {
     for config in configs(4) {
         let (file, image) = disk(64);
         let Some(mut engine) = engine(&image, &config) else { return };
-        engine.target = Target { file: engine.target.file, ..ALL };
+        engine.target = Target { file: engine.target.file, flags: engine.target.flags, ..ALL };
         for (n, command) in [
             Command::Discard,
             Command::WriteZeroes { unmap: true },

@@ -7,6 +7,7 @@ mod errors;
 mod figures;
 mod limits;
 mod model;
+mod prepared;
 mod refusal;
 
 use std::os::fd::AsRawFd;
