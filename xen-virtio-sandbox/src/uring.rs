@@ -1,11 +1,8 @@
 use io_uring::register::Restriction;
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, squeue};
 
 use crate::State;
 use crate::report::is_unknown;
-
-/// `IORING_REGISTER_FILES`, `_UNREGISTER_FILES` and `_FILES_UPDATE` (linux/io_uring.h).
-const REGISTER: [u8; 3] = [2, 3, 6];
 
 /// What a ring may carry out. Its operations are no system calls of their own and pass seccomp by:
 /// a ring without restrictions opens files and connects sockets.
@@ -14,7 +11,7 @@ const REGISTER: [u8; 3] = [2, 3, 6];
 /// there is no `io_uring_setup`, and gets its file and is enabled when it is used:
 ///
 /// ```
-/// use io_uring::IoUring;
+/// use io_uring::{IoUring, opcode};
 /// use xen_virtio_sandbox::RingRestrictions;
 /// use std::os::fd::AsRawFd;
 ///
@@ -22,7 +19,7 @@ const REGISTER: [u8; 3] = [2, 3, 6];
 /// # let made: std::io::Result<IoUring> = IoUring::builder().setup_r_disabled().build(8);
 /// # if made.is_err() { return Ok(()); } // no io_uring here
 /// let ring: IoUring = IoUring::builder().setup_r_disabled().build(8)?;
-/// RingRestrictions::IMAGE.register(&ring)?;
+/// RingRestrictions::new(&[opcode::Read::CODE]).register(&ring)?;
 /// // … enter the sandbox; later:
 /// # let image = std::fs::File::open("/dev/zero")?;
 /// ring.submitter().register_files(&[image.as_raw_fd()])?;
@@ -33,27 +30,14 @@ const REGISTER: [u8; 3] = [2, 3, 6];
 /// ```
 ///
 /// Registered files are required (`IOSQE_FIXED_FILE`), so that an operation reaches a file that was
-/// registered and no other descriptor. Which files are registered can change, so that a ring serves
-/// one disk after another; they are descriptors of this process in any case.
+/// registered and no other descriptor; once the ring is enabled, nothing more is registered.
+/// `virtio_blk_dev::PreparedRing` does this itself; it is for other devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingRestrictions<'a> {
     operations: &'a [u8],
 }
 
 impl<'a> RingRestrictions<'a> {
-    /// What serving an image takes.
-    pub const IMAGE: RingRestrictions<'static> = RingRestrictions {
-        operations: &[
-            opcode::Nop::CODE,
-            opcode::Read::CODE,
-            opcode::Readv::CODE,
-            opcode::Write::CODE,
-            opcode::Writev::CODE,
-            opcode::Fsync::CODE,
-            opcode::Fallocate::CODE,
-        ],
-    };
-
     /// No operations but these (`IORING_OP_…`; `io_uring::opcode::….CODE`).
     #[must_use]
     pub const fn new(operations: &'a [u8]) -> Self {
@@ -78,7 +62,6 @@ impl<'a> RingRestrictions<'a> {
             Restriction::sqe_flags_required(required.bits()),
         ];
         restrictions.extend(self.operations.iter().map(|op| Restriction::sqe_op(*op)));
-        restrictions.extend(REGISTER.map(Restriction::register_op));
         match ring.submitter().register_restrictions(&mut restrictions) {
             Ok(()) => Ok(State::On),
             Err(error) if is_unknown(&error) => {

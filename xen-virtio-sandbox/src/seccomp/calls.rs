@@ -98,11 +98,10 @@ pub(super) const FCNTL: &[u32] = &[
     libc::F_OFD_SETLK as u32,
 ];
 
-/// Of io_uring_register(2) (linux/io_uring.h): `IORING_REGISTER_FILES`, `_UNREGISTER_FILES`,
-/// `_FILES_UPDATE`, `_PROBE` and `_ENABLE_RINGS`, by which a ring that was made in time gets its
-/// file and begins to work. What a ring that works may do is its own matter, see
-/// [`RingRestrictions`](crate::RingRestrictions).
-pub(super) const URING_REGISTER: &[u32] = &[2, 3, 6, 8, 12];
+/// Of io_uring_register(2) (linux/io_uring.h): `IORING_REGISTER_FILES` and `_ENABLE_RINGS`, by which
+/// a ring that was made in time gets its file and begins to work. What it may do then is its own
+/// matter, see [`RingRestrictions`](crate::RingRestrictions).
+pub(super) const URING_REGISTER: &[u32] = &[2, 12];
 
 /// The flags of clone(2) that make a thread of a process, and nothing else of anything.
 pub(super) const CLONE_THREAD: u32 = (libc::CLONE_VM
