@@ -120,6 +120,7 @@
     )
 )]
 
+mod aligned_buffer;
 mod buffers;
 mod device;
 mod engine;

@@ -1,8 +1,9 @@
 //! Disk images.
 
+mod alignment;
+mod bounce_io;
 mod commands;
 mod device;
-mod direct;
 mod error;
 mod flusher;
 mod format;
@@ -27,8 +28,8 @@ pub use self::error::OpenError;
 pub use self::format::{ImageFormat, UnknownFormat};
 #[cfg(feature = "imago")]
 pub use self::imago::ImagoImage;
+pub use alignment::Alignment;
 pub use commands::{Commands, Lifetime};
-pub use direct::Alignment;
 pub use flusher::Flusher;
 pub use options::RawOptions;
 pub use range::RangeCall;

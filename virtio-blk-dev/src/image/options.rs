@@ -4,13 +4,15 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
+use super::alignment::Alignment;
+use super::bounce_io::BounceIo;
 use super::device::{self, Device};
-use super::direct::{Alignment, Bounce, Buffer};
 use super::error::OpenError;
 use super::locked_file::open_locked;
 use super::range::RangeCall;
 use super::raw::RawImage;
 use super::{Commands, Topology, sys};
+use crate::aligned_buffer::AlignedBuffer;
 
 /// How a [`RawImage`] is opened.
 ///
@@ -102,7 +104,7 @@ impl RawOptions {
             topology: consistent(topology),
             commands,
             read_only: self.read_only,
-            bounce: self.direct.then(|| Bounce::new(alignment)),
+            bounce: self.direct.then(|| BounceIo::new(alignment)),
             device,
             file,
         };
@@ -172,7 +174,7 @@ fn direct_alignment(
     if let Some(bytes) = Device::new(metadata.dev()).logical_block_size() {
         return Ok(all(bytes));
     }
-    let mut buffer = Buffer::new(4096);
+    let mut buffer = AlignedBuffer::new(4096, 4096)?;
     for bytes in [512, 1024, 2048, 4096] {
         let room = buffer.bytes().get_mut(..bytes as usize).unwrap_or_default();
         match file.read_at(room, bytes.into()) {
@@ -194,9 +196,11 @@ fn as_fine_as(logical: u32, alignment: Alignment, file: &File, metadata: &Metada
         return alignment;
     }
     let disk = Device::new(metadata.dev()).logical_block_size();
-    let mut buffer = Buffer::new(alignment.memory);
-    let room = buffer.bytes().get_mut(..logical as usize).unwrap_or_default();
-    match disk.is_some_and(|bytes| bytes <= logical) && file.read_at(room, 0).is_ok() {
+    let read = || {
+        let mut buffer = AlignedBuffer::new(logical as usize, alignment.memory as usize)?;
+        file.read_at(buffer.bytes(), 0)
+    };
+    match disk.is_some_and(|bytes| bytes <= logical) && read().is_ok() {
         true => Alignment { offset: logical, ..alignment },
         false => alignment,
     }

@@ -4,12 +4,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::alignment::Alignment;
+use super::bounce_io::{BounceIo, total};
 use super::device::Device;
-use super::direct::{Alignment, Bounce, Buffer, total};
 use super::flusher::{Flusher, reopen};
 use super::range::RangeCall;
 use super::warning::{HEAD, ImageWarning, other_format};
 use super::{Commands, Image, Lifetime, Topology, sys};
+use crate::aligned_buffer::AlignedBuffer;
 use crate::buffers::{Sink, Source};
 
 /// A file or block device whose bytes are the disk's bytes.
@@ -36,7 +38,7 @@ pub struct RawImage {
     pub(super) commands: Commands,
     pub(super) read_only: bool,
     /// Of an image open for direct I/O.
-    pub(super) bounce: Option<Bounce>,
+    pub(super) bounce: Option<BounceIo>,
     /// Of an image that is a block device.
     pub(super) device: Option<Device>,
 }
@@ -81,8 +83,8 @@ impl RawImage {
 
     /// Nothing but a warning comes of what the image begins with: a guest may have written it.
     fn looks_like_another(&self) -> Option<ImageWarning> {
-        let mut buffer = Buffer::new(HEAD as u32);
-        let head = buffer.bytes().get_mut(..HEAD)?;
+        let mut buffer = AlignedBuffer::new(HEAD, HEAD).ok()?;
+        let head = buffer.bytes();
         let read = self.file.read_at(head, 0).ok()?;
         other_format(head.get(..read)?).map(|found| ImageWarning::OtherFormat { found })
     }
@@ -293,12 +295,17 @@ impl Image for RawImage {
 }
 
 impl RawImage {
-    fn read_bounced(&self, bounce: &Bounce, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
+    fn read_bounced(&self, bounce: &BounceIo, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
         let read = |room: &mut [u8], offset| self.file.read_at(room, offset);
         bounce.read(offset, total(sink.iovecs()), read, |data| sink.copy_from(data))
     }
 
-    fn write_bounced(&self, bounce: &Bounce, source: Source<'_>, offset: u64) -> io::Result<usize> {
+    fn write_bounced(
+        &self,
+        bounce: &BounceIo,
+        source: Source<'_>,
+        offset: u64,
+    ) -> io::Result<usize> {
         let write = |data: &[u8], offset| self.file.write_at(data, offset);
         bounce.write(offset, total(source.iovecs()), |room| source.copy_to(room), write)
     }

@@ -1,19 +1,18 @@
 use super::pool::BouncePool;
 
-/// How a [`UringEngine`](super::UringEngine) works.
+/// The options of a [`UringEngine`](super::UringEngine).
 #[derive(Clone, Debug)]
 pub struct UringConfig {
-    /// Operations that the kernel has in hand at once, from 1 to 4096: more wait in the engine.
-    /// Rounded up to a power of two.
+    /// The most operations in the kernel at once, from 1 to 4096, rounded up to a power of two. More are
+    /// queued in the engine.
     pub depth: u16,
-    /// Operations that need not wait for a device are done without the ring where that is cheaper.
+    /// Do operations that needn't wait for a device without the ring where that is cheaper.
     pub inline: bool,
-    /// For images open with `O_DIRECT`: the kernel can pin guest memory, so that data need not be
-    /// copied on its way. It can't where the memory is another domain's; that is found out, too,
-    /// but only when an operation meets with it.
+    /// For images open with `O_DIRECT`: the kernel can pin guest memory, so that data needn't be copied. It
+    /// can't if the memory is another domain's. This is also detected, but at the cost of one failed operation.
     pub direct_into_guest: bool,
-    /// For images open with `O_DIRECT`: the buffers for what direct I/O refuses. The engines of a disk
-    /// should have one pool together. An operation that finds none free waits in the engine.
+    /// For images open with `O_DIRECT`: the buffers for memory that direct I/O doesn't take. The engines of a
+    /// disk should share a pool. An operation that gets no buffer waits in the engine.
     pub bounce: BouncePool,
 }
 

@@ -1,7 +1,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::bounce::NoMemory;
+use super::bounce_buffers::NoMemory;
 use super::slots::Stage;
 use super::{UringEngine, sqe};
 use crate::engine::no_room::is_no_room;

@@ -1,6 +1,6 @@
 //! The engine over io_uring.
 
-mod bounce;
+mod bounce_buffers;
 mod config;
 mod error;
 mod flow;
@@ -25,7 +25,7 @@ use super::{Completion, Engine, EngineFault, Io, StillInUse};
 use crate::engine::wait::wait_readable;
 use crate::image::{Image, Lifetime, RawImage};
 
-use bounce::Bounce;
+use bounce_buffers::BounceBuffers;
 use inline::Inline;
 use ring::Ring;
 use slots::Slots;
@@ -61,7 +61,7 @@ pub struct UringEngine {
     broken_wait: BrokenRingWait,
     inline: Inline,
     /// For an image that is open for direct I/O.
-    bounce: Option<Bounce>,
+    bounce: Option<BounceBuffers>,
     target: Target,
     /// Carries out what the ring can't. Its flushes, which use another open file description than
     /// `target`, also tell a lack of space from a write-back error.
@@ -145,7 +145,7 @@ impl UringEngine {
         let capacity = usize::from(depth);
         // A file in memory has no device, and takes any buffer.
         let bounce = (image.is_direct() && !inline::is_memory(image.as_fd())).then(|| {
-            Bounce::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
+            BounceBuffers::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
         });
         let commands = image.commands();
         // Block devices discard by ioctls, which the image makes.

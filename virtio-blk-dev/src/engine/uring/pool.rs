@@ -1,34 +1,35 @@
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of one buffer, and so of one transfer through it: a longer operation takes several.
+use crate::aligned_buffer::AlignedBuffer;
+
+/// Bytes of a bounce buffer, and the most that one transfer through it moves: longer operations take several
+/// transfers.
 pub(super) const BUFFER_SIZE: usize = 128 << 10;
 
-/// What direct I/O demands of memory at most: a page.
+/// The greatest alignment that direct I/O needs of memory: a page.
 const PAGE: usize = 4096;
 
-/// Buffers that [`UringEngine`](super::UringEngine)s copy data through where direct I/O doesn't take
-/// guest memory.
+/// The bounce buffers of [`UringEngine`](super::UringEngine)s, for guest memory that direct I/O doesn't take.
 ///
-/// A buffer is allocated when it is first needed, and kept for the next that needs one. An engine that
-/// has none may always take one beyond the limit, so that each goes on however many there are: a pool
-/// never has more than its limit and a buffer of 128 KiB for each engine.
+/// A buffer is allocated when it is first needed, and kept for later use. An engine that has none may always
+/// take one beyond the limit, so that each engine makes progress, however many there are: a pool never
+/// has more than its limit and one buffer of 128 KiB for each engine.
 ///
-/// A clone is the same pool. [`share`](Self::share) makes one that takes its buffers from another: of a
-/// disk in a process that bounds what all of its disks take.
+/// A clone is the same pool. [`share`](Self::share) makes a pool, for example of one disk, that takes its
+/// buffers from another, for example one that limits all disks of a process.
 #[derive(Clone, Debug)]
 pub struct BouncePool(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    /// Buffers that may be taken.
+    /// The most buffers that may be taken.
     limit: usize,
     taken: AtomicUsize,
-    /// Not taken. Only of a pool that has none above it.
-    idle: Mutex<Vec<Memory>>,
-    above: Option<BouncePool>,
+    /// Buffers that aren't taken. Used only in a pool without a parent.
+    idle: Mutex<Vec<AlignedBuffer>>,
+    parent: Option<BouncePool>,
 }
 
 impl BouncePool {
@@ -46,22 +47,22 @@ impl BouncePool {
         Self::with(bytes, Some(self.clone()))
     }
 
-    fn with(bytes: usize, above: Option<Self>) -> Self {
+    fn with(bytes: usize, parent: Option<Self>) -> Self {
         let (taken, idle) = (AtomicUsize::new(0), Mutex::default());
-        Self(Arc::new(Pool { limit: bytes / BUFFER_SIZE, taken, idle, above }))
+        Self(Arc::new(Pool { limit: bytes / BUFFER_SIZE, taken, idle, parent }))
     }
 
-    /// Bytes that engines have at present.
+    /// Bytes of the buffers that engines have at present.
     pub fn in_use(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed).saturating_mul(BUFFER_SIZE)
     }
 
-    /// A buffer, if the limits allow for one and there is memory.
+    /// A buffer, if the limits allow one and it can be allocated.
     pub(super) fn take(&self) -> Option<Buffer> {
         self.buffer(self.reserve()?)
     }
 
-    /// A buffer for an engine that has none, unless there is no memory.
+    /// A buffer beyond the limits, for an engine that has none. `None` if it can't be allocated.
     pub(super) fn take_beyond(&self) -> Option<Buffer> {
         for pool in self.upward() {
             pool.0.taken.fetch_add(1, Ordering::Relaxed);
@@ -69,21 +70,21 @@ impl BouncePool {
         self.buffer(Quota(self.clone()))
     }
 
-    /// Takes a buffer back, for the next to take it.
+    /// Returns a buffer to the pool.
     pub(super) fn give_back(&self, buffer: Buffer) {
         let Buffer { memory, quota } = buffer;
         self.root().idle().push(memory);
         drop(quota);
     }
 
-    /// All is taken: another engine may be waiting.
+    /// Whether a limit is reached, so that another engine may be waiting for a buffer.
     pub(super) fn is_exhausted(&self) -> bool {
         self.upward().any(|Self(pool)| pool.taken.load(Ordering::Relaxed) >= pool.limit)
     }
 
     fn buffer(&self, quota: Quota) -> Option<Buffer> {
         let idle = self.root().idle().pop();
-        let memory = idle.or_else(Memory::new)?;
+        let memory = idle.or_else(|| AlignedBuffer::new(BUFFER_SIZE, PAGE).ok())?;
         Some(Buffer { memory, quota })
     }
 
@@ -100,9 +101,9 @@ impl BouncePool {
         Some(Quota(self.clone()))
     }
 
-    /// This pool, and those above it.
+    /// This pool, and its parents.
     fn upward(&self) -> impl Iterator<Item = &Self> {
-        std::iter::successors(Some(self), |pool| pool.0.above.as_ref())
+        std::iter::successors(Some(self), |pool| pool.0.parent.as_ref())
     }
 
     fn root(&self) -> &Pool {
@@ -112,40 +113,39 @@ impl BouncePool {
 }
 
 impl Pool {
-    fn idle(&self) -> MutexGuard<'_, Vec<Memory>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<AlignedBuffer>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pool {
-    /// A disk that goes takes along what nobody uses: others allocate what they need.
+    /// Frees the idle buffers when a disk is removed. Others allocate what they need.
     fn drop(&mut self) {
-        if let Some(above) = &self.above {
-            above.root().idle().clear();
+        if let Some(parent) = &self.parent {
+            parent.root().idle().clear();
         }
     }
 }
 
-/// A buffer that isn't the pool's any more.
+/// A buffer taken from a pool.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    memory: Memory,
+    memory: AlignedBuffer,
     quota: Quota,
 }
 
 impl Buffer {
     pub(super) fn start(&self) -> NonNull<u8> {
-        self.memory.0
+        self.memory.start()
     }
 
-    /// Its memory. While the kernel has it in hand, the buffer rests in a slot, and nobody asks.
+    /// Its memory. While the kernel uses the buffer, it is in a slot, and nothing calls this.
     pub(super) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the memory is of this size, initialised, and this value's alone.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.0.as_ptr(), BUFFER_SIZE) }
+        self.memory.bytes()
     }
 }
 
-/// A buffer's place within the limits, in this pool and those above it.
+/// The share that one buffer takes of the limits of a pool and its parents.
 #[derive(Debug)]
 struct Quota(BouncePool);
 
@@ -154,34 +154,6 @@ impl Drop for Quota {
         for BouncePool(pool) in self.0.upward() {
             pool.taken.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// [`BUFFER_SIZE`] bytes that begin at a page.
-#[derive(Debug)]
-struct Memory(NonNull<u8>);
-
-// SAFETY: the memory is owned by this value, and no thread's.
-unsafe impl Send for Memory {}
-
-impl Memory {
-    const LAYOUT: Layout = match Layout::from_size_align(BUFFER_SIZE, PAGE) {
-        Ok(layout) => layout,
-        Err(_) => Layout::new::<[u8; BUFFER_SIZE]>(),
-    };
-
-    /// `None` if there is none.
-    fn new() -> Option<Self> {
-        // SAFETY: the layout has a size.
-        NonNull::new(unsafe { alloc_zeroed(Self::LAYOUT) }).map(Self)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: it was allocated so, and nobody uses it any more: who gives it to the kernel leaks
-        // it rather than drop it before the kernel is done.
-        unsafe { dealloc(self.0.as_ptr(), Self::LAYOUT) };
     }
 }
 

@@ -1,6 +1,6 @@
 use io_uring::{opcode, squeue, types};
 
-use super::bounce::{Direction, Transfer};
+use super::bounce_buffers::{Direction, Transfer};
 use super::slots::{Slot, Stage};
 use crate::engine::Operation;
 

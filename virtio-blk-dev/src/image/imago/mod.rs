@@ -23,7 +23,8 @@ use self::chain::Chain;
 use self::journal::Journal;
 use self::storage::Layer;
 use self::zeroing::Zeroing;
-use super::direct::{Alignment, Bounce, total};
+use super::Alignment;
+use super::bounce_io::{BounceIo, total};
 use super::{Commands, Image, ImageFormat, ImageWarning, OpenError, Topology};
 use crate::buffers::{Sink, Source};
 use crate::sector::SECTOR_SIZE;
@@ -52,7 +53,7 @@ pub struct ImagoImage {
     /// Of an image that is written.
     journal: Option<Arc<Journal>>,
     /// Guest memory is copied: imago takes references, and there are none to it.
-    bounce: Bounce,
+    bounce: BounceIo,
     capacity: u64,
     /// What can be zeroed in the tables alone, in bytes.
     granularity: Option<u64>,
@@ -95,7 +96,7 @@ impl ImagoImage {
         let image = Self {
             access: RwLock::new(access),
             journal,
-            bounce: Bounce::new(Alignment::BYTE),
+            bounce: BounceIo::new(Alignment::BYTE),
             capacity,
             granularity,
             topology: Topology { opt_io_size: cluster.unwrap_or(0), ..Topology::default() },

@@ -4,7 +4,7 @@ use super::pool::{BUFFER_SIZE, BouncePool, Buffer};
 use crate::engine::{Data, Io};
 use crate::image::Alignment;
 
-/// Which way the data of a [`Transfer`] goes.
+/// The direction of a [`Transfer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     /// From the image into the buffer.
@@ -13,8 +13,8 @@ pub(super) enum Direction {
     Out,
 }
 
-/// A transfer between the image and a buffer, in whole blocks. Only [`Bounce::begin`] makes one, of
-/// the [`Data`] that reads and writes alone have.
+/// A transfer between the image and a buffer, in whole blocks. Made only by [`BounceBuffers::begin`], from
+/// the [`Data`] that only reads and writes have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transfer {
     pub(super) direction: Direction,
@@ -23,42 +23,42 @@ pub(super) struct Transfer {
     pub(super) len: u32,
 }
 
-/// There is no memory for a buffer.
+/// A buffer can't be allocated.
 #[derive(Debug)]
 pub(super) struct NoMemory;
 
-/// Copies data on its way for guest memory that direct I/O doesn't take: not aligned, or, as other
-/// domains' pages are, nothing that the kernel can pin.
+/// The bounce buffers of one engine: copies data for guest memory that direct I/O doesn't take, because it
+/// isn't aligned or, as with other domains' pages, can't be pinned.
 #[derive(Debug)]
-pub(super) struct Bounce {
-    /// Of memory, offsets and lengths, as the kernel demands it.
+pub(super) struct BounceBuffers {
+    /// What the kernel demands of memory, offsets and lengths.
     alignment: Alignment,
-    /// Guest memory can't be pinned.
+    /// Guest memory can't be pinned: every transfer needs a buffer.
     always: bool,
     pool: BouncePool,
-    /// Taken from the pool, and in no operation's use.
+    /// Buffers taken from the pool that no operation uses.
     free: Vec<Buffer>,
-    /// In an operation's use.
+    /// The number of buffers that operations use.
     used: usize,
 }
 
-impl Bounce {
-    /// With `into_guest` unless guest memory is known not to be pinned.
+impl BounceBuffers {
+    /// `into_guest` is false if it is known that guest memory can't be pinned.
     pub(super) fn new(pool: BouncePool, alignment: Alignment, into_guest: bool) -> Self {
         Self { alignment, always: !into_guest, pool, free: Vec::new(), used: 0 }
     }
 
-    /// The kernel refused guest memory: it isn't asked again.
+    /// The kernel couldn't pin guest memory: use buffers from now on.
     pub(super) fn unpinnable(&mut self) {
         self.always = true;
     }
 
-    /// `data`, the rest of `io`'s, can't be transferred without a buffer.
+    /// Whether `data`, which is left of `io`, has to be transferred through a buffer.
     pub(super) fn is_needed(&self, io: &Io, data: Data<'_>) -> bool {
         self.always || !self.alignment.is_met(data.iovecs(), io.offset())
     }
 
-    /// Only whole blocks can be written: what is beside a part of one may be another queue's.
+    /// Whether it can be: only whole blocks can be written, as another queue may write the rest of a block.
     pub(super) fn is_possible(&self, io: &Io, data: Data<'_>) -> bool {
         match data {
             Data::Out(_) => self.alignment.is_met_by(io.offset() | io.remaining()),
@@ -66,8 +66,8 @@ impl Bounce {
         }
     }
 
-    /// A buffer; `None` if the pool is exhausted. Then this engine has some in use, whose completion
-    /// has it look again.
+    /// A buffer; `None` if the pool is exhausted. Then operations of this engine use some, and their
+    /// completion is the time to try again.
     pub(super) fn take(&mut self) -> Result<Option<Buffer>, NoMemory> {
         let buffer = match self.free.pop().or_else(|| self.pool.take()) {
             None if self.used > 0 => return Ok(None),
@@ -78,8 +78,8 @@ impl Bounce {
         Ok(Some(buffer))
     }
 
-    /// Takes back a buffer that an operation needs no longer. It is kept here, where the next one is
-    /// taken from without a look at what other queues do, unless one of them may be waiting for it.
+    /// Returns a buffer after an operation. It is kept here, so that the next operation takes it without
+    /// accessing the shared pool, unless another engine may be waiting for it.
     pub(super) fn put(&mut self, buffer: Buffer) {
         self.used = self.used.saturating_sub(1);
         if self.pool.is_exhausted() {
@@ -89,13 +89,13 @@ impl Bounce {
         }
     }
 
-    /// Gives back to the pool what isn't in use, but for one.
+    /// Returns the buffers that aren't in use to the pool, except one.
     pub(super) fn idle(&mut self) {
         self.free.drain(1.min(self.free.len())..).for_each(|buffer| self.pool.give_back(buffer));
     }
 
-    /// The transfer that is next for `io`: a write's data is in the buffer then. `None` if not all of
-    /// that data could be copied, so that what the buffer held before is never stored.
+    /// Makes the next transfer of `io`, and copies a write's data into the buffer. `None` if not all of the
+    /// data could be copied, so that the old content of the buffer is never written.
     pub(super) fn begin(&self, io: &Io, data: Data<'_>, buffer: &mut Buffer) -> Option<Transfer> {
         let head = self.head(io);
         let end = io.remaining().saturating_add(head).min(BUFFER_SIZE as u64);
@@ -115,7 +115,8 @@ impl Bounce {
         Some(Transfer { direction, memory: buffer.start(), offset, len: len as u32 })
     }
 
-    /// Of `n` bytes transferred, those that were `io`'s; a read's data is in its place then.
+    /// Ends a transfer of `n` bytes, and copies a read's data out of the buffer. Returns how many of the
+    /// bytes belong to `io`.
     pub(super) fn end(&self, io: &Io, data: Data<'_>, buffer: &mut Buffer, n: u64) -> u64 {
         let head = self.head(io);
         let end = n.min(BUFFER_SIZE as u64).min(io.remaining().saturating_add(head));
@@ -128,7 +129,7 @@ impl Bounce {
         }
     }
 
-    /// Bytes of the first block that come before what is left of `io`.
+    /// Bytes of the first block before what is left of `io`.
     fn head(&self, io: &Io) -> u64 {
         io.offset() & u64::from(self.alignment.offset.saturating_sub(1))
     }
