@@ -1,24 +1,24 @@
-//! Guest memory as the kernel takes it: the one place where addresses of it become pointers.
+//! Guest memory as lists of host addresses for system calls. Only here do these become pointers.
 
 use std::marker::PhantomData;
 
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 
-/// A range of guest memory that isn't there, or not with the permission asked for.
+/// A range is not guest memory, or can't be accessed as requested.
 #[derive(Debug)]
 pub(crate) struct BadAddress;
 
-/// Host addresses of a request's data, in the order of its chain.
+/// The host addresses of a request's data, in the order of its chain.
 ///
-/// These are plain numbers until they are used. Using them is sound as long as the memory they
-/// were gathered from stays mapped, which [`Segments::sink`] and [`Segments::source`] ask for.
+/// Holding them needs no guarantee. Access through them is sound only while the memory stays mapped, which
+/// is the safety condition of [`Segments::sink`] and [`Segments::source`].
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     iovecs: Vec<libc::iovec>,
-    /// Whole segments that `advance` left behind.
+    /// The first segment that isn't transferred completely.
     first: usize,
-    /// Bytes from there to the end.
+    /// Bytes that are left.
     remaining: usize,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Segments {
 unsafe impl Send for Segments {}
 
 impl Segments {
-    /// Forgets the segments and keeps the allocation.
+    /// Removes the segments, and keeps the allocation.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.iovecs.clear();
@@ -56,11 +56,11 @@ impl Segments {
         Ok(())
     }
 
-    /// Appends memory that was looked up already.
+    /// Appends memory that has been looked up already.
     #[inline]
     pub(crate) fn add<B: BitmapSlice>(&mut self, slice: &VolatileSlice<'_, B>) {
         self.push(slice);
-        // Less than 4 GiB a request, as the ring walk holds.
+        // Can't overflow: the ring walk limits a request to less than 4 GiB.
         self.remaining = self.remaining.saturating_add(slice.len());
     }
 
@@ -78,7 +78,7 @@ impl Segments {
         self.remaining
     }
 
-    /// Leaves the first `n` bytes behind; more than there are is all of them.
+    /// Removes the first `n` bytes, or all if there are fewer.
     pub(crate) fn advance(&mut self, n: usize) {
         let mut n = n.min(self.remaining);
         self.remaining = self.remaining.saturating_sub(n);
@@ -117,7 +117,7 @@ impl Segments {
     }
 }
 
-/// Mapped guest memory. Made only by [`Segments`], as unsafely as the promise it needs.
+/// Mapped guest memory. Made only by the unsafe methods of [`Segments`].
 #[derive(Clone, Copy, Debug)]
 struct Buffers<'a> {
     iovecs: &'a [libc::iovec],
@@ -131,17 +131,17 @@ impl<'a> Buffers<'a> {
 
     fn slices(self) -> impl Iterator<Item = VolatileSlice<'a>> {
         self.iovecs.iter().map(|iovec| {
-            // SAFETY: whoever made this promised that the bytes are mapped for `'a`, and all of this
-            // crate's accesses to guest memory are volatile or the kernel's.
+            // SAFETY: the caller of `sink` or `source` has promised that the bytes are mapped for `'a`.
+            // All accesses of this crate to guest memory are volatile or made by the kernel.
             unsafe { VolatileSlice::new(iovec.iov_base.cast(), iovec.iov_len) }
         })
     }
 }
 
-/// Guest memory that a read fills.
+/// Guest memory for the data of a read.
 ///
-/// The guest may look at it or write to it at any time: there is no reference to it, only copies
-/// into it and the host addresses for system calls.
+/// The guest may access it at any time: so there is no reference to it, only copies into it and the host
+/// addresses for system calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Sink<'a>(Buffers<'a>);
 
@@ -152,7 +152,7 @@ impl<'a> Sink<'a> {
         self.0.iovecs
     }
 
-    /// Copies `data` in from the start, and returns how much of it had room.
+    /// Copies `data` to the start of the memory, and returns how many bytes had room.
     pub fn copy_from(self, data: &[u8]) -> usize {
         let mut rest = data;
         for slice in self.0.slices() {
@@ -166,10 +166,9 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// Guest memory that a write takes its data from.
+/// Guest memory with the data of a write. It may be mapped read-only.
 ///
-/// The guest may change it at any time: what matters is to be copied once. It may be mapped
-/// read-only.
+/// The guest may change it at any time: data that is examined has to be copied first.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a>(Buffers<'a>);
 
@@ -180,7 +179,7 @@ impl<'a> Source<'a> {
         self.0.iovecs
     }
 
-    /// Fills `data` from the start, and returns how much of it was there.
+    /// Copies the start of the memory to `data`, and returns the number of bytes copied.
     pub fn copy_to(self, data: &mut [u8]) -> usize {
         let mut done = 0usize;
         for slice in self.0.slices() {

@@ -8,8 +8,7 @@ use crate::engine::InOrder;
 use crate::image::{Image, Topology};
 use crate::sector::SECTOR_SIZE;
 
-/// What a block device offers. Plain data; [`BlockDevice::new`](crate::BlockDevice::new)
-/// validates it.
+/// The configuration of a block device. [`BlockDevice::new`](crate::BlockDevice::new) validates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockConfig {
     /// Offer `VIRTIO_BLK_F_RO` and refuse every change of the disk.
@@ -26,14 +25,14 @@ pub struct BlockConfig {
     pub seg_max: Option<u32>,
     /// Greatest size of one data buffer in bytes; `None` is no limit.
     pub size_max: Option<u32>,
-    /// The storage's units.
+    /// Units and alignments of the storage.
     pub topology: Topology,
     /// Begin with a write cache, which the driver may turn off and on (`writeback`).
     pub write_back: bool,
     /// The commands beyond reads, writes and flushes.
     pub limits: Limits,
-    /// Offer `VIRTIO_F_IN_ORDER`: what an engine of the kind that all workers have says of itself. A
-    /// [`Worker`](crate::Worker) with an engine of another kind doesn't serve the device.
+    /// Offer `VIRTIO_F_IN_ORDER`, for engines that complete in order. A [`Worker`](crate::Worker) with
+    /// another engine doesn't serve the device.
     pub in_order: Option<InOrder>,
     /// Offer `VIRTIO_F_ACCESS_PLATFORM` and insist on it: the guest names its buffers by grants.
     pub access_platform: bool,
@@ -60,7 +59,7 @@ impl Default for BlockConfig {
 }
 
 impl BlockConfig {
-    /// What `image` can do, and the default for everything else.
+    /// The configuration for `image`, with defaults for everything that doesn't depend on it.
     pub fn for_image<I: Image + ?Sized>(image: &I) -> Self {
         Self {
             read_only: image.is_read_only(),
@@ -70,8 +69,7 @@ impl BlockConfig {
         }
     }
 
-    /// Checks the values against each other and against a disk of `capacity` bytes, and lays them
-    /// out as the guest reads them.
+    /// Checks the values, and makes the configuration space of a disk of `capacity` bytes.
     pub(crate) fn space(&self, capacity: u64) -> Result<ConfigSpace, ConfigError> {
         if !(1..=MAX_QUEUES).contains(&self.num_queues) {
             return Err(ConfigError::NumQueues(self.num_queues));
@@ -144,7 +142,7 @@ fn in_blocks(topology: &Topology) -> Result<[u32; 4], ConfigError> {
     ])
 }
 
-/// As many as any kernel asks for; each queue costs a thread and memory.
+/// More than any kernel uses; each queue takes a thread and memory.
 const MAX_QUEUES: u16 = 256;
 
 pub(crate) fn check_capacity(capacity: u64, block: u32) -> Result<(), ConfigError> {

@@ -2,8 +2,8 @@ use super::error::ConfigError;
 use crate::image::Image;
 use crate::sector::SECTOR_SIZE;
 
-/// The commands beyond reads, writes and flushes that a device offers, and how much of each a
-/// request may ask for (virtio 1.2 §5.2.4). What is `None` is not offered.
+/// The commands beyond reads, writes and flushes that a device offers, with the limits of a request
+/// (virtio 1.2 §5.2.4). A command that is `None` is not offered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `VIRTIO_BLK_T_DISCARD`.
@@ -16,36 +16,36 @@ pub struct Limits {
     pub lifetime: bool,
 }
 
-/// How much one discard or secure erase may ask for.
+/// The limits of a discard or secure erase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RangeLimits {
-    /// Sectors of 512 bytes in one range.
+    /// The most sectors of 512 bytes in one range.
     pub max_sectors: u32,
-    /// Ranges in one request.
+    /// The most ranges in one request.
     pub max_seg: u32,
-    /// The unit in which the storage works, in sectors: a range begins and ends best at a multiple.
+    /// The unit of the storage, in sectors: ranges should begin and end at a multiple.
     pub alignment_sectors: u32,
 }
 
-/// How much one request for zeroes may ask for.
+/// The limits of a request to write zeroes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZeroesLimits {
-    /// Sectors of 512 bytes in one range.
+    /// The most sectors of 512 bytes in one range.
     pub max_sectors: u32,
-    /// Ranges in one request.
+    /// The most ranges in one request.
     pub max_seg: u32,
-    /// The driver may let the storage of zeroes be given back.
+    /// The driver may allow that zeroed ranges are deallocated.
     pub may_unmap: bool,
 }
 
-/// 2 GiB: giving storage back is quick, and a request that isn't can't be interrupted.
+/// 2 GiB: deallocation is fast, but a call that isn't can't be interrupted.
 const DISCARD_SECTORS: u32 = 1 << 22;
-/// 128 MiB: where the storage has no zeroes of its own they are written out.
+/// 128 MiB: without support of the storage zeroes are written as data.
 const ZEROES_SECTORS: u32 = 1 << 18;
 const MAX_SEG: u32 = 64;
 
 impl Limits {
-    /// What `image` carries out, in amounts that keep a request from taking very long.
+    /// The commands of `image`, with limits that keep a request from taking very long.
     pub(crate) fn of<I: Image + ?Sized>(image: &I) -> Self {
         if image.is_read_only() {
             return Self { lifetime: image.commands().lifetime, ..Self::default() };
@@ -68,8 +68,7 @@ impl Limits {
         }
     }
 
-    /// Refuses a command that is offered, but not for a single sector: a driver could do nothing
-    /// with it (virtio 1.2 §5.2.5.2 wants non-zero limits).
+    /// Fails if a command is offered with a limit of zero (virtio 1.2 §5.2.5.2).
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let ranges = [self.discard, self.secure_erase].into_iter().flatten();
         let empty = ranges

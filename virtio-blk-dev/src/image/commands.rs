@@ -1,20 +1,19 @@
-/// The commands beyond reads, writes and flushes that a storage really carries out: what isn't here
-/// is not offered to the guest.
+/// The commands beyond reads, writes and flushes that an image supports. Others are not offered to the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Commands {
-    /// Discards, in units of so many bytes: a power of two, at least 512.
+    /// Discards; the value is the unit in bytes, a power of two of at least 512.
     pub discard: Option<u32>,
-    /// Zeroes without data.
+    /// Write zeroes.
     pub write_zeroes: bool,
-    /// The storage of zeroes can be given back.
+    /// Zeroed ranges can be deallocated.
     pub write_zeroes_may_unmap: bool,
-    /// Secure erases, in units of so many bytes: a power of two, at least 512.
+    /// Secure erases; the value is the unit in bytes, a power of two of at least 512.
     pub secure_erase: Option<u32>,
-    /// The storage tells of its wear.
+    /// The storage reports its wear.
     pub lifetime: bool,
 }
 
-/// The wear of an eMMC or UFS device, as JEDEC's fields have it (`struct virtio_blk_lifetime`,
+/// The wear of an eMMC or UFS device, in the fields of the JEDEC standards (`struct virtio_blk_lifetime`,
 /// virtio 1.2 §5.2.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifetime {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Lifetime, Topology, sys};
 
-/// What sysfs tells of a block device.
+/// The attributes of a block device in sysfs.
 #[derive(Debug)]
 pub(super) struct Device {
     directory: PathBuf,
@@ -18,19 +18,19 @@ impl Device {
         Self { directory: format!("/sys/dev/block/{major}:{minor}").into() }
     }
 
-    /// The device that `metadata` is the special file of.
+    /// The device of a special file.
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self::new(metadata.rdev())
     }
 
-    /// An attribute of its queue. A partition has that of its disk.
+    /// An attribute of its queue. For a partition that of its disk.
     fn queue(&self, attribute: &str) -> Option<u64> {
         let queue = |directory: &str| number(&self.directory.join(directory).join(attribute));
         queue("queue").or_else(|| queue("../queue"))
     }
 
-    /// The unit of its discards, if it has any: where several of them begin and end on no power
-    /// of two, that of the greatest which they do.
+    /// The unit of its discards, if it supports them. If that is not a power of two, its greatest divisor
+    /// that is one.
     pub(super) fn discard_unit(&self, logical_block_size: u32) -> Option<u32> {
         let granularity = self.queue("discard_granularity").filter(|bytes| *bytes > 0)?;
         self.queue("discard_max_bytes").filter(|bytes| *bytes > 0)?;
@@ -38,7 +38,7 @@ impl Device {
         Some(unit.max(logical_block_size))
     }
 
-    /// Whether it zeroes without being sent zeroes.
+    /// Whether it has a command to write zeroes.
     pub(super) fn zeroes(&self) -> bool {
         self.queue("write_zeroes_max_bytes").is_some_and(|bytes| bytes > 0)
     }
@@ -48,7 +48,7 @@ impl Device {
         self.queue("logical_block_size")?.try_into().ok()
     }
 
-    /// Its wear, if it is an eMMC as a whole and tells. One that has it all undefined doesn't.
+    /// Its wear, if it is an eMMC (not a partition) that reports it. All values undefined is no report.
     pub(super) fn lifetime(&self) -> Option<Lifetime> {
         let text = |name| fs::read_to_string(self.directory.join("device").join(name)).ok();
         let (pre_eol_info, life_time) = (text("pre_eol_info")?, text("life_time")?);
@@ -70,7 +70,7 @@ fn hexadecimal(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// A block device's units. All but its logical block size may be missing or absurd.
+/// A block device's topology. Values other than its logical block size may be missing or inconsistent.
 pub(super) fn topology(device: &File) -> io::Result<Topology> {
     let logical = sys::device_int(device, libc::BLKSSZGET)?;
     let int = |request| sys::device_int(device, request).ok();
@@ -84,9 +84,9 @@ pub(super) fn topology(device: &File) -> io::Result<Topology> {
     })
 }
 
-/// Whether the device erases securely. sysfs doesn't tell, but since Linux 5.19 (`release`) a
-/// device that can't says so before the kernel looks at the range, and this one is refused: no
-/// sector begins at byte 1.
+/// Whether the device supports secure erase. This is not in sysfs. But since Linux 5.19 (`release`) the
+/// kernel checks the support before the range, and a range from byte 1 is invalid, as no sector begins there:
+/// so the error tells.
 pub(super) fn erases_securely(device: &File, release: &str) -> bool {
     let mut parts = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
     let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));

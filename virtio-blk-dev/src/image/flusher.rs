@@ -4,16 +4,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-/// Flushes an image for one queue alone: see [`Image::flusher`](super::Image::flusher).
+/// Flushes an image for one queue: see [`Image::flusher`](super::Image::flusher).
 pub trait Flusher: Send + Sync {
-    /// As [`Image::flush`](super::Image::flush), and with every error since the flusher was made.
+    /// As [`Image::flush`](super::Image::flush), but also reports errors since the flusher was made that
+    /// other flushers have reported.
     ///
     /// # Errors
     /// The host's.
     fn flush(&self) -> io::Result<()>;
 }
 
-/// An open file description, by which no other queue flushes.
+/// An open file description that only one queue uses.
 impl Flusher for File {
     fn flush(&self) -> io::Result<()> {
         self.sync_data()
@@ -26,10 +27,10 @@ impl<F: Flusher + ?Sized> Flusher for Arc<F> {
     }
 }
 
-/// Opens what `file` is once more, whatever its path is by now.
+/// Opens `file` again, even if its path has changed.
 ///
-/// The locks stay with the first description (`F_OFD_SETLK`, fcntl(2)), and so does the claim on a
-/// block device (`O_EXCL`), which another one would contradict.
+/// The locks belong to the first description (`F_OFD_SETLK`, fcntl(2)), and so does the exclusive use of a
+/// block device (`O_EXCL`), which a second one couldn't have.
 ///
 /// # Errors
 /// There is no /proc, or this process may no longer open the file.

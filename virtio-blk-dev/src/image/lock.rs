@@ -3,12 +3,12 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-/// Of a reader: conflicts with every lock on the whole file that a writer takes.
+/// The byte that a reader locks; it conflicts with the lock on the whole file that a writer takes.
 const READER: Range<u8> = 0..100;
 
-/// QEMU's bytes, one a permission, at 100 for those that somebody uses and at 200 for those that
-/// somebody won't share: each user holds read locks on its bytes, and then looks whether others
-/// hold the bytes that contradict them.
+/// The bytes that QEMU locks, one for each permission: from 100 on for those that a process uses, from 200
+/// on for those that it doesn't share. Each user holds read locks on its bytes, and then checks that no other
+/// holds bytes that conflict with them.
 const READS: u8 = 100;
 const WRITES: u8 = 101;
 const RESIZES: u8 = 103;
@@ -16,14 +16,13 @@ const READS_UNSHARED: u8 = 200;
 const WRITES_UNSHARED: u8 = 201;
 const RESIZES_UNSHARED: u8 = 203;
 
-/// Locks `file` for as long as its open file description lives: against everybody for a writer,
-/// against writers for a reader.
+/// Locks `file` for as long as its open file description exists: exclusively for a writer, shared for a reader.
 ///
 /// The lock is of the open file description (`F_OFD_SETLK`, fcntl(2)) and not of the process, so
-/// two disks of one process keep each other out too, and closing some other descriptor of the
-/// file doesn't release it. A writer locks the whole file, as cloud-hypervisor does, and thereby
-/// the bytes that QEMU locks. A reader, who must bear other readers, says what it does and looks
-/// at what others do in QEMU's way. A reader that has the whole file locked keeps it out.
+/// two disks of one process also exclude each other, and closing another descriptor of the file doesn't
+/// release it. A writer locks the whole file, as cloud-hypervisor does, which includes the bytes that QEMU
+/// locks. A reader, which must allow other readers, locks and checks bytes as QEMU does. It can't be opened
+/// together with a reader that locks the whole file.
 pub(super) fn lock(file: &File, exclusive: bool) -> io::Result<()> {
     if exclusive {
         return set(file, libc::F_WRLCK, 0..0);
@@ -40,7 +39,7 @@ pub(super) fn lock(file: &File, exclusive: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a lock; the empty range is the whole file.
+/// Takes a lock. An empty range stands for the whole file.
 fn set(file: &File, kind: libc::c_int, bytes: Range<u8>) -> io::Result<()> {
     let lock = flock(kind, bytes);
     // SAFETY: the descriptor is open, and `lock` outlives the call.

@@ -7,7 +7,7 @@ use super::error::OpenError;
 use super::lock::lock;
 use super::sys;
 
-/// Opens and locks what is a regular file or a block device.
+/// Opens and locks a regular file or block device.
 pub(super) fn open_locked(
     path: &Path,
     read_only: bool,
@@ -27,12 +27,12 @@ pub(super) fn open_locked(
         Some(found) => Err(OpenError::Kind { path: path.to_owned(), found }),
         None => Ok(()),
     };
-    // Before opening: that would block on a FIFO, and may disturb a character device.
+    // Checked before opening, which would block on a FIFO and may affect a character device.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     of_kind(&metadata)?;
     let mut flags = if direct { libc::O_DIRECT } else { 0 };
     if !read_only && metadata.file_type().is_block_device() {
-        // EBUSY if the host has it mounted, or a volume manager uses it (open(2)).
+        // EBUSY if it is mounted in the host, or used by a volume manager (open(2)).
         flags |= libc::O_EXCL;
     }
     let file = OpenOptions::new()
@@ -44,7 +44,7 @@ pub(super) fn open_locked(
     let metadata = file.metadata().map_err(failed)?;
     of_kind(&metadata)?;
     if !read_only && metadata.file_type().is_block_device() {
-        // The kernel opens one for writing all the same, and then fails each write.
+        // The kernel opens a read-only device for writing, and then fails each write.
         let flag = sys::device_int(&file, sys::BLKROGET);
         may_be_written(flag)
             .map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
@@ -59,7 +59,7 @@ pub(super) fn open_locked(
     Ok((file, metadata))
 }
 
-/// Refuses a block device whose read-only flag is this. One that can't say is taken at its word.
+/// Fails if the read-only flag of a block device is set. A device without the flag is taken as writable.
 fn may_be_written(flag: io::Result<u32>) -> io::Result<()> {
     match flag {
         Ok(0) | Err(_) => Ok(()),

@@ -37,10 +37,10 @@ pub use raw::RawImage;
 pub use topology::Topology;
 pub use warning::ImageWarning;
 
-/// The storage behind a disk: positional, vectored, shared by all queues.
+/// The storage of a disk, shared by all queues. Accesses are positional and vectored.
 ///
-/// Requests reach it checked against [`capacity`](Self::capacity), and an image that
-/// [is read-only](Self::is_read_only) is never written.
+/// Callers check requests against [`capacity`](Self::capacity), and never write to an image that
+/// [is read-only](Self::is_read_only).
 pub trait Image: Send + Sync {
     /// The size in bytes, a multiple of 512. It changes only when the operator resizes the disk.
     fn capacity(&self) -> u64;
@@ -48,59 +48,57 @@ pub trait Image: Send + Sync {
     /// Whether writes are refused.
     fn is_read_only(&self) -> bool;
 
-    /// Units and alignments of the storage, as the guest may be told.
+    /// Units and alignments of the storage, to be shown to the guest.
     fn topology(&self) -> Topology {
         Topology::default()
     }
 
-    /// Which commands beyond reads, writes and flushes the storage really carries out. None, unless
-    /// the image says otherwise; it doesn't change.
+    /// The commands beyond reads, writes and flushes that the storage supports. The value is constant.
     fn commands(&self) -> Commands {
         Commands::default()
     }
 
-    /// What the operator should know of the image though it is served, to be logged when it was
-    /// opened or [read anew](RawImage::refresh_capacity).
+    /// Warnings for the operator, to be logged after the image was opened or its
+    /// [size read again](RawImage::refresh_capacity).
     fn warnings(&self) -> Vec<ImageWarning> {
         Vec::new()
     }
 
-    /// Whether the image's file was deleted: what the guest writes is gone when it is closed.
+    /// Whether the image's file was deleted: its data is lost when it is closed.
     fn is_deleted(&self) -> bool {
         false
     }
 
-    /// Fills `sink` from `offset` bytes on, and returns how many bytes that were. Fewer than
-    /// `sink` has room for is no error: the caller goes on from there. 0 is the image's end.
+    /// Reads from `offset` into `sink`, and returns the number of bytes read, which may be less than `sink`
+    /// has room for. 0 is the end of the image.
     ///
     /// # Errors
     /// The host's.
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize>;
 
-    /// Stores `source` from `offset` bytes on, and returns how many bytes that were, as above.
+    /// Writes `source` at `offset`, and returns the number of bytes written, which may be less than
+    /// `source` has.
     ///
     /// # Errors
     /// The host's. `ENOSPC`, `EDQUOT` and `EFBIG` say that there was no room for `source`, and that
     /// nothing written before is lost.
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize>;
 
-    /// Brings everything written to stable storage.
+    /// Flushes everything written to stable storage.
     ///
     /// # Errors
-    /// The host's. What was written before may be lost then.
+    /// The host's. Data written before may be lost then.
     fn flush(&self) -> io::Result<()>;
 
-    /// By what an engine flushes for its queue, if several queues that flush by
-    /// [`flush`](Self::flush) could miss each other's errors: Linux reports a write-back error once
-    /// for each open file description, to whoever asks first, and the next one is told that all is
-    /// well. `None`: `flush` itself fails for all of them, or there is nothing better.
+    /// A flusher for one queue. Linux reports a write-back error once for each open file description, so
+    /// that of several queues that use [`flush`](Self::flush) only the first would get the error. `None` if
+    /// `flush` reports an error to every caller, or there is no better way.
     fn flusher(&self) -> Option<Box<dyn Flusher>> {
         None
     }
 
-    /// Gives back the storage of `len` bytes from `offset` on, whose content is then undefined:
-    /// a hint, of which as much as the storage's units allow is done
-    /// (`VIRTIO_BLK_T_DISCARD`, virtio 1.2 §5.2.6).
+    /// Deallocates `len` bytes from `offset` on, whose content is undefined afterwards. This is a hint:
+    /// parts of the storage's units are left unchanged (`VIRTIO_BLK_T_DISCARD`, virtio 1.2 §5.2.6).
     ///
     /// # Errors
     /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without [`Commands::discard`].
@@ -109,8 +107,8 @@ pub trait Image: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Has `len` bytes from `offset` on read as zeroes; with `unmap` their storage may be given
-    /// back, without it none is (`VIRTIO_BLK_T_WRITE_ZEROES`, virtio 1.2 §5.2.6).
+    /// Zeroes `len` bytes from `offset` on. They may be deallocated only with `unmap`
+    /// (`VIRTIO_BLK_T_WRITE_ZEROES`, virtio 1.2 §5.2.6).
     ///
     /// # Errors
     /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without
@@ -120,7 +118,7 @@ pub trait Image: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Erases `len` bytes from `offset` on, and every copy the storage may have kept of them
+    /// Erases `len` bytes from `offset` on, with all copies that the storage may have of them
     /// (`VIRTIO_BLK_T_SECURE_ERASE`, virtio 1.2 §5.2.6).
     ///
     /// # Errors
@@ -131,7 +129,7 @@ pub trait Image: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The wear of the storage, as it reports it itself (`VIRTIO_BLK_T_GET_LIFETIME`).
+    /// The wear that the storage reports (`VIRTIO_BLK_T_GET_LIFETIME`).
     ///
     /// # Errors
     /// The host's; [`Unsupported`](io::ErrorKind::Unsupported) without [`Commands::lifetime`].

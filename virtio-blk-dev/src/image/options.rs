@@ -14,7 +14,7 @@ use super::raw::RawImage;
 use super::{Commands, Topology, sys};
 use crate::aligned_buffer::AlignedBuffer;
 
-/// How a [`RawImage`] is opened.
+/// The options for opening a [`RawImage`].
 ///
 /// ```no_run
 /// use virtio_blk_dev::RawOptions;
@@ -30,35 +30,34 @@ pub struct RawOptions {
 }
 
 impl RawOptions {
-    /// Writable, through the host's page cache, in the storage's own logical blocks: 512 bytes of
-    /// a file.
+    /// The default: writable, through the host's page cache, with the storage's logical block size, which
+    /// is 512 bytes for a file.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Open for reading only. Any number of readers may have an image.
+    /// Open for reading only. An image can have any number of readers.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// Go around the host's page cache (`O_DIRECT`, open(2)). What isn't aligned as the kernel
-    /// demands goes through a buffer.
+    /// Bypass the host's page cache (`O_DIRECT`, open(2)). Data that isn't aligned as the kernel demands is
+    /// copied through a buffer.
     pub fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
         self
     }
 
-    /// State the logical block size that the image's contents were made for: partition tables
-    /// count in it, so that another one makes them unreadable.
+    /// Set the logical block size that the image's contents were made for. Partition tables depend on it.
     pub fn logical_block_size(mut self, bytes: u32) -> Self {
         self.logical_block_size = Some(bytes);
         self
     }
 
     /// Opens and locks the file or block device at `path`: exclusively, or together with other
-    /// readers. A block device that the host itself uses, as by having it mounted, is not opened
-    /// for writing.
+    /// readers. A block device that the host itself uses, for example as a mounted file system, can't be
+    /// opened for writing.
     ///
     /// # Errors
     /// See [`OpenError`]; each names `path` and what to do.
@@ -118,7 +117,7 @@ impl RawOptions {
 
 impl RawImage {
     /// Opens and locks the file or block device at `path`: exclusively, or together with other
-    /// readers if `read_only`. [`RawOptions`] has what else can be chosen.
+    /// readers if `read_only`. See [`RawOptions`] for further options.
     ///
     /// # Errors
     /// See [`OpenError`]; each names `path` and what to do.
@@ -127,7 +126,7 @@ impl RawImage {
     }
 }
 
-/// A file's units: sectors, in the blocks of its file system.
+/// The topology of a file: sectors, in the blocks of its file system.
 fn of_file_system(metadata: &Metadata) -> Topology {
     let block = metadata.blksize().try_into().unwrap_or(0);
     let mut topology = Topology { opt_io_size: block, min_io_size: 512, ..Topology::default() };
@@ -138,7 +137,7 @@ fn of_file_system(metadata: &Metadata) -> Topology {
     topology
 }
 
-/// What the storage says of itself, as far as it makes sense.
+/// The topology that the storage reports, without the values that contradict others.
 fn consistent(mut topology: Topology) -> Topology {
     let logical = topology.logical_block_size;
     if !topology.physical_block_size.is_power_of_two() || topology.physical_block_size < logical {
@@ -151,7 +150,7 @@ fn consistent(mut topology: Topology) -> Topology {
     topology
 }
 
-/// What direct I/O has to be aligned to.
+/// The alignment that direct I/O needs.
 fn direct_alignment(
     file: &File,
     metadata: &Metadata,
@@ -169,8 +168,8 @@ fn direct_alignment(
     if is_block_device {
         return Ok(all(logical_block_size));
     }
-    // A file needs what the disk below its file system needs. A file system without a disk, on
-    // the network for one, is asked by reading.
+    // A file needs what the disk below its file system needs. If there is no disk, as with a network file
+    // system, the alignment is found by trying reads.
     if let Some(bytes) = Device::new(metadata.dev()).logical_block_size() {
         return Ok(all(bytes));
     }
@@ -188,9 +187,9 @@ fn direct_alignment(
 
 /// The alignment of a file that may have blocks of `logical` bytes, if the kernel takes these.
 ///
-/// What a file system says (`STATX_DIOALIGN`) may be what it likes best: for a file that shares storage
-/// with others XFS says its own block size, and takes the blocks of its disk all the same, through the
-/// page cache where it has to. That disk decides; a read looks whether the file system agrees.
+/// A file system may report a preferred alignment (`STATX_DIOALIGN`) rather than the required one: for a file
+/// that shares storage with others XFS reports its own block size, but takes blocks of its disk's size, if
+/// necessary through the page cache. So the disk's block size is used if a read of that size succeeds.
 fn as_fine_as(logical: u32, alignment: Alignment, file: &File, metadata: &Metadata) -> Alignment {
     if alignment.offset <= logical {
         return alignment;
@@ -206,7 +205,7 @@ fn as_fine_as(logical: u32, alignment: Alignment, file: &File, metadata: &Metada
     }
 }
 
-/// What a writable image can do.
+/// The commands of a writable image.
 fn commands(
     file: &File,
     metadata: &Metadata,
@@ -234,7 +233,7 @@ fn lifetime(device: Option<&Device>) -> bool {
     device.is_some_and(|device| device.lifetime().is_some())
 }
 
-/// Whether the file system makes holes: asked for one behind the file's end, where nothing is.
+/// Whether the file system can punch holes: tried beyond the file's end, where it has no effect.
 fn can_punch(file: &File, size: u64) -> bool {
     const FAR: u64 = 1 << 20;
     let RangeCall::Fallocate(mode) = RangeCall::discard(false) else { return false };

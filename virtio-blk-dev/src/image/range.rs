@@ -2,11 +2,11 @@ use std::io;
 
 use super::sys;
 
-/// The kernel's call for a command over a range of a raw image, for engines that make it
-/// themselves.
+/// The system call that carries out a command on a range of a raw image, for engines that make their own
+/// system calls.
 ///
-/// An engine whose call is refused as [unsupported](Self::is_unsupported) falls back to the
-/// method of [`Image`](crate::Image), which does what remains possible.
+/// If the call fails as [unsupported](Self::is_unsupported), the engine should fall back to the method of
+/// [`Image`](crate::Image).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeCall {
     /// fallocate(2) with this mode.
@@ -27,8 +27,8 @@ impl RangeCall {
         if is_block_device { Self::Ioctl(sys::BLKDISCARD as u32) } else { PUNCH_HOLE }
     }
 
-    /// The call that zeroes. It is the same for both: the kernel takes a hole in a block device
-    /// as zeroes whose storage it may give back, and a zeroed range as zeroes whose storage stays.
+    /// The call that zeroes. It is the same for files and devices: on a block device a hole is zeroes that
+    /// may be deallocated, and a zeroed range is zeroes that stay allocated.
     pub const fn write_zeroes(unmap: bool) -> Self {
         if unmap { PUNCH_HOLE } else { ZERO_RANGE }
     }

@@ -16,19 +16,18 @@ use crate::buffers::{Sink, Source};
 
 /// A file or block device whose bytes are the disk's bytes.
 ///
-/// The format is what the caller states: contents are never looked at, so a guest that writes
-/// another format's header into its disk changes nothing.
+/// The caller states the format: it is never detected from the contents, so a guest that writes another
+/// format's header into its disk changes nothing.
 ///
-/// A file that is cut short or deleted while it is open harms nobody: reads beyond the new end
-/// fail, and a write there makes the file grow again, with a hole before it, though never beyond
-/// [`capacity`](Image::capacity). The guest was told of that capacity, and what it stores within
-/// it is kept; [`refresh_capacity`](Self::refresh_capacity) makes a smaller size count.
+/// If the file is truncated while it is open, reads beyond the new end fail. Writes there extend the file
+/// again, with a hole, but never beyond [`capacity`](Image::capacity), which the guest was told. To accept
+/// the smaller size call [`refresh_capacity`](Self::refresh_capacity). A deleted file stays usable until it
+/// is closed.
 ///
-/// On a full file system a write that needs room fails with `ENOSPC`, with a write cache and without,
-/// and no other: nothing that was written before is lost, and the disk goes on. Some file systems, and
-/// thin volumes, find out only when they write back what they had taken. Then the next flush fails, or a write that
-/// was to be stable, and with it every later one, as after any other write-back error (see
-/// [`Durability`](crate::Durability)).
+/// On a full file system a write that needs space fails with `ENOSPC`, with or without a write cache; nothing
+/// written before is lost, and other requests still succeed. Some file systems, and thin volumes, detect this
+/// only on write-back. Then the next flush or durable write fails, and with it every later one, as after any
+/// other write-back error (see [`Durability`](crate::Durability)).
 #[derive(Debug)]
 pub struct RawImage {
     pub(super) file: File,
@@ -37,24 +36,24 @@ pub struct RawImage {
     pub(super) topology: Topology,
     pub(super) commands: Commands,
     pub(super) read_only: bool,
-    /// Of an image open for direct I/O.
+    /// For an image open for direct I/O.
     pub(super) bounce: Option<BounceIo>,
-    /// Of an image that is a block device.
+    /// For an image that is a block device.
     pub(super) device: Option<Device>,
 }
 
 impl RawImage {
-    /// Bytes at the file's end that are no whole logical block, and that the guest doesn't see.
+    /// Bytes at the file's end that are less than a logical block, which the guest doesn't see.
     pub fn trimmed(&self) -> u64 {
         self.trimmed.load(Ordering::Relaxed)
     }
 
-    /// Reads anew how large the file or device is, after the operator resized it, and returns the
-    /// [`capacity`](Image::capacity) from now on. Requests beyond it fail; to make an image
-    /// smaller than what its guest uses is the caller's choice.
+    /// Reads the size of the file or device again, after it was resized, and returns the new
+    /// [`capacity`](Image::capacity). Requests beyond it fail, also if it has become smaller than what the
+    /// guest was told.
     ///
     /// # Errors
-    /// The host's; the capacity stays what it was.
+    /// The host's; the capacity doesn't change then.
     pub fn refresh_capacity(&self) -> io::Result<u64> {
         let size = self.size()?;
         let capacity = self.whole_blocks(size);
@@ -63,25 +62,24 @@ impl RawImage {
         Ok(capacity)
     }
 
-    /// What the kernel demands of memory, offset and lengths. An engine that makes its own system
-    /// calls copies what [doesn't meet](Alignment::is_met) it through memory that does, and also
-    /// what the kernel refuses with `EFAULT`: direct I/O pins its memory, and another domain's
-    /// can't be.
+    /// The alignment that the kernel demands. An engine that makes its own system calls must copy data
+    /// through an aligned buffer if it [isn't aligned](Alignment::is_met), or if the kernel fails the call with
+    /// `EFAULT`: direct I/O pins the memory, which isn't possible with another domain's.
     pub fn alignment(&self) -> Alignment {
         self.bounce.as_ref().map_or(Alignment::BYTE, |bounce| bounce.alignment)
     }
 
-    /// Whether the page cache is gone around.
+    /// Whether the image is open for direct I/O, which bypasses the page cache.
     pub fn is_direct(&self) -> bool {
         self.bounce.is_some()
     }
 
-    /// Whether this is a block device, and not a file. It decides on the [`RangeCall`]s.
+    /// Whether this is a block device rather than a file. The [`RangeCall`]s depend on it.
     pub fn is_block_device(&self) -> bool {
         self.device.is_some()
     }
 
-    /// Nothing but a warning comes of what the image begins with: a guest may have written it.
+    /// A header of another format gives a warning, not an error: the guest may have written it.
     fn looks_like_another(&self) -> Option<ImageWarning> {
         let mut buffer = AlignedBuffer::new(HEAD, HEAD).ok()?;
         let head = buffer.bytes();
@@ -89,9 +87,9 @@ impl RawImage {
         other_format(head.get(..read)?).map(|found| ImageWarning::OtherFormat { found })
     }
 
-    /// The image's file with an open file description of its own, which has every write-back error
-    /// from now on reported to it. `None` where the image is only read, and where there is none to be
-    /// had: without /proc, or without the right to open the file that the process once had.
+    /// Opens the image's file again. The new open file description gets every write-back error from now on.
+    /// `None` for a read-only image, and if the file can't be opened: there is no /proc, or the process has
+    /// dropped the privilege.
     pub(crate) fn reopen(&self) -> Option<File> {
         let reopened = || reopen(&self.file, self.is_direct()).ok();
         (!self.read_only).then(reopened).flatten()
@@ -109,7 +107,7 @@ impl RawImage {
         size.saturating_sub(partial.unwrap_or(0))
     }
 
-    /// Refuses what would change an image open for reading, or make a file grow.
+    /// Fails if the image is read-only, or the range is beyond its end.
     pub(crate) fn may_change(&self, offset: u64, len: u64) -> io::Result<()> {
         let errno = if self.read_only {
             libc::EBADF
@@ -128,7 +126,7 @@ impl RawImage {
         }
     }
 
-    /// Writes zeroes, which the storage can't be asked for.
+    /// Writes zeroes as data.
     fn store_zeroes(&self, mut offset: u64, len: u64) -> io::Result<()> {
         let end = offset.saturating_add(len);
         while offset < end {
@@ -145,15 +143,15 @@ impl RawImage {
     }
 }
 
-/// Zeroes to write, where direct I/O can take them from.
+/// Zeroes to write, aligned for direct I/O.
 #[repr(align(4096))]
 struct Zeroes([u8; 128 << 10]);
 
 static ZEROES: Zeroes = Zeroes([0; 128 << 10]);
 
-/// For engines that make their own system calls. A write beyond [`capacity`](Image::capacity) is
-/// theirs to refuse, as it makes a file grow; [`alignment`](RawImage::alignment) and [`RangeCall`]
-/// have what else they need.
+/// For engines that make their own system calls. They must refuse writes beyond
+/// [`capacity`](Image::capacity), which would extend the file, and need [`alignment`](RawImage::alignment)
+/// and [`RangeCall`].
 impl AsFd for RawImage {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -196,7 +194,7 @@ impl Image for RawImage {
         let position = file_offset(offset)?;
         let fd = self.file.as_raw_fd();
         let n = match iovecs {
-            // As most are: the kernel is spared the list.
+            // One piece is the most frequent case, and cheaper without a list.
             // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
             // lives. The guest sharing it is no concern of the kernel, which copies into it.
             [piece] => unsafe { libc::pread64(fd, piece.iov_base, piece.iov_len, position) },
@@ -244,8 +242,8 @@ impl Image for RawImage {
         Some(Box::new(self.reopen()?))
     }
 
-    /// A file gets a hole, whose edges the kernel zeroes where they are no whole blocks. A device
-    /// keeps what is not a whole logical block.
+    /// Punches a hole into a file; the kernel zeroes partial blocks at its edges. On a device, parts of
+    /// logical blocks are left unchanged.
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.may_change(offset, len)?;
         if self.commands.discard.is_none() {
@@ -265,7 +263,7 @@ impl Image for RawImage {
         }
     }
 
-    /// Zeroes are written where the storage can't be asked for them.
+    /// Writes zeroes as data if the storage has no command for it.
     fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
         self.may_change(offset, len)?;
         if len == 0 {
@@ -311,7 +309,7 @@ impl RawImage {
     }
 }
 
-/// What a system call takes at once; the rest is a short transfer's.
+/// Limits the list to what a system call accepts. The rest is transferred as after a short transfer.
 fn clamp(iovecs: &[libc::iovec]) -> (*const libc::iovec, libc::c_int) {
     (iovecs.as_ptr(), iovecs.len().min(libc::UIO_MAXIOV as usize) as libc::c_int)
 }

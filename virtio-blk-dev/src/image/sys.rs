@@ -1,4 +1,4 @@
-//! The kernel's calls that the standard library has no name for.
+//! System calls that the standard library doesn't have.
 
 use std::fs::File;
 use std::io;
@@ -28,8 +28,8 @@ pub(super) fn device_size(device: &File) -> io::Result<u64> {
     done(result).map(|()| size)
 }
 
-/// What a request of a block device answers that stores one `int`: one of `BLKROGET`, `BLKSSZGET`,
-/// `BLKPBSZGET`, `BLKALIGNOFF`, `BLKIOMIN` and `BLKIOOPT`. Negative is an error.
+/// The result of an ioctl of a block device that stores one `int`: `BLKROGET`, `BLKSSZGET`, `BLKPBSZGET`,
+/// `BLKALIGNOFF`, `BLKIOMIN` or `BLKIOOPT`. A negative value is an error.
 pub(super) fn device_int(device: &File, request: libc::Ioctl) -> io::Result<u32> {
     let mut value: libc::c_int = 0;
     // SAFETY: the descriptor is open, and the kernel stores an int.
@@ -80,7 +80,7 @@ pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
 }
 
 /// What direct I/O on `file` must be aligned to, memory and offset (`STATX_DIOALIGN`, Linux 6.1).
-/// Zeroes are no direct I/O at all; `None` is that the kernel or the file system doesn't say.
+/// Zeroes mean that there is no direct I/O; `None`, that the kernel or the file system doesn't tell.
 pub(super) fn direct_alignment(file: &File) -> io::Result<Option<(u32, u32)>> {
     // SAFETY: `statx` is plain data, of which all-zero is a value.
     let mut statx: libc::statx = unsafe { std::mem::zeroed() };
@@ -99,8 +99,7 @@ pub(super) fn direct_alignment(file: &File) -> io::Result<Option<(u32, u32)>> {
     Ok(said.then_some((statx.stx_dio_mem_align, statx.stx_dio_offset_align)))
 }
 
-/// Whether a regular file has no name left. What the file system has at hand is enough: it isn't asked
-/// over a network.
+/// Whether a regular file has no link left. Uses cached attributes: a network file system isn't queried.
 pub(super) fn is_deleted(file: &File) -> bool {
     // SAFETY: `statx` is plain data, of which all-zero is a value.
     let mut statx: libc::statx = unsafe { std::mem::zeroed() };
