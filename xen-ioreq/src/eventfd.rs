@@ -1,6 +1,6 @@
 //! Interrupts and kicks through the kernel: `IOCTL_PRIVCMD_IRQFD` and `IOCTL_PRIVCMD_IOEVENTFD`.
 //!
-//! Both need a kernel with CONFIG_XEN_PRIVCMD_EVENTFD (Linux 6.6 and 6.8); without it, creation fails with
+//! They need a kernel with CONFIG_XEN_PRIVCMD_EVENTFD (Linux 6.6 and 6.8); without it, creation fails with
 //! ENOTTY, and [`DeviceModel::set_irq_level`] and [`IoreqServer::next_request`](crate::IoreqServer::next_request)
 //! do the same work.
 
@@ -57,7 +57,7 @@ pub trait EventFds: DeviceModel {
     ) -> io::Result<()>;
 }
 
-/// A fresh eventfd that does not block.
+/// A new, non-blocking eventfd.
 fn eventfd() -> io::Result<File> {
     // SAFETY: the call takes no pointers.
     let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
@@ -89,7 +89,7 @@ impl<M: EventFds> IrqFd<M> {
         Ok(Self { model, eventfd, irq })
     }
 
-    /// Raises the interrupt. Raises that the kernel has not got round to become one.
+    /// Raises the interrupt. Several calls before the kernel handles them raise it once.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl<M: EventFds> IrqFd<M> {
 }
 
 impl<M: EventFds> AsFd for IrqFd<M> {
-    /// To be handed to who raises it: writing a `u64` to it does.
+    /// The eventfd, for another component that raises the interrupt by writing a `u64` to it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }
@@ -108,7 +108,7 @@ impl<M: EventFds> AsFd for IrqFd<M> {
 
 impl<M: EventFds> Drop for IrqFd<M> {
     fn drop(&mut self) {
-        // Failing, it goes when the descriptor is closed.
+        // If this fails, closing the descriptor unbinds it.
         let _ = self.model.irqfd(self.irq, self.eventfd.as_fd(), false);
     }
 }
@@ -118,11 +118,11 @@ impl<M: EventFds> Drop for IrqFd<M> {
 ///
 /// # Hazard
 ///
-/// The kernel's handler holds a raw pointer to the page of requests and keeps the ports, and only
-/// unbinding takes that back: **not** the end of the process. A process that dies without dropping this (by
-/// SIGKILL, for one) leaves a handler that reads a page which is no longer there at the guest's next kick; a
-/// panic of dom0's kernel has been seen. Keep a guard process that holds the mapping and the descriptors, or do
-/// without ioeventfds, where the backend may be killed.
+/// The kernel's handler holds a raw pointer to the page of requests and keeps the ports until it is unbound;
+/// the end of the process does **not** unbind it. If a process dies without dropping this, for example by
+/// SIGKILL, the handler accesses a page that no longer exists at the guest's next kick; a panic of dom0's kernel
+/// has been seen. If the backend may be killed, keep a guard process that holds the mapping and the
+/// descriptors, or don't use ioeventfds.
 ///
 /// As the kernel and [`IoreqServer`](crate::IoreqServer) serve the same slots and ports, the server sees
 /// each kick as a spurious event.
@@ -130,7 +130,7 @@ impl<M: EventFds> Drop for IrqFd<M> {
 pub struct IoEventFd<M: EventFds, E: EventChannel> {
     model: Arc<M>,
     eventfd: File,
-    // The kernel's handler points to these: they stay until it is gone.
+    // The kernel's handler points to these, so they have to stay until it is unbound.
     page: Arc<IoreqPage>,
     ports: Arc<[Port<E>]>,
     numbers: Vec<u32>,
@@ -154,7 +154,7 @@ impl<M: EventFds, E: EventChannel> IoEventFd<M, E> {
         Ok(Self { model, eventfd, page, ports, numbers, base, size, queue })
     }
 
-    /// How many kicks came since the last call; 0 when none did.
+    /// The number of kicks since the last call.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl<M: EventFds, E: EventChannel> Drop for IoEventFd<M, E> {
         // SAFETY: a call that unbinds leaves nothing in the kernel that would have to be kept.
         let unbound = unsafe { self.model.ioeventfd(&kick, self.eventfd.as_fd(), false) };
         if unbound.is_err() {
-            // The kernel's handler is still there: what it points to must stay for good.
+            // The kernel's handler still exists: what it points to is leaked.
             std::mem::forget(Arc::clone(&self.page));
             std::mem::forget(Arc::clone(&self.ports));
         }

@@ -1,4 +1,4 @@
-//! Whether a guest still lives.
+//! Whether a guest still exists.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::device_model::DeviceModel;
 use crate::server_id::ServerId;
 
-/// Asks whether the guest of a server still lives, from any thread, as long as the server is not dropped.
+/// Checks whether the guest of a server still exists. Can be used by any thread, as long as the server is not dropped.
 ///
 /// `XEN_DMOP_nr_vcpus` can't tell: a domain that is being destroyed stays in Xen until the last of its
 /// pages is unmapped, and a backend holds some. Until then that operation succeeds; but Xen destroys the
@@ -22,14 +22,13 @@ impl<M: DeviceModel> Liveness<M> {
         Self { model, id }
     }
 
-    /// Whether the server is still there: `false` says that the guest is gone or being destroyed, that
-    /// nothing of it can be served any more, and that its memory should be unmapped so that Xen gets it
-    /// back.
+    /// Whether the server still exists. `false` means that the guest is gone or being destroyed, and that its
+    /// memory should be unmapped, so that Xen can free it.
     ///
     /// # Errors
     ///
-    /// Xen or the kernel could not answer (no memory, or the descriptor is restricted to another domain).
-    /// That says nothing of the guest.
+    /// The call failed for another reason: there is no memory, or the descriptor is restricted to another
+    /// domain. It isn't known then whether the guest exists.
     pub fn is_alive(&self) -> io::Result<bool> {
         match self.model.ioreq_server_info(self.id) {
             Ok(_) => Ok(true),

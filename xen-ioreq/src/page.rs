@@ -1,4 +1,4 @@
-//! The page Xen shares with an IOREQ server: one slot a vCPU.
+//! The page that Xen shares with an IOREQ server: one slot for each vCPU.
 
 use std::sync::atomic::Ordering;
 
@@ -12,9 +12,9 @@ use crate::sys::{
 /// How many vCPUs a page has slots for.
 pub(crate) const SLOTS: usize = PAGE_SIZE / size_of::<Ioreq>();
 
-/// How often a slot that somebody else works on is looked at again before it is taken over: some
-/// milliseconds, where the kernel's ioeventfd handler takes microseconds.
-const PATIENCE: u32 = 10_000;
+/// How often a slot that is INPROCESS is checked again before it is taken over. This takes some milliseconds;
+/// the kernel's ioeventfd handler takes microseconds.
+const CLAIM_SPIN_LIMIT: u32 = 10_000;
 
 /// A server's slots, mapped.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ impl IoreqPage {
         Self { mapping }
     }
 
-    /// The address the kernel knows the page by.
+    /// The address of the page, for the kernel.
     pub(crate) fn address(&self) -> u64 {
         self.mapping.as_ptr() as u64
     }
 
     /// # Panics
     ///
-    /// When `vcpu` has no slot: who made the page has compared the guest's vCPUs with [`SLOTS`].
+    /// When `vcpu` has no slot. The server has checked the number of vCPUs against [`SLOTS`].
     pub(crate) fn slot(&self, vcpu: usize) -> &Ioreq {
         assert!(vcpu < SLOTS, "vCPU {vcpu} has no slot");
         // SAFETY: the mapping is at least a page long (checked in `new`), so the slot lies in it.
@@ -48,7 +48,7 @@ impl IoreqPage {
     }
 }
 
-/// What a slot asked for, copied once. Nothing of it has been checked.
+/// The request in a slot, copied once and not validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawRequest {
     pub(crate) addr: u64,
@@ -74,12 +74,12 @@ impl Ioreq {
         self.state.load(Ordering::Acquire) & STATE_MASK
     }
 
-    /// Takes the request, if there is one: READY becomes INPROCESS.
+    /// Claims the request, if there is one: READY becomes INPROCESS.
     ///
-    /// A slot may already be INPROCESS. Either the kernel's ioeventfd handler looks at it and puts it back
-    /// in a moment, which is waited for, or who was serving it died, and then it is served here.
+    /// If the slot is already INPROCESS, the kernel's ioeventfd handler is checking it and will put it back
+    /// soon, so this spins; or a previous process died while it served the request, which is then claimed.
     pub(crate) fn claim(&self) -> Option<RawRequest> {
-        let mut patience = PATIENCE;
+        let mut spins_left = CLAIM_SPIN_LIMIT;
         loop {
             let byte = self.state.load(Ordering::Acquire);
             match byte & STATE_MASK {
@@ -95,9 +95,9 @@ impl Ioreq {
                         return Some(self.copy(byte));
                     }
                 }
-                STATE_IOREQ_INPROCESS if patience == 0 => return Some(self.copy(byte)),
+                STATE_IOREQ_INPROCESS if spins_left == 0 => return Some(self.copy(byte)),
                 STATE_IOREQ_INPROCESS => {
-                    patience -= 1;
+                    spins_left -= 1;
                     std::thread::yield_now();
                 }
                 _ => return None,
@@ -118,8 +118,8 @@ impl Ioreq {
 
     /// Answers a claimed request: INPROCESS becomes IORESP_READY, after `data` was stored.
     ///
-    /// A slot in another state is left alone. The state may only go up (`wait_for_io` of
-    /// `xen/common/ioreq.c` crashes the guest otherwise), and a response in an idle slot would jam it.
+    /// A slot in another state isn't changed. The state must only increase, or `wait_for_io` of
+    /// `xen/common/ioreq.c` crashes the guest; and a response in an idle slot would block later requests.
     pub(crate) fn answer(&self, data: Option<u64>) {
         let byte = self.state.load(Ordering::Relaxed);
         if byte & STATE_MASK != STATE_IOREQ_INPROCESS {
@@ -128,7 +128,7 @@ impl Ioreq {
         if let Some(data) = data {
             self.data.store(data, Ordering::Relaxed);
         }
-        // Losing means that the kernel has put the slot back to READY: it will be served once more.
+        // If this fails, the kernel has put the slot back to READY, and the request is served again.
         let _ = self.state.compare_exchange(
             byte,
             byte & !STATE_MASK | STATE_IORESP_READY,

@@ -1,4 +1,4 @@
-//! One trapped access, which answers itself.
+//! One trapped access, which is answered when it is dropped.
 
 use std::io;
 
@@ -7,8 +7,8 @@ use xen_evtchn::{EventChannel, Port};
 use crate::page::RawRequest;
 use crate::sys::{IOREQ_TYPE_COPY, IOREQ_TYPE_INVALIDATE, Ioreq};
 
-/// What a vCPU asks for (`hvm/ioreq.h`). Checked: a `size` is 1, 2, 4 or 8, and `addr + size` does
-/// not wrap. Whether `addr` is a device's is the caller's to see.
+/// The request of a vCPU (`hvm/ioreq.h`). It is validated: `size` is 1, 2, 4 or 8, and `addr + size` doesn't
+/// wrap. The caller has to check whether `addr` belongs to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
@@ -31,8 +31,8 @@ pub enum RequestKind {
     /// The guest's memory map has changed: drop cached foreign mappings. It is the first request of every
     /// boot and goes to every server of the guest at once; the vCPU waits for all of them.
     Invalidate,
-    /// A type that nothing on Arm sends, by its `IOREQ_TYPE_*`, or a memory access of absurd shape: string
-    /// operations, data by pointer, odd sizes. Reads give all ones.
+    /// A type (`IOREQ_TYPE_*`) that isn't used on Arm, or a memory access that isn't valid: a string operation,
+    /// data by pointer, another size. Reads give all ones.
     Unsupported(u8),
 }
 
@@ -63,26 +63,27 @@ fn mask(size: u8) -> u64 {
     u64::MAX >> (64 - 8 * u32::from(size))
 }
 
-/// The way back to the vCPU, whatever the event channel behind it.
-pub(crate) trait Doorbell {
-    fn ring(&self) -> io::Result<()>;
+/// Tells a vCPU that its request was answered. A trait, so that [`Request`] needn't have the type of the
+/// event channel.
+pub(crate) trait Notifier {
+    fn notify_vcpu(&self) -> io::Result<()>;
 }
 
-impl<E: EventChannel> Doorbell for Port<E> {
-    fn ring(&self) -> io::Result<()> {
+impl<E: EventChannel> Notifier for Port<E> {
+    fn notify_vcpu(&self) -> io::Result<()> {
         self.notify()
     }
 }
 
-/// A request taken from its slot; the vCPU waits for the answer.
+/// A request taken from its slot. The vCPU waits for the answer.
 ///
-/// However it ends (completed, dropped by an early return, unwound by a panic), it is answered: reads then
-/// give all ones. One that is [forgotten](std::mem::forget) is handed out again.
+/// It is answered in any case, also if it is dropped by an early return or a panic: reads give all ones then.
+/// A request that is [forgotten](std::mem::forget) is returned again by the server.
 #[must_use = "dropping a request answers it with all ones"]
 pub struct Request<'a> {
     pub(crate) slot: &'a Ioreq,
-    pub(crate) doorbell: &'a dyn Doorbell,
-    /// Where a failed notification is kept until the server is asked again.
+    pub(crate) notifier: &'a dyn Notifier,
+    /// Where a failed notification is stored, to be returned by the next `next_request`.
     pub(crate) failure: &'a mut Option<(u32, io::Error)>,
     pub(crate) vcpu: u32,
     pub(crate) raw: RawRequest,
@@ -91,24 +92,24 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// What is asked for.
+    /// The kind of request.
     pub fn kind(&self) -> RequestKind {
         self.kind
     }
 
-    /// Who asks, from 0.
+    /// The number of the vCPU, from 0.
     pub fn vcpu(&self) -> u32 {
         self.vcpu
     }
 
-    /// Answers. For a read, the data is all ones.
+    /// Answers the request. For a read, the data is all ones.
     ///
-    /// A vCPU that can't be woken (the guest is being destroyed) is reported by the next
+    /// A failure to wake the vCPU, as when the guest is being destroyed, is reported by the next
     /// [`next_request`](crate::IoreqServer::next_request).
     pub fn complete(self) {}
 
-    /// Answers a read; `data` is little-endian as the guest sees it and is cut to the access's size. A request
-    /// that is no read takes no data.
+    /// Answers a read. `data` is little-endian as the guest sees it, and truncated to the access's size. For
+    /// other requests it is ignored.
     pub fn complete_read(mut self, data: u64) {
         self.data = data;
     }
@@ -124,7 +125,7 @@ impl Drop for Request<'_> {
             _ => None,
         };
         self.slot.answer(data);
-        if let Err(source) = self.doorbell.ring() {
+        if let Err(source) = self.notifier.notify_vcpu() {
             *self.failure = Some((self.vcpu, source));
         }
     }

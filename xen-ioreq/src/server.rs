@@ -24,47 +24,48 @@ use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
 /// How long a server that ends waits for its vCPUs to take their last answers. One that has not by then, as of a
 /// guest that is paused, hangs when it runs again. On a loaded host it may be a while until a vCPU runs.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-/// How often it looks in that time whether the guest is gone.
+/// How often it checks in that time whether the guest is gone.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a server has done.
+/// The counters of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests handed out.
     pub requests: u64,
-    /// Events without a request: the kernel's ioeventfd had answered it, it had been found before its
-    /// event, or the channel was fresh.
+    /// Events without a request: the kernel's ioeventfd had answered it, it had been claimed before its
+    /// event was read, or the channel had just been bound.
     pub spurious: u64,
 }
 
-/// A vCPU whose slot is to be looked at.
+/// A vCPU whose slot has to be checked.
 #[derive(Clone, Copy)]
-struct Look {
+struct PendingSlot {
     vcpu: u16,
-    /// Its port was read from the descriptor, and is masked until it has been looked at.
+    /// Its port was read from the event-channel descriptor, and stays masked until the slot was checked.
     event: bool,
 }
 
-/// An IOREQ server and the requests it is sent.
+/// An IOREQ server and its requests.
 ///
-/// It is destroyed when it is dropped: vCPUs that wait are answered first, as Xen lets them wait for good
-/// otherwise. A guest that is gone already is no trouble.
+/// Dropping it destroys the server. Waiting vCPUs are answered first, as they would hang otherwise. This is
+/// also safe if the guest is gone already.
 ///
-/// Memory-mapped ranges the guest touches must be forwarded ([`map_range`](Self::map_range)) before it runs.
+/// The MMIO ranges that the guest accesses have to be forwarded ([`map_range`](Self::map_range)) before it runs.
 pub struct IoreqServer<M: DeviceModel, F: ForeignMemory, E: EventChannel> {
-    // In the order they go: the ports, the page, the server.
+    // In the order in which they have to be dropped: the ports, the page, the server.
     ports: Arc<[Port<E>]>,
     page: Arc<IoreqPage>,
     registration: Registration<M>,
     evtchn: Arc<E>,
     nr_vcpus: u16,
-    /// The vCPU of each local port, by port.
+    /// The vCPU of each local port, sorted by port.
     by_port: Vec<(u32, u16)>,
-    looks: Vec<Look>,
-    /// Ports of slots that were looked at, to be unmasked together; and their vCPUs.
+    pending: Vec<PendingSlot>,
+    /// Ports of slots that were checked, to be unmasked in one call.
     masked: Vec<u32>,
-    again: Vec<u16>,
+    /// The vCPUs of these ports, whose slots are checked again after that.
+    recheck: Vec<u16>,
     failure: Option<(u32, io::Error)>,
     stats: Stats,
     memory: PhantomData<fn(F)>,
@@ -84,7 +85,7 @@ impl<M: DeviceModel> Registration<M> {
 
 impl<M: DeviceModel> Drop for Registration<M> {
     fn drop(&mut self) {
-        // Failing, the guest is gone, and its servers with it.
+        // If this fails, the guest is gone, and its servers with it.
         let _ = self.model.destroy_ioreq_server(self.id);
     }
 }
@@ -92,7 +93,7 @@ impl<M: DeviceModel> Drop for Registration<M> {
 impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     /// Creates a server for the guest of `model` and maps its page. It is not enabled yet.
     ///
-    /// `evtchn` is for this server alone: the ports it reports are taken for vCPUs.
+    /// `evtchn` must be used by this server only: every port that it reports is taken for a vCPU's.
     ///
     /// # Errors
     ///
@@ -122,22 +123,22 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             evtchn,
             nr_vcpus,
             by_port: Vec::new(),
-            looks: Vec::with_capacity(2 * capacity),
+            pending: Vec::with_capacity(2 * capacity),
             masked: Vec::with_capacity(capacity),
-            again: Vec::with_capacity(capacity),
+            recheck: Vec::with_capacity(capacity),
             failure: None,
             stats: Stats::default(),
             memory: PhantomData,
         })
     }
 
-    /// Lets requests come, and binds the event channel of every vCPU. Once enabled, it stays so, and
-    /// calling it again does nothing. Ranges may be forwarded before and after.
+    /// Enables the server, and binds the event channel of every vCPU. Further calls do nothing. Ranges may be
+    /// forwarded before and after.
     ///
     /// # Errors
     ///
-    /// Xen refuses, or an event channel can't be bound (somebody else uses the server). Then it
-    /// is not enabled.
+    /// Xen refuses, or an event channel can't be bound, as another process uses the server. The server is
+    /// not enabled then.
     pub fn enable(&mut self) -> Result<(), Error> {
         if !self.ports.is_empty() {
             return Ok(());
@@ -148,7 +149,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             .map_err(|source| self.registration.error(Operation::Enable, source))?;
         let ports = (0..self.nr_vcpus).map(|vcpu| self.bind(vcpu)).collect::<Result<Vec<_>, _>>();
         let ports = ports.inspect_err(|_| {
-            // Nobody would answer. Failing, the guest is gone.
+            // Nobody would answer requests. If this fails, the guest is gone.
             let _ = model.set_ioreq_server_state(*id, false);
         })?;
         self.by_port = ports.iter().map(Port::number).zip(0..).collect();
@@ -181,8 +182,8 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             .map_err(|source| self.registration.error(operation, source))
     }
 
-    /// Takes [`map_range`](Self::map_range) back. Later accesses abort the guest's instruction; requests that
-    /// were sent before still come.
+    /// Undoes [`map_range`](Self::map_range). Later accesses abort the guest's instruction; requests that were
+    /// sent before still arrive.
     ///
     /// # Errors
     ///
@@ -195,35 +196,35 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             .map_err(|source| self.registration.error(operation, source))
     }
 
-    /// The descriptor to poll when [`next_request`](Self::next_request) gave `None`: readable (POLLIN)
-    /// when there is something.
+    /// The descriptor to poll after [`next_request`](Self::next_request) returned `None`: readable (POLLIN)
+    /// when there are events.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.evtchn.as_fd()
     }
 
-    /// The next request, without blocking. `None`: there is none now, poll [`as_fd`](Self::as_fd).
+    /// The next request, without blocking. `None` if there is none: poll [`as_fd`](Self::as_fd).
     ///
-    /// Ports are read in batches. Each is unmasked only when its slot has been served, and the slot looked at
-    /// once more after that, so that no kick is lost and a vCPU that is quick costs no further system call.
+    /// Ports are read in batches. Each is unmasked only after its slot was served, and the slot is checked
+    /// again after that. So no event is lost, and a request that arrives meanwhile costs no system call.
     ///
     /// # Errors
     ///
-    /// The event-channel descriptor fails, or the answer to an earlier request could not be told to its vCPU
-    /// (the guest is being destroyed). The server may be asked again.
+    /// The event-channel descriptor fails, or the vCPU of an earlier request couldn't be notified of its answer,
+    /// as the guest is being destroyed. The method may be called again.
     pub fn next_request(&mut self) -> Result<Option<Request<'_>>, Error> {
         let domid = self.domid();
         if let Some((vcpu, source)) = self.failure.take() {
             return Err(Error::Notify { domid, vcpu, source });
         }
         let (vcpu, raw) = loop {
-            if let Some(look) = self.looks.pop() {
-                if look.event {
-                    self.masked.push(self.ports[usize::from(look.vcpu)].number());
-                    self.again.push(look.vcpu);
+            if let Some(slot) = self.pending.pop() {
+                if slot.event {
+                    self.masked.push(self.ports[usize::from(slot.vcpu)].number());
+                    self.recheck.push(slot.vcpu);
                 }
-                match self.page.slot(look.vcpu.into()).claim() {
-                    Some(raw) => break (look.vcpu, raw),
-                    None => self.stats.spurious += u64::from(look.event),
+                match self.page.slot(slot.vcpu.into()).claim() {
+                    Some(raw) => break (slot.vcpu, raw),
+                    None => self.stats.spurious += u64::from(slot.event),
                 }
             } else if !self.masked.is_empty() {
                 self.unmask()?;
@@ -235,7 +236,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         let index = usize::from(vcpu);
         Ok(Some(Request {
             slot: self.page.slot(index),
-            doorbell: &self.ports[index],
+            notifier: &self.ports[index],
             failure: &mut self.failure,
             vcpu: vcpu.into(),
             raw,
@@ -244,24 +245,26 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         }))
     }
 
-    /// Unmasks what has been looked at, and looks once more.
+    /// Unmasks the ports of the slots that were checked, and has these checked again.
     fn unmask(&mut self) -> Result<(), Error> {
         let unmasked = self.evtchn.unmask(&self.masked);
         unmasked.map_err(|source| self.channel_error("unmask", source))?;
         self.masked.clear();
-        self.looks.extend(self.again.drain(..).map(|vcpu| Look { vcpu, event: false }));
+        self.pending.extend(self.recheck.drain(..).map(|vcpu| PendingSlot { vcpu, event: false }));
         Ok(())
     }
 
-    /// Reads a batch of events; false when there are none.
+    /// Reads a batch of events. Returns false if there are none.
     fn read_events(&mut self) -> Result<bool, Error> {
         let mut ports = [0; SLOTS];
         match self.evtchn.pending(&mut ports) {
             Ok(count) => {
                 for port in &ports[..count] {
                     match self.by_port.binary_search_by_key(port, |&(port, _)| port) {
-                        Ok(at) => self.looks.push(Look { vcpu: self.by_port[at].1, event: true }),
-                        // A port that has been unbound since, or somebody else's, which stays masked.
+                        Ok(at) => {
+                            self.pending.push(PendingSlot { vcpu: self.by_port[at].1, event: true })
+                        }
+                        // A port that was unbound meanwhile, or isn't this server's; it stays masked.
                         Err(_) => self.stats.spurious += 1,
                     }
                 }
@@ -271,9 +274,10 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             Err(error) if error.raw_os_error() == Some(libc::EFBIG) => {
                 let reset = self.evtchn.reset();
                 reset.map_err(|source| self.channel_error("reset", source))?;
-                // Which events were lost is not known: every vCPU may wait, every port be masked.
-                let all = (0..self.ports.len()).map(|vcpu| Look { vcpu: vcpu as u16, event: true });
-                self.looks.extend(all);
+                // It isn't known which events were lost: any vCPU may wait, and any port be masked.
+                let all = (0..self.ports.len())
+                    .map(|vcpu| PendingSlot { vcpu: vcpu as u16, event: true });
+                self.pending.extend(all);
                 Ok(true)
             }
             Err(source) => Err(self.channel_error("read", source)),
@@ -289,7 +293,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         self.registration.id
     }
 
-    /// How many vCPUs the guest has, at most 128.
+    /// The number of vCPUs of the guest, at most 128.
     pub fn nr_vcpus(&self) -> u32 {
         self.nr_vcpus.into()
     }
@@ -299,24 +303,24 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         self.registration.model.domid()
     }
 
-    /// What tells whether the guest still lives, for whichever thread asks.
+    /// A handle to check whether the guest still exists, for any thread.
     pub fn liveness(&self) -> Liveness<M> {
         Liveness::new(Arc::clone(&self.registration.model), self.registration.id)
     }
 
-    /// What it has done so far.
+    /// A copy of the counters.
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// Answers every request that waits, and gives the vCPUs time to take the answers.
+    /// Answers all waiting requests, and waits until the vCPUs have taken the answers.
     fn answer_all(&mut self) {
         for (vcpu, port) in self.ports.iter().enumerate() {
             let slot = self.page.slot(vcpu);
             if let Some(raw) = slot.claim() {
                 drop(Request {
                     slot,
-                    doorbell: port,
+                    notifier: port,
                     failure: &mut self.failure,
                     vcpu: vcpu as u32,
                     raw,
@@ -327,11 +331,11 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         }
         let idle =
             || (0..self.ports.len()).all(|vcpu| self.page.slot(vcpu).state() == STATE_IOREQ_NONE);
-        let (start, mut looked) = (Instant::now(), Duration::ZERO);
+        let (start, mut last_check) = (Instant::now(), Duration::ZERO);
         while !idle() && start.elapsed() < SHUTDOWN_GRACE {
             thread::sleep(Duration::from_micros(200));
-            if start.elapsed().saturating_sub(looked) >= LIVENESS_INTERVAL {
-                looked = start.elapsed();
+            if start.elapsed().saturating_sub(last_check) >= LIVENESS_INTERVAL {
+                last_check = start.elapsed();
                 if matches!(self.liveness().is_alive(), Ok(false)) {
                     return;
                 }
@@ -341,10 +345,10 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
 }
 
 impl<M: EventFds, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
-    /// Lets the kernel answer the guest's kicks of `queue`, which write `size` bytes at `base + 0x50` in the
+    /// Has the kernel answer the guest's kicks of `queue`, writes of `size` bytes at `base + 0x50` in the
     /// virtio-mmio window at `base`, and count them in an eventfd.
     ///
-    /// Read the hazard of [`IoEventFd`] first.
+    /// See the hazard of [`IoEventFd`].
     ///
     /// # Errors
     ///
@@ -365,7 +369,7 @@ impl<M: EventFds, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
 impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> Drop for IoreqServer<M, F, E> {
     fn drop(&mut self) {
         let Registration { model, id } = &self.registration;
-        // Refused only when the guest is gone: then nobody waits.
+        // This fails only if the guest is gone, and then no vCPU waits.
         if model.set_ioreq_server_state(*id, false).is_ok() {
             self.answer_all();
         }

@@ -17,7 +17,7 @@ pub struct Builder {
     domid: DomId,
     vcpus: u32,
     banks: Vec<(u64, u64)>,
-    patience: Duration,
+    vcpu_timeout: Duration,
     hub: Option<HubHandle>,
     kernel_page_size: usize,
 }
@@ -29,7 +29,7 @@ impl FakeDomain {
             domid: 1,
             vcpus: 1,
             banks: vec![(0x4000_0000, 16 << 20), (0x2_0000_0000, 16 << 20)],
-            patience: Duration::from_secs(10),
+            vcpu_timeout: Duration::from_secs(10),
             hub: None,
             kernel_page_size: PAGE_SIZE,
         }
@@ -53,28 +53,28 @@ impl fmt::Debug for HubHandle {
 }
 
 impl Builder {
-    /// The guest's number; 1 unless told.
+    /// The guest's number; 1 by default.
     pub fn domid(mut self, domid: DomId) -> Self {
         self.domid = domid;
         self
     }
 
-    /// How many vCPUs; 1 unless told, and at most 128.
+    /// How many vCPUs; 1 by default, at most 128.
     pub fn vcpus(mut self, vcpus: u32) -> Self {
         self.vcpus = vcpus;
         self
     }
 
-    /// RAM banks: address and length. 16 MiB at 0x4000_0000 and 16 MiB at 0x2_0000_0000 unless told, where
+    /// RAM banks: address and length. 16 MiB at 0x4000_0000 and 16 MiB at 0x2_0000_0000 by default, where
     /// Xen on Arm has its two (`GUEST_RAM0_BASE`, `GUEST_RAM1_BASE` of `arch-arm.h`).
     pub fn ram(mut self, banks: &[(u64, u64)]) -> Self {
         self.banks = banks.to_vec();
         self
     }
 
-    /// How long a blocked vCPU waits for its answer until it counts as hung; 10 s unless told.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// How long a blocked vCPU waits for its answer before it counts as hung; 10 s by default.
+    pub fn vcpu_timeout(mut self, vcpu_timeout: Duration) -> Self {
+        self.vcpu_timeout = vcpu_timeout;
         self
     }
 
@@ -84,7 +84,7 @@ impl Builder {
         self
     }
 
-    /// The size of the pages of the backend's kernel; 4096 unless told.
+    /// The size of the pages of the backend's kernel; 4096 by default.
     pub fn kernel_page_size(mut self, bytes: usize) -> Self {
         self.kernel_page_size = bytes;
         self
@@ -102,7 +102,7 @@ impl Builder {
         let machine = Arc::new(Machine {
             domid: self.domid,
             vcpus: self.vcpus,
-            patience: self.patience,
+            vcpu_timeout: self.vcpu_timeout,
             hub,
             foreign: Arc::new(
                 FakeForeignMemory::new(Arc::clone(&ram))

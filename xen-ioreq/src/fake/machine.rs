@@ -14,7 +14,7 @@ use super::state::State;
 pub(super) struct Machine {
     pub(super) domid: DomId,
     pub(super) vcpus: u32,
-    pub(super) patience: Duration,
+    pub(super) vcpu_timeout: Duration,
     pub(super) hub: FakeHub,
     pub(super) ram: Arc<FakeRam>,
     pub(super) foreign: Arc<FakeForeignMemory>,

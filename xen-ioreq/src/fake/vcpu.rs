@@ -240,7 +240,7 @@ impl Access {
                 return result;
             }
             let machine = &self.vcpu.machine;
-            if start.elapsed() > machine.patience {
+            if start.elapsed() > machine.vcpu_timeout {
                 return Err(Fault::Hung);
             }
             if let Some(leg) = self.legs.iter_mut().find(|leg| !leg.answered) {

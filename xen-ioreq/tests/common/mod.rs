@@ -22,7 +22,7 @@ pub fn guest(vcpus: u32) -> FakeDomain {
 
 /// A guest whose vCPUs are impatient, for what must hang.
 pub fn hasty_guest(vcpus: u32) -> FakeDomain {
-    FakeDomain::builder().vcpus(vcpus).patience(Duration::from_millis(50)).build()
+    FakeDomain::builder().vcpus(vcpus).vcpu_timeout(Duration::from_millis(50)).build()
 }
 
 pub fn new_server(domain: &FakeDomain) -> Server {
