@@ -139,7 +139,7 @@ impl Settings {
         check_formats(&settings.disks, is_available)?;
         for disk in settings.disks.values().chain([&settings.all]) {
             // Where the process can't even ask, pinning will fail and say so.
-            if let Ok(Some(cpu)) = disk.cpus.first_forbidden() {
+            if let Ok(Some(cpu)) = disk.cpus.first_not_allowed() {
                 return Err(SettingsError::Cpu(cpu));
             }
         }

@@ -10,7 +10,7 @@ use virtio_blk_dev::{
 };
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
 use virtio_worker::{
-    Cpu, LogLimit, QueueThread, Served, SpawnError, ThreadSpec, Trouble, Waiter, Wake,
+    Cpu, LogLimit, QueueThread, Served, SpawnError, ThreadEvent, ThreadSpec, Waiter, Wake,
 };
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 use xen_virtio_backend::node::DeviceId;
@@ -73,7 +73,7 @@ impl WorkerThread {
         let index = config.index;
         let (params, its, its_canceller) =
             (params.clone(), Arc::clone(&counters), canceller.clone());
-        let told = troubles(id, index, log.clone());
+        let on_event = log_events(id, index, log.clone());
         let serve = move |engine: &mut Box<dyn Engine>, waiter: &mut Waiter| {
             let mut worker = Worker::with_counters(queue, &mut **engine, &params, its)
                 .with_canceller(its_canceller);
@@ -98,7 +98,7 @@ impl WorkerThread {
             if its_waiter.engine_is_whole { Served::idle(()) } else { Served::unusable(()) }
         };
         let spec = ThreadSpec::new(format!("vq-{}-{}-{index}", id.domid, id.devid), wake).cpu(cpu);
-        match QueueThread::start(spec, engine, serve, told) {
+        match QueueThread::start(spec, engine, serve, on_event) {
             Ok(thread) => Ok(Self { thread, counters, canceller }),
             Err(error) => {
                 let idle = Idle { engine: Some(error.engine), wake: error.wake };
@@ -128,16 +128,16 @@ impl WorkerThread {
 }
 
 /// Logs what happens to a queue's thread.
-fn troubles(id: DeviceId, queue: u16, log: LogLimit) -> impl FnMut(&Trouble) + Send {
-    move |trouble| match trouble {
-        Trouble::NotPinned { cpu, source } => {
+fn log_events(id: DeviceId, queue: u16, log: LogLimit) -> impl FnMut(&ThreadEvent) + Send {
+    move |event| match event {
+        ThreadEvent::NotPinned { cpu, source } => {
             if let Some(dropped) = log.allow() {
                 warn!(%id, queue, %cpu, error = %chain(source), dropped, "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus, or cpus in the --config file");
             }
         }
         // The queue asked for a reset when it was dropped.
-        trouble => {
-            error!(%id, queue, error = %chain(trouble), "a queue is no longer served, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
+        event => {
+            error!(%id, queue, error = %chain(event), "a queue is no longer served, and its guest was asked to reset the disk (DEVICE_NEEDS_RESET): if it does not, `xl destroy` and `xl create` it");
         }
     }
 }

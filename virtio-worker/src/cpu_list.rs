@@ -5,15 +5,15 @@ use std::str::FromStr;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The number of a CPU, below [`Cpu::END`].
+/// The number of a CPU, less than [`Cpu::END`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cpu(usize);
 
 impl Cpu {
-    /// The first number that no CPU has here: what `cpu_set_t` of sched_setaffinity(2) has room for.
+    /// The number of CPUs in a `cpu_set_t` of sched_setaffinity(2).
     pub const END: usize = CpuSet::MAX_CPU;
 
-    /// The CPU of this number.
+    /// The CPU `number`; `None` if it is not below [`Cpu::END`]. The CPU need not exist.
     pub fn new(number: usize) -> Option<Self> {
         (number < Self::END).then_some(Self(number))
     }
@@ -23,10 +23,10 @@ impl Cpu {
         self.0
     }
 
-    /// Has the calling thread, and those that it starts from now on, run on this CPU and no other.
+    /// Binds the calling thread to this CPU, and the threads that it starts from now on.
     ///
     /// # Errors
-    /// The CPU isn't there, or isn't among those that this process may use (EINVAL).
+    /// The CPU does not exist or is not in the process's cpuset (EINVAL).
     pub fn pin_this_thread(self) -> io::Result<()> {
         let mut set = CpuSet::new();
         set.set(self.0);
@@ -40,25 +40,25 @@ impl fmt::Display for Cpu {
     }
 }
 
-/// The CPUs for the queues of a device, in the order in which the queues get them: queue 0 the first,
-/// round robin. Empty, it leaves them to the scheduler.
+/// The CPUs for the queues of a device: queue 0 gets the first, queue 1 the second, round robin. With an
+/// empty list, the scheduler chooses.
 ///
-/// It is written as for `taskset -c`, such as `0-3,6`. A CPU that stands there twice is refused: two
-/// threads that poll on one CPU wait for each other a scheduler's tick at a time.
+/// The text form is that of `taskset -c`, such as `0-3,6`. A CPU that is listed twice is refused: two
+/// threads that poll on one CPU take turns of a whole scheduler tick.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuList(Vec<Cpu>);
 
-/// What is no list of CPUs.
+/// Why a text is not a list of CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseCpuListError {
-    /// A part between commas.
+    /// A part between commas is neither a CPU nor a range.
     #[error(
         "{0:?} should be a CPU or a range of them below {end}, as in 0,2 or 0-3",
         end = Cpu::END
     )]
     Part(String),
-    /// A CPU that an earlier part has, too.
+    /// A CPU is listed twice.
     #[error("CPU {0} is in the list twice")]
     Twice(Cpu),
 }
@@ -70,12 +70,12 @@ impl CpuList {
         self.0.get(turn).copied()
     }
 
-    /// The first CPU of the list that the calling thread may not run on, so that a program can refuse the
-    /// list when it starts.
+    /// The first CPU of the list that the calling thread is not allowed to run on, so that a program can
+    /// refuse the list when it starts.
     ///
     /// # Errors
-    /// What sched_getaffinity(2) gave; EINVAL on a machine of more than [`Cpu::END`] CPUs.
-    pub fn first_forbidden(&self) -> io::Result<Option<Cpu>> {
+    /// What sched_getaffinity(2) returned: EINVAL on a machine with more than [`Cpu::END`] CPUs.
+    pub fn first_not_allowed(&self) -> io::Result<Option<Cpu>> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -102,14 +102,14 @@ impl FromStr for CpuList {
     }
 }
 
-/// `first-last`, or `first` alone, with blanks around the numbers.
+/// `first-last` or `first`; blanks around the numbers are allowed.
 fn range(part: &str) -> Option<std::ops::RangeInclusive<usize>> {
     let (first, last) = part.split_once('-').unwrap_or((part, part));
     let (first, last) = (number(first)?, number(last)?);
     (first <= last && last < Cpu::END).then_some(first..=last)
 }
 
-/// Digits only; `usize` would take a sign.
+/// Digits only: `usize` would accept a sign.
 fn number(text: &str) -> Option<usize> {
     let text = text.trim();
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_that_the_thread_may_not_run_on_is_found() {
+    fn a_cpu_that_the_thread_is_not_allowed_to_run_on_is_found() {
         let allowed = sched_getaffinity(None).unwrap();
         let here = (0..Cpu::END).find(|cpu| allowed.is_set(*cpu)).unwrap();
-        assert_eq!(list(&here.to_string()).first_forbidden().unwrap(), None);
-        assert_eq!(CpuList::default().first_forbidden().unwrap(), None);
+        assert_eq!(list(&here.to_string()).first_not_allowed().unwrap(), None);
+        assert_eq!(CpuList::default().first_not_allowed().unwrap(), None);
         if let Some(nowhere) = (0..Cpu::END).find(|cpu| !allowed.is_set(*cpu)) {
             let cpus = list(&format!("{here},{nowhere}"));
-            assert_eq!(cpus.first_forbidden().unwrap(), Cpu::new(nowhere));
+            assert_eq!(cpus.first_not_allowed().unwrap(), Cpu::new(nowhere));
         }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::io::Errno;
 
-/// Descriptors told apart by one `epoll_wait`; any more are told of by the next.
+/// Events that one `epoll_wait` takes. If there are more, the next one returns at once.
 const EVENTS: usize = 4;
 
-/// An eventfd that is watched for edges, so that a sleep and its end are one system call and nothing has
-/// to be read: each write to an eventfd is an edge.
+/// An eventfd that is watched edge-triggered. Each write to it is an edge, so that it need not be read, and
+/// a sleep is one system call.
 #[derive(Debug)]
 pub(crate) struct Event {
     eventfd: OwnedFd,
@@ -35,7 +35,7 @@ impl Event {
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
         match epoll::add(&self.epoll, fd, epoll::EventData::new_u64(0), edges) {
-            // It is watched already.
+            // EEXIST: it is already watched.
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -67,7 +67,7 @@ impl Event {
         };
         match ready {
             Ok(true) => self.take_edges(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })),
-            // A signal's handler is a reason to look.
+            // A signal handler may have changed something.
             Ok(false) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -83,7 +83,7 @@ impl Event {
     }
 }
 
-/// Readable while an edge has not been taken.
+/// Readable while there is an edge that was not taken.
 impl AsFd for Event {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
@@ -92,7 +92,7 @@ impl AsFd for Event {
 
 #[cfg(test)]
 impl Event {
-    /// How often it was signalled since this was last asked.
+    /// How often it was signalled since the last call.
     pub(crate) fn signals(&self) -> u64 {
         let mut count = [0; 8];
         match rustix::io::read(&self.eventfd, &mut count) {

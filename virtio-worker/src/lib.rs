@@ -2,13 +2,12 @@
 //!
 //! * [`QueueThread`] starts a named thread that owns its queue and borrows an engine, serves the queue
 //!   until it is stopped, and gives the engine back.
-//! * [`Wake`] is what such a thread sleeps on: an eventfd, further descriptors, and a timeout. A
-//!   [`Waker`] wakes it. No wake-up is lost, and many before the thread looks cost one system call.
+//! * [`Wake`] is what such a thread sleeps on: an eventfd, further descriptors and a timeout. A [`Waker`]
+//!   wakes it. No wake-up is lost, and those that the thread has not yet seen are coalesced.
 //! * [`CpuList`] says which CPU the thread of each queue runs on.
-//! * [`LogLimit`] bounds how often a message is logged that a guest can cause.
+//! * [`LogLimit`] limits how often a message is logged that a guest can cause.
 //!
-//! The crate prints and logs nothing: what goes wrong with a thread is told to whoever started it, as a
-//! [`Trouble`]. Linux only.
+//! The crate prints and logs nothing: it reports a [`ThreadEvent`] to a handler. Linux only.
 //!
 //! # Example
 //! The receive queue of a console. Its thread sleeps until the driver notifies the queue or the host's
@@ -41,7 +40,7 @@
 //!     Served::idle(received)
 //! };
 //! let spec = ThreadSpec::new("vq-console-0", Wake::new()?);
-//! let thread = QueueThread::start(spec, (), serve, |trouble| eprintln!("{trouble}"))?;
+//! let thread = QueueThread::start(spec, (), serve, |event| eprintln!("{event}"))?;
 //!
 //! thread.wake(); // The driver has notified the queue.
 //! terminal.write_all(b"login: ")?;
@@ -53,17 +52,16 @@
 //! # Ok(())
 //! # }
 //! ```
-//! A disk's queue is served by `virtio_blk_dev::Worker::serve` in the same place; the engine that is lent
-//! is its I/O engine.
+//! For a disk, the closure calls `virtio_blk_dev::Worker::serve`, and the engine is its I/O engine.
 //!
 //! # Threats
 //! | who | what is done about it |
 //! |---|---|
-//! | a guest notifies a queue without end | a wake-up that the thread hasn't seen yet makes the next one free of system calls |
-//! | a guest resets its device without end | wake-ups and engines outlive the thread, so that a reset makes no descriptor |
+//! | a guest notifies a queue without end | while the thread has not seen a wake-up, the next one makes no system call |
+//! | a guest resets its device without end | the `Wake` and the engine are kept from thread to thread, so that a reset creates no descriptor |
 //! | a guest causes messages without end | [`LogLimit`]: eight lines a minute for each message |
 //! | a frontend passes a descriptor that is no eventfd, or fills its counter | a [watched](Wake::watch) descriptor is never read, and one that can't be waited for is refused |
-//! | the code that serves a queue panics | the queue is dropped, the engine too, and the program goes on |
+//! | the code that serves a queue panics | the queue and the engine are dropped, and the program goes on |
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -85,7 +83,7 @@ mod spec;
 mod start_error;
 mod sync;
 mod thread;
-mod trouble;
+mod thread_event;
 mod waiter;
 mod wake;
 
@@ -95,6 +93,6 @@ pub use served::{EngineState, Served, Stopped};
 pub use spec::ThreadSpec;
 pub use start_error::{SpawnError, StartError};
 pub use thread::QueueThread;
-pub use trouble::Trouble;
+pub use thread_event::ThreadEvent;
 pub use waiter::Waiter;
 pub use wake::{Wake, Waker};

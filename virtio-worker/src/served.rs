@@ -3,42 +3,42 @@ use crate::wake::Wake;
 /// Whether an engine can serve its queue again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineState {
-    /// It has nothing in flight and works as it did: it is given back.
+    /// The engine works and has nothing in flight. [`Stopped`] contains it.
     Idle,
-    /// It has something in flight that it can't get back, or doesn't work any more. Lent to the next
-    /// thread, it would hand over what the queue before it had asked for; so it is dropped.
+    /// The engine is broken, or has something in flight that could not be waited for. It is dropped: the
+    /// next thread would get the completions of this queue's requests.
     Unusable,
 }
 
-/// How a queue's thread leaves what it was lent.
+/// What the closure that serves a queue returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served<R> {
-    /// What the thread has to say of its queue, as where it was left.
+    /// For whoever stops the thread, for example the positions in the rings.
     pub report: R,
-    /// What becomes of the engine.
+    /// Whether the engine can be used again.
     pub engine: EngineState,
 }
 
 impl<R> Served<R> {
-    /// The queue is given up, and the engine is idle.
+    /// The engine is [idle](EngineState::Idle).
     pub fn idle(report: R) -> Self {
         Self { report, engine: EngineState::Idle }
     }
 
-    /// The queue is given up, and the engine is [unusable](EngineState::Unusable).
+    /// The engine is [unusable](EngineState::Unusable).
     pub fn unusable(report: R) -> Self {
         Self { report, engine: EngineState::Unusable }
     }
 }
 
-/// What is left of a [`QueueThread`](crate::QueueThread) that has ended.
+/// What a [`QueueThread`](crate::QueueThread) leaves when it is stopped.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Stopped<E, R> {
-    /// What it slept on.
+    /// The `Wake` that the thread slept on, for the next thread.
     pub wake: Wake,
-    /// What it was lent, unless that is [unusable](EngineState::Unusable), or the thread panicked.
+    /// The engine; `None` if it is [unusable](EngineState::Unusable) or the thread panicked.
     pub engine: Option<E>,
-    /// What it had to say; `None` if it panicked.
+    /// The report; `None` if the thread panicked.
     pub report: Option<R>,
 }

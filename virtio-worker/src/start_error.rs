@@ -13,18 +13,18 @@ use crate::wake::Wake;
 pub struct SpawnError {
     /// The thread's name.
     pub name: String,
-    /// What the kernel said: there are no more threads (EAGAIN), or there is no memory.
+    /// What pthread_create(3) returned: EAGAIN if the limit of threads is reached or memory is short.
     pub source: io::Error,
 }
 
-/// A queue's thread can't be started. What was lent comes back; the queue is dropped.
+/// A queue's thread can't be started. The queue is dropped; the engine and the `Wake` are in here.
 #[non_exhaustive]
 pub struct StartError<E> {
     /// Why.
     pub reason: SpawnError,
-    /// What the thread was to sleep on.
+    /// The `Wake` from the [`ThreadSpec`](crate::ThreadSpec).
     pub wake: Wake,
-    /// What the thread was to be lent.
+    /// The engine.
     pub engine: E,
 }
 

@@ -8,53 +8,55 @@ use crate::served::{EngineState, Served, Stopped};
 use crate::spec::ThreadSpec;
 use crate::start_error::{SpawnError, StartError};
 use crate::sync::{AtomicBool, Ordering};
-use crate::trouble::Trouble;
+use crate::thread_event::ThreadEvent;
 use crate::waiter::{Stop, Waiter};
 use crate::wake::{Wake, Waker};
 
-/// The engine and the report, as far as there are any.
-type Left<E, R> = (Option<E>, Option<R>);
+/// What the thread returns: the engine if it can be used again, and the report if it did not panic.
+type Output<E, R> = (Option<E>, Option<R>);
 
-/// A thread that serves one queue. It owns the queue, so that nothing stands between it and the rings,
-/// and borrows an engine of type `E`, which outlives it: a guest may reset its device as often as it
-/// likes.
+/// A thread that serves one queue.
 ///
-/// It ends when it is [stopped](Self::stop) or dropped, either of which waits for it.
+/// The thread owns the queue, so that no lock is taken to access the rings. It borrows an engine of type
+/// `E`, for example an io_uring, which can be passed to the next thread: a guest may reset its device any
+/// number of times.
+///
+/// [`stop`](Self::stop) and dropping the value both stop the thread and wait for its end.
 pub struct QueueThread<E, R> {
     wake: Wake,
     stop: Stop,
-    /// It has dropped the queue and, unless that is to be given back, the engine.
+    /// The thread has dropped the queue, and the engine unless it returns it.
     ended: Arc<AtomicBool>,
-    /// Taken when it is joined.
-    thread: Option<JoinHandle<Left<E, R>>>,
+    /// `None` once it is joined.
+    thread: Option<JoinHandle<Output<E, R>>>,
 }
 
 impl<E: Send + 'static, R: Send + 'static> QueueThread<E, R> {
-    /// Starts a thread that calls `serve` once, with `engine` and with what to sleep on.
+    /// Starts a thread that calls `serve` once.
     ///
-    /// `serve` owns the queue. It serves it until [`Waiter::is_stopped`] or until it can't, gets back what
-    /// the engine has in flight, and returns; the queue is dropped with it, before [`stop`](Self::stop)
-    /// returns. For a device that has no engine, that is `()`.
+    /// `serve` owns the queue. It serves the queue until [`Waiter::is_stopped`] returns true or an error makes
+    /// that impossible, waits for what the engine has in flight, and returns. The queue is dropped with it,
+    /// before [`stop`](Self::stop) returns. A device without an engine passes `()`.
     ///
-    /// What goes wrong besides, `told` hears: it is called on the new thread. If `serve` panics, the queue
-    /// is dropped while it unwinds, `told` is called, and the engine is dropped.
+    /// `on_event` is called on the new thread for each [`ThreadEvent`]. If `serve` panics, the queue is dropped
+    /// while it unwinds, then `on_event` is called, then the engine is dropped.
     ///
     /// # Errors
-    /// The thread can't be started. `serve` is dropped, and with it the queue; the engine and the wake-up
-    /// come back in the error.
+    /// The thread can't be started. `serve` is dropped, and the queue with it; the error contains the engine
+    /// and the `Wake`.
     pub fn start<S, T>(
         spec: ThreadSpec,
         engine: E,
         serve: S,
-        mut told: T,
+        mut on_event: T,
     ) -> Result<Self, StartError<E>>
     where
         S: FnOnce(&mut E, &mut Waiter) -> Served<R> + Send + 'static,
-        T: FnMut(&Trouble) + Send + 'static,
+        T: FnMut(&ThreadEvent) + Send + 'static,
     {
         let ThreadSpec { name, wake, cpu, stack_size, at_end } = spec;
-        let (mut waiter, stop) = Waiter::new(wake.lend());
-        // It is handed over when there is a thread to take it.
+        let (mut waiter, stop) = Waiter::new(wake.share());
+        // Sent once the thread exists, so that the engine is still here if it does not.
         let (lend, lent) = mpsc::sync_channel(1);
         let ended = Arc::new(AtomicBool::new(false));
         let end = End { ended: Arc::clone(&ended), at_end };
@@ -65,7 +67,7 @@ impl<E: Send + 'static, R: Send + 'static> QueueThread<E, R> {
             if let Some(cpu) = cpu
                 && let Err(source) = cpu.pin_this_thread()
             {
-                told(&Trouble::NotPinned { cpu, source });
+                on_event(&ThreadEvent::NotPinned { cpu, source });
             }
             let serve = AssertUnwindSafe(|| serve(&mut engine, &mut waiter));
             let (report, engine) = match panic::catch_unwind(serve) {
@@ -75,7 +77,7 @@ impl<E: Send + 'static, R: Send + 'static> QueueThread<E, R> {
                     (Some(report), None)
                 }
                 Err(payload) => {
-                    told(&Trouble::Panicked);
+                    on_event(&ThreadEvent::Panicked);
                     discard(payload);
                     discard(engine);
                     (None, None)
@@ -101,43 +103,42 @@ impl<E: Send + 'static, R: Send + 'static> QueueThread<E, R> {
         Err(StartError { reason: SpawnError { name, source }, wake, engine })
     }
 
-    /// Stops the thread, and waits for its end. After this, neither the queue nor what it mapped is there
-    /// any more.
+    /// Stops the thread and waits for its end. When this returns, the queue is dropped, and its rings are
+    /// unmapped.
     ///
-    /// That may take as long as the storage takes for what is in flight; who must not wait asks
-    /// [`is_finished`](Self::is_finished).
+    /// This takes as long as the requests in flight take. A caller that must not wait for them calls
+    /// [`begin_stop`](Self::begin_stop) first, and this when [`is_finished`](Self::is_finished) is true.
     pub fn stop(mut self) -> Stopped<E, R> {
         let (engine, report) = self.join();
-        Stopped { wake: self.wake.lend(), engine, report }
+        Stopped { wake: self.wake.share(), engine, report }
     }
 }
 
 impl<E, R> QueueThread<E, R> {
-    /// Wakes the thread: the driver has notified the queue, or something else has changed that the thread
-    /// should look at.
+    /// Wakes the thread: the driver has notified the queue, or something else has changed.
     pub fn wake(&self) {
         self.stop.waker().wake();
     }
 
-    /// The same for another thread.
+    /// Wakes the thread from other threads.
     pub fn waker(&self) -> Waker {
         self.stop.waker().clone()
     }
 
-    /// Tells the thread to stop, without waiting for it. [`ThreadSpec::wake_at_end`] tells of its end.
+    /// Tells the thread to stop, and does not wait. See [`ThreadSpec::wake_at_end`].
     pub fn begin_stop(&self) {
         self.stop.give();
     }
 
-    /// The thread has ended: the queue is dropped, and [`stop`](Self::stop) waits for nothing but the kernel's
-    /// clean-up of the thread.
+    /// Whether the thread has ended: the queue is dropped, and [`stop`](Self::stop) returns without waiting for
+    /// requests.
     pub fn is_finished(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    fn join(&mut self) -> Left<E, R> {
+    fn join(&mut self) -> Output<E, R> {
         self.stop.give();
-        // What panics behind the panic of `serve` is gone with its thread.
+        // An error: `on_event` or a destructor panicked.
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or((None, None))
     }
 }
@@ -158,7 +159,7 @@ impl<E, R> fmt::Debug for QueueThread<E, R> {
     }
 }
 
-/// Tells of a thread's end when it is dropped, on whichever way that comes.
+/// Reports the thread's end when it is dropped, also during a panic.
 struct End {
     ended: Arc<AtomicBool>,
     at_end: Option<Waker>,
@@ -173,7 +174,7 @@ impl Drop for End {
     }
 }
 
-/// Drops what may not be whole any more: a panic of its destructor would take the report along.
+/// Drops a value whose destructor may panic, as that of an engine in an unknown state.
 fn discard<T>(value: T) {
     let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(value)));
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::sync::{AtomicBool, Ordering};
 use crate::wake::{Wake, Waker};
 
-/// By what a queue's thread hears of notifications, and of its end.
+/// The thread's side of a [`QueueThread`](crate::QueueThread): it waits for notifications and for the stop.
 #[derive(Debug)]
 pub struct Waiter {
     wake: Wake,
     stop: Arc<AtomicBool>,
 }
 
-/// The other end.
+/// The side of whoever started the thread.
 #[derive(Debug)]
 pub(crate) struct Stop {
     waker: Waker,
@@ -26,18 +26,17 @@ impl Waiter {
         (Self { wake, stop: Arc::clone(&stop) }, Stop { waker, stop })
     }
 
-    /// The thread is to end: it gives its queue up, and returns. This stays so, and ends every sleep
-    /// that was begun before.
+    /// Whether the thread was told to stop. Once true, this stays true, and [`wait`](Self::wait) returns at
+    /// once.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Sleeps as [`Wake::wait`] has it: until the thread is [woken](crate::QueueThread::wake) or stopped,
-    /// among others. Call it when the queue was looked at and nothing was found, and look again
-    /// afterwards.
+    /// Sleeps as [`Wake::wait`] does, until the thread is [woken](crate::QueueThread::wake) or stopped, among
+    /// others. Look for requests after each return; there may be none.
     ///
     /// # Errors
-    /// As of [`Wake::wait`]: the queue can't be served any more.
+    /// As for [`Wake::wait`]. The queue can't be served any more.
     pub fn wait(
         &mut self,
         host: Option<BorrowedFd<'_>>,
@@ -46,10 +45,10 @@ impl Waiter {
         if self.is_stopped() { Ok(()) } else { self.wake.wait(host, timeout) }
     }
 
-    /// Has the edges of `fd` end a sleep, as [`Wake::watch`] has it.
+    /// Watches a descriptor, as [`Wake::watch`] does.
     ///
     /// # Errors
-    /// As of [`Wake::watch`].
+    /// As for [`Wake::watch`].
     pub fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.wake.watch(fd)
     }
@@ -60,7 +59,7 @@ impl Stop {
         &self.waker
     }
 
-    /// Before the wake-up, so that whoever is woken sees it.
+    /// Sets the flag before it wakes the thread, which therefore sees it.
     pub(crate) fn give(&self) {
         self.stop.store(true, Ordering::Release);
         self.waker.wake();

@@ -7,29 +7,29 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::sync::{AtomicBool, Ordering};
 
-/// What a thread sleeps on until another wakes it, by a [`Waker`].
+/// Lets one thread sleep until another wakes it by a [`Waker`].
 ///
-/// A wake-up that comes before the sleep ends that sleep at once. Wake-ups that come before the sleeper
-/// has looked count as one, and cost one system call together. There is one sleeper at a time, which
-/// `&mut` holds.
+/// A wake-up before the sleep ends that sleep at once. Wake-ups that the sleeping thread has not yet seen
+/// are coalesced: only the first of them makes a system call. One thread sleeps at a time, which `&mut`
+/// ensures.
 ///
-/// It takes two file descriptors, an eventfd and an epoll instance. Made once for a queue, and lent to
-/// each [`QueueThread`](crate::QueueThread) that serves it, it can't be wanting when the guest starts its
-/// queue anew.
+/// A `Wake` takes two file descriptors, an eventfd and an epoll instance. Create it once per queue and pass
+/// it to each [`QueueThread`](crate::QueueThread) that serves the queue: to start a queue then needs no file
+/// descriptor, and can't fail for want of one.
 pub struct Wake(Arc<Shared>);
 
-/// Wakes whoever sleeps on a [`Wake`], from any thread.
+/// Wakes the thread that sleeps on a [`Wake`]. Can be used from any thread.
 #[derive(Clone)]
 pub struct Waker(Arc<Shared>);
 
 struct Shared {
     event: Event,
-    /// A wake-up that the sleeper has not seen. Whoever sets it signals the event.
+    /// There is a wake-up that the sleeping thread has not seen. Whoever sets this signals the event.
     pending: AtomicBool,
 }
 
 impl Wake {
-    /// Nobody has woken its sleeper yet.
+    /// Creates one without a wake-up.
     ///
     /// # Errors
     /// There are no file descriptors left (EMFILE, ENFILE).
@@ -37,18 +37,20 @@ impl Wake {
         Ok(Self(Arc::new(Shared { event: Event::new()?, pending: AtomicBool::new(false) })))
     }
 
-    /// What wakes the sleeper.
+    /// A handle to wake by.
     pub fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.0))
     }
 
-    /// Has each *edge* of `fd` end a sleep, too: that it becomes readable, or more readable. It is not
-    /// read. So this is for an eventfd that nobody has to read, as the kick descriptor of a vhost-user
-    /// frontend, and for a descriptor of which the thread takes everything before it sleeps, as that of
-    /// an io_uring. Of others pass those that are to be waited for to each [`wait`](Self::wait).
+    /// Watches `fd` edge-triggered (`EPOLLIN | EPOLLET`): each time that it becomes readable, or that more can
+    /// be read, ends a sleep. The descriptor is not read.
     ///
-    /// To watch a descriptor twice is to watch it once. It is watched until its last duplicate is closed,
-    /// those of other processes included, or this is dropped.
+    /// This suits an eventfd, such as the kick descriptor of a vhost-user frontend, and a descriptor from which
+    /// the thread takes everything before it sleeps, such as that of an io_uring. Pass other descriptors to
+    /// [`wait`](Self::wait).
+    ///
+    /// Watching a descriptor twice has no effect. It is watched until the `Wake` is dropped, or until the last
+    /// duplicate of the descriptor is closed, those in other processes included.
     ///
     /// # Errors
     /// `fd` can't be waited for (EPERM: a regular file), or the user's limit of watched descriptors is
@@ -57,35 +59,36 @@ impl Wake {
         self.0.event.watch(fd)
     }
 
-    /// Sleeps until woken, a [watched](Self::watch) descriptor has an edge, `host` is readable, has hung
-    /// up or has an error, or `timeout` is over; or for no reason at all.
+    /// Sleeps until it is woken, a [watched](Self::watch) descriptor has an edge, `host` is readable, has hung up
+    /// or has an error, or `timeout` is over. It may also return for no reason.
     ///
-    /// `host` is looked at as it is: while it is readable, no sleep ends other than at once. A caller that
-    /// can't take anything from it now leaves it out. Who waits for several passes an epoll instance.
+    /// `host` is level-triggered: while it is readable, this returns at once. A caller that can't read it now,
+    /// for example for lack of a buffer, passes `None`. To wait for several descriptors, pass an epoll instance.
     ///
-    /// It is one system call without `host` and `timeout`, and at most two with either.
+    /// Without `host` and `timeout` this is one system call, otherwise at most two.
     ///
     /// # Errors
-    /// What poll(2) or epoll_wait(2) gave: the kernel is out of memory. A signal is no error.
+    /// What poll(2) or epoll_wait(2) returned: ENOMEM. A signal (EINTR) is not an error.
     pub fn wait(
         &mut self,
         host: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         let waited = self.0.event.wait(host, timeout);
-        // After the event, and before the caller looks: who finds it set is heard by that look.
+        // After the wait, and before the caller looks for work: whoever finds the flag still set has made
+        // its work visible to that look.
         self.0.pending.swap(false, Ordering::AcqRel);
         waited
     }
 
-    /// The same, to sleep on elsewhere: the thread that a queue is lent to, while its starter keeps this.
-    pub(crate) fn lend(&self) -> Self {
+    /// A second handle, for the thread that sleeps while this one is kept.
+    pub(crate) fn share(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
 impl Waker {
-    /// Wakes the sleeper, now or at its next sleep. What was done before is visible to it then.
+    /// Ends the current sleep or the next. What this thread did before is visible to the woken thread.
     pub fn wake(&self) {
         if !self.0.pending.swap(true, Ordering::AcqRel) {
             self.0.event.signal();
@@ -93,8 +96,8 @@ impl Waker {
     }
 }
 
-/// Readable while a wake-up waits for the sleeper. For who sleeps on several things at once; a
-/// [`wait`](Wake::wait) without any time then takes the wake-up.
+/// Readable while there is a wake-up that has not been seen, so that it can be polled among other
+/// descriptors. A [`wait`](Wake::wait) with a timeout of zero then takes the wake-up.
 impl AsFd for Wake {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.event.as_fd()

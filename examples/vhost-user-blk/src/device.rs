@@ -57,7 +57,7 @@ impl Device {
     pub fn open(args: &Args) -> anyhow::Result<Self> {
         // Where the process can't even ask, pinning will fail and say so.
         let cpus = args.cpus.clone().unwrap_or_default();
-        if let Ok(Some(cpu)) = cpus.first_forbidden() {
+        if let Ok(Some(cpu)) = cpus.first_not_allowed() {
             bail!(
                 "CPU {cpu} in --cpus is not one that this process may run on: `taskset -cp $$` shows which are"
             );
@@ -242,7 +242,7 @@ mod tests {
         File::create(&image).unwrap().set_len(8192).unwrap();
         let may = |cpu: usize| {
             let cpus: CpuList = cpu.to_string().parse().unwrap();
-            cpus.first_forbidden().unwrap().is_none()
+            cpus.first_not_allowed().unwrap().is_none()
         };
         for cpu in [(0..Cpu::END).find(|cpu| may(*cpu)), (0..Cpu::END).rfind(|cpu| !may(*cpu))] {
             let Some(cpu) = cpu else { continue };

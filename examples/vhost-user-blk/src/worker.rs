@@ -13,7 +13,7 @@ use virtio_blk_dev::{
     Canceller, Engine, EngineFault, HostError, Poller, QueueWaiter, ServeError, Stats, Worker,
 };
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
-use virtio_worker::{LogLimit, QueueThread, Served, ThreadSpec, Trouble, Waiter, Wake};
+use virtio_worker::{LogLimit, QueueThread, Served, ThreadEvent, ThreadSpec, Waiter, Wake};
 use vm_memory::GuestMemoryMmap;
 
 use crate::{
@@ -92,7 +92,7 @@ impl WorkerThread {
         }
         let cpu = job.device.cpus.of_queue(index);
         let spec = ThreadSpec::new(format!("vq-{index}"), wake).cpu(cpu);
-        let told = troubles(index, job.events.clone(), job.limit.clone());
+        let on_event = log_events(index, job.events.clone(), job.limit.clone());
         let (ready, started) = mpsc::sync_channel(1);
         let (left, canceller) = (Left::default(), job.canceller.clone());
         let its = Arc::clone(&left);
@@ -100,7 +100,7 @@ impl WorkerThread {
             Kind::Uring(engine) => job.serve(&mut **engine, waiter, &ready, &its),
             Kind::Sync(engine) => job.serve(engine, waiter, &ready, &its),
         };
-        let thread = match QueueThread::start(spec, engine, serve, told) {
+        let thread = match QueueThread::start(spec, engine, serve, on_event) {
             Ok(thread) => thread,
             Err(error) => {
                 let what = "no thread can be started";
@@ -136,16 +136,16 @@ impl WorkerThread {
 }
 
 /// Logs what happens to a queue's thread, and has the frontend hear of its end.
-fn troubles(queue: u16, events: Events, limit: LogLimit) -> impl FnMut(&Trouble) + Send {
-    move |trouble| match trouble {
-        Trouble::NotPinned { cpu, source } => {
+fn log_events(queue: u16, events: Events, limit: LogLimit) -> impl FnMut(&ThreadEvent) + Send {
+    move |event| match event {
+        ThreadEvent::NotPinned { cpu, source } => {
             if let Some(dropped) = limit.allow() {
                 warn!(queue, %cpu, error = %chain(source), dropped, "a queue's thread can't be bound to its CPU, and runs on any: correct --cpus");
             }
         }
-        trouble => {
+        event => {
             events.err.signal();
-            error!(queue, error = %chain(trouble), "the queue is stopped until it is set up again: restart the guest's VMM, as requests in flight are lost");
+            error!(queue, error = %chain(event), "the queue is stopped until it is set up again: restart the guest's VMM, as requests in flight are lost");
         }
     }
 }

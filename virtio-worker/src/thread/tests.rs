@@ -10,11 +10,11 @@ fn spec() -> ThreadSpec {
     ThreadSpec::new("vq-test", Wake::new().unwrap())
 }
 
-/// What a thread had trouble with, and who is told of it.
-fn troubles() -> (Arc<Mutex<Vec<String>>>, impl FnMut(&Trouble) + Send + 'static) {
-    let told = Arc::<Mutex<Vec<String>>>::default();
-    let its = Arc::clone(&told);
-    (told, move |trouble: &Trouble| its.lock().unwrap().push(trouble.to_string()))
+/// The events of a thread, and what collects them.
+fn events() -> (Arc<Mutex<Vec<String>>>, impl FnMut(&ThreadEvent) + Send + 'static) {
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let its = Arc::clone(&seen);
+    (seen, move |event: &ThreadEvent| its.lock().unwrap().push(event.to_string()))
 }
 
 /// A queue's memory, or an engine, that notes when it is dropped.
@@ -39,7 +39,7 @@ fn until_stopped(waiter: &mut Waiter) -> u32 {
 fn a_thread_serves_until_it_is_stopped_and_gives_its_engine_back() {
     let dropped = Arc::<Mutex<Vec<_>>>::default();
     let queue = Noted("queue", Arc::clone(&dropped));
-    let (troubles, told) = troubles();
+    let (events, on_event) = events();
     let (looked, looks) = mpsc::channel();
     let serve = move |engine: &mut Vec<u8>, waiter: &mut Waiter| {
         let _queue = queue;
@@ -50,7 +50,7 @@ fn a_thread_serves_until_it_is_stopped_and_gives_its_engine_back() {
         }
         Served::idle("its end")
     };
-    let thread = QueueThread::start(spec(), Vec::new(), serve, told).unwrap();
+    let thread = QueueThread::start(spec(), Vec::new(), serve, on_event).unwrap();
     assert_eq!(looks.recv_timeout(LONG).unwrap().as_deref(), Some("vq-test"));
     thread.wake();
     looks.recv_timeout(LONG).unwrap();
@@ -63,7 +63,7 @@ fn a_thread_serves_until_it_is_stopped_and_gives_its_engine_back() {
         "the rings are mapped when a reset is answered"
     );
     assert_eq!((stopped.engine, stopped.report), (Some(vec![1, 1]), Some("its end")));
-    assert!(troubles.lock().unwrap().is_empty());
+    assert!(events.lock().unwrap().is_empty());
 
     // What it slept on serves the next.
     let spec = ThreadSpec::new("vq-next", stopped.wake);
@@ -97,20 +97,20 @@ fn a_panic_ends_the_queue_then_its_engine_and_is_told_at_once() {
         let _queue = queue;
         panic!("as ordered")
     };
-    let told = move |trouble: &Trouble| heard.send(trouble.to_string()).unwrap();
-    let thread = QueueThread::start(spec(), engine, serve, told).unwrap();
-    let trouble = hear.recv_timeout(LONG).expect("told before anybody stops it");
-    assert!(trouble.contains("panicked"), "{trouble}");
+    let on_event = move |event: &ThreadEvent| heard.send(event.to_string()).unwrap();
+    let thread = QueueThread::start(spec(), engine, serve, on_event).unwrap();
+    let event = hear.recv_timeout(LONG).expect("reported before anybody stops it");
+    assert!(event.contains("panicked"), "{event}");
     let stopped = thread.stop();
     assert_eq!(*dropped.lock().unwrap(), ["queue", "engine"]);
     assert!(stopped.engine.is_none() && stopped.report.is_none());
 }
 
 #[test]
-fn a_panic_of_who_is_told_of_a_panic_ends_the_thread_only() {
+fn a_panic_in_the_event_handler_ends_the_thread_only() {
     let serve = |_: &mut (), _: &mut Waiter| -> Served<()> { panic!("as ordered") };
-    let told = |_: &Trouble| panic!("once more");
-    let stopped = QueueThread::start(spec(), (), serve, told).unwrap().stop();
+    let on_event = |_: &ThreadEvent| panic!("once more");
+    let stopped = QueueThread::start(spec(), (), serve, on_event).unwrap().stop();
     assert!(stopped.engine.is_none() && stopped.report.is_none());
 }
 
@@ -180,26 +180,26 @@ fn the_end_of_a_thread_is_told_also_when_it_panics() {
 #[test]
 fn a_thread_runs_on_its_cpu_and_serves_where_that_is_not_to_be_had() {
     let where_it_runs = |cpu: Option<Cpu>| {
-        let (troubles, told) = troubles();
+        let (events, on_event) = events();
         let serve = |_: &mut (), waiter: &mut Waiter| {
             until_stopped(waiter);
             Served::idle(sched_getaffinity(None).unwrap())
         };
-        let thread = QueueThread::start(spec().cpu(cpu), (), serve, told).unwrap();
+        let thread = QueueThread::start(spec().cpu(cpu), (), serve, on_event).unwrap();
         let set = thread.stop().report.unwrap();
-        (set, troubles.lock().unwrap().clone())
+        (set, events.lock().unwrap().clone())
     };
     let all = sched_getaffinity(None).unwrap();
     assert_eq!(where_it_runs(None), (all, vec![]));
     let here = (0..Cpu::END).find(|cpu| all.is_set(*cpu)).unwrap();
     let cpus: CpuList = here.to_string().parse().unwrap();
-    let (set, troubles) = where_it_runs(cpus.of_queue(0));
-    assert!(set.is_set(here) && set.count() == 1 && troubles.is_empty());
+    let (set, events) = where_it_runs(cpus.of_queue(0));
+    assert!(set.is_set(here) && set.count() == 1 && events.is_empty());
     if let Some(nowhere) = (0..Cpu::END).rev().find(|cpu| !all.is_set(*cpu)) {
-        let (set, troubles) = where_it_runs(Cpu::new(nowhere));
+        let (set, events) = where_it_runs(Cpu::new(nowhere));
         assert_eq!(set, all);
         let expected = format!("a queue's thread can't be bound to CPU {nowhere}, and runs on any");
-        assert_eq!(troubles, [expected]);
+        assert_eq!(events, [expected]);
     }
 }
 

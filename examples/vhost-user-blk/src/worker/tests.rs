@@ -127,10 +127,10 @@ fn serve<E: Engine + Send + 'static>(job: Job, engine: E) -> (QueueThread<E, boo
     let left = Left::default();
     let its = Arc::clone(&left);
     let (ready, started) = mpsc::sync_channel(1);
-    let told = troubles(job.config.index, job.events.clone(), job.limit.clone());
+    let on_event = log_events(job.config.index, job.events.clone(), job.limit.clone());
     let serve = move |engine: &mut E, waiter: &mut Waiter| job.serve(engine, waiter, &ready, &its);
     let spec = ThreadSpec::new("vq-test", Wake::new().unwrap());
-    let thread = QueueThread::start(spec, engine, serve, told).unwrap();
+    let thread = QueueThread::start(spec, engine, serve, on_event).unwrap();
     started.recv().unwrap().unwrap();
     (thread, left)
 }
