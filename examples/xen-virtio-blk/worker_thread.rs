@@ -26,14 +26,14 @@ pub(crate) enum StartError {
     Thread(#[from] SpawnError),
 }
 
-/// What a queue's thread is lent, and what is kept while the queue is not served.
+/// What the thread of a queue needs, and what is kept while the queue is not served.
 pub(crate) struct Idle {
-    /// `None` if it broke, or went down with its thread.
+    /// `None` if it was unusable, or its thread panicked.
     pub(crate) engine: Option<Box<dyn Engine>>,
     pub(crate) wake: Wake,
 }
 
-/// A queue being served. The queue lets go of the guest's memory in [`WorkerThread::stop`].
+/// A queue in service. Its rings are unmapped when [`WorkerThread::stop`] returns.
 pub(crate) struct WorkerThread {
     thread: QueueThread<Box<dyn Engine>, ()>,
     counters: Arc<Counters>,
@@ -44,18 +44,19 @@ pub(crate) struct WorkerThread {
 pub(crate) struct Serving {
     pub(crate) id: DeviceId,
     pub(crate) engine: Box<dyn Engine>,
-    /// By what its thread is woken.
+    /// What its thread sleeps on.
     pub(crate) wake: Wake,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     /// As [`Poller::new`] has it.
     pub(crate) poll: Duration,
-    /// Where its thread runs.
+    /// The CPU of its thread.
     pub(crate) cpu: Option<Cpu>,
     pub(crate) log: LogLimit,
 }
 
 impl WorkerThread {
-    /// Maps the queue's rings and starts serving them. What was lent comes back with the error.
+    /// Maps the queue's rings and starts to serve them. If that fails, the engine and the wake-up are returned
+    /// with the error.
     pub(crate) fn start<F: ForeignMemory, G: GrantTable>(
         config: &QueueConfig,
         memory: &DomainMemory<F, G>,
@@ -80,7 +81,7 @@ impl WorkerThread {
             if let Some(limiter) = limiter {
                 worker = worker.with_rate_limiter(limiter);
             }
-            // Where that fails, each sleep looks at the engine instead.
+            // If that fails, each sleep polls the engine's descriptor instead.
             let watched = worker.as_fd().is_some_and(|engine| waiter.watch(engine).is_ok());
             let mut its_waiter =
                 BlockWaiter { waiter, watched, id, index, log, engine_is_whole: true };
@@ -117,7 +118,7 @@ impl WorkerThread {
         Arc::clone(&self.counters)
     }
 
-    /// Finishes what is in flight and unmaps the rings. Gives back what the queue was lent.
+    /// Finishes what is in flight and unmaps the rings. Returns what the next thread of the queue needs.
     /// Lists of ranges end early: the guest has reset the disk or the queue, or loses the disk, and
     /// waits for no answer.
     pub(crate) fn stop(self) -> Idle {
@@ -127,7 +128,7 @@ impl WorkerThread {
     }
 }
 
-/// Logs what happens to a queue's thread.
+/// Logs the events of a queue's thread.
 fn log_events(id: DeviceId, queue: u16, log: LogLimit) -> impl FnMut(&ThreadEvent) + Send {
     move |event| match event {
         ThreadEvent::NotPinned { cpu, source } => {
@@ -142,15 +143,15 @@ fn log_events(id: DeviceId, queue: u16, log: LogLimit) -> impl FnMut(&ThreadEven
     }
 }
 
-/// By what a worker's thread hears of kicks and of its end.
+/// Waits for kicks, completions and the stop, and logs what the worker reports.
 struct BlockWaiter<'a> {
     waiter: &'a mut Waiter,
-    /// The waiter hears of the engine's completions by itself.
+    /// The engine's descriptor is watched by the waiter.
     watched: bool,
     id: DeviceId,
     index: u16,
     log: LogLimit,
-    /// It can serve the queue when that is set up anew.
+    /// The engine can serve the queue again.
     engine_is_whole: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The thread that serves one queue: it owns the rings, and nothing stands between it and them.
+//! The thread that serves one queue.
 
 use std::{
     io,
@@ -40,7 +40,7 @@ pub(crate) struct Job {
     pub(crate) memory: Arc<GuestMemoryMmap>,
     pub(crate) events: Events,
     pub(crate) limit: LogLimit,
-    /// By what its long requests are ended early.
+    /// Ends its long requests early.
     pub(crate) canceller: Canceller,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Report {
     pub(crate) stats: Stats,
 }
 
-/// Where the thread leaves its report, also when it panics; `None` before it has the rings.
+/// Where the thread stores its report, also when it panics; `None` before it has the rings.
 type Left = Arc<Mutex<Option<Report>>>;
 
 /// A queue being served.
@@ -62,19 +62,19 @@ pub(crate) struct WorkerThread {
     canceller: Canceller,
 }
 
-/// What is left of a queue that is served no more.
+/// What a queue leaves that is no longer served.
 pub(crate) struct Ended {
     /// `None` if the thread never had the rings.
     pub(crate) report: Option<Report>,
     /// It ended before it was told to: what it had taken and not answered is lost.
     pub(crate) failed: bool,
-    /// `None` if it broke.
+    /// `None` if it was unusable.
     pub(crate) engine: Option<QueueEngine>,
 }
 
 impl WorkerThread {
-    /// Takes the queue into service; returns when the thread has the rings. Where that fails, the
-    /// engine comes back, unless it broke.
+    /// Takes the queue into service; returns when the thread has the rings. If that fails, the engine is
+    /// returned with the error, unless it is unusable.
     pub(crate) fn start(
         job: Job,
         kick: BorrowedFd<'_>,
@@ -135,7 +135,7 @@ impl WorkerThread {
     }
 }
 
-/// Logs what happens to a queue's thread, and has the frontend hear of its end.
+/// Logs the events of a queue's thread, and signals the frontend's error descriptor if it panics.
 fn log_events(queue: u16, events: Events, limit: LogLimit) -> impl FnMut(&ThreadEvent) + Send {
     move |event| match event {
         ThreadEvent::NotPinned { cpu, source } => {
@@ -176,7 +176,7 @@ impl Job {
         let worker = Worker::new(queue, engine, &self.device.params())
             .with_canceller(self.canceller.clone());
         let mut serving = Serving { worker, left };
-        // Where that fails, each sleep looks at the engine instead.
+        // If that fails, each sleep polls the engine's descriptor instead.
         let watched = serving.worker.as_fd().is_some_and(|engine| waiter.watch(engine).is_ok());
         let _ = ready.send(Ok(()));
         let limit = &self.limit;
@@ -204,8 +204,8 @@ impl Job {
     }
 }
 
-/// A worker that says where it was left when it is dropped, and so also in a panic: of what that leaves
-/// behind, the queue's positions are looked at, and nothing else.
+/// A worker that stores its report when it is dropped, and so also in a panic. After a panic nothing else of
+/// it is used.
 struct Serving<'a, E: Engine> {
     worker: Worker<&'a GuestMemoryMmap, &'a GuestMemoryMmap, E>,
     left: &'a Left,
@@ -235,14 +235,14 @@ impl Drop for Mapped {
     }
 }
 
-/// By what a queue's thread hears of kicks, completions and its end.
+/// Waits for kicks, completions and the stop, and logs what the worker reports.
 struct BlockWaiter<'a> {
     waiter: &'a mut Waiter,
-    /// The waiter hears of the engine's completions by itself.
+    /// The engine's descriptor is watched by the waiter.
     watched: bool,
     index: u16,
     limit: &'a LogLimit,
-    /// It can serve the queue when that is set up anew.
+    /// The engine can serve the queue again.
     engine_is_whole: bool,
 }
 
