@@ -1,4 +1,4 @@
-//! An image and an engine for tests: in memory, observable, and with faults to order.
+//! An image and an engine for tests, in memory, with fault injection.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Write};
@@ -10,23 +10,23 @@ use crate::buffers::{Sink, Source};
 use crate::engine::{Completion, Engine, Io, SyncEngine};
 use crate::image::{Commands, Image, Lifetime, Topology};
 
-/// What goes wrong with one call of an image.
+/// A fault injected into one call of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It fails with this errno.
     Errno(i32),
-    /// It transfers at most this many bytes; 0 is what a file that was cut short does.
+    /// It transfers at most this many bytes; 0 is like a truncated file.
     Short(usize),
 }
 
-/// What a discarded byte reads as: anything may be there, and zeroes would look like a promise.
+/// The value of a discarded byte. It isn't zero, so that tests don't rely on zeroes.
 pub const DISCARDED: u8 = 0xdd;
 
-/// What a byte erased securely reads as.
+/// The value of a securely erased byte.
 pub const ERASED: u8 = 0xff;
 
-/// An image in memory, which behaves as a file does: what is written past its end makes it grow,
-/// what was not flushed is lost with the power, and one opened for reading can't be written.
+/// An image in memory that behaves like a file: a write beyond its end extends it, data that wasn't flushed is
+/// lost with the power, and one opened for reading can't be written.
 #[derive(Debug)]
 pub struct FakeImage {
     bytes: Mutex<Vec<u8>>,
@@ -41,7 +41,7 @@ pub struct FakeImage {
 }
 
 impl FakeImage {
-    /// An image of these contents, all of them on stable storage.
+    /// An image with these contents, on stable storage.
     pub fn new(bytes: Vec<u8>, read_only: bool) -> Self {
         Self {
             capacity: AtomicU64::new(bytes.len() as u64),
@@ -56,53 +56,53 @@ impl FakeImage {
         }
     }
 
-    /// The same image, with these units.
+    /// Sets the topology.
     pub fn with_topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
         self
     }
 
-    /// The same image, able to do these.
+    /// Sets the commands that it supports.
     pub fn with_commands(mut self, commands: Commands) -> Self {
         self.commands = commands;
         self
     }
 
-    /// The same image, worn so, and telling of it.
+    /// Sets the wear that it reports.
     pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self.commands.lifetime = true;
         self
     }
 
-    /// Has the image grow, with zeroes, or shrink, as the operator of a disk does.
+    /// Resizes the image; new bytes are zero.
     pub fn resize(&self, capacity: u64) {
         let len = usize::try_from(capacity).unwrap_or(usize::MAX);
         lock(&self.bytes).resize(len, 0);
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    /// Has the next call that no earlier fault is for go wrong.
+    /// Adds a fault to those of the next calls, one for each.
     pub fn inject(&self, fault: Fault) {
         lock(&self.faults).push_back(fault);
     }
 
-    /// The contents.
+    /// A copy of the contents.
     pub fn bytes(&self) -> Vec<u8> {
         self.with_bytes(<[u8]>::to_vec)
     }
 
-    /// Looks at the contents, without a copy of them.
+    /// Calls a function with the contents.
     pub fn with_bytes<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         look(&lock(&self.bytes))
     }
 
-    /// The contents as a loss of power would leave them: those of the last flush.
+    /// The contents after a loss of power: those of the last flush.
     pub fn stable(&self) -> Vec<u8> {
         lock(&self.stable).clone()
     }
 
-    /// Flushes so far.
+    /// The number of flushes so far.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
     }
@@ -208,10 +208,10 @@ impl Image for FakeImage {
     }
 }
 
-/// An engine that finishes late and in any order, as a queue of a kernel does.
+/// An engine that completes late and out of order.
 ///
-/// Each call of [`poll_completions`](Engine::poll_completions) carries out a part of what it has
-/// in hand, in an order and of a size that depend on the seed.
+/// Each call of [`poll_completions`](Engine::poll_completions) carries out some of the operations in flight;
+/// which ones depends on the seed.
 pub struct FakeEngine {
     inner: SyncEngine<dyn Image>,
     held: Vec<Io>,
@@ -225,7 +225,7 @@ impl FakeEngine {
     /// An engine over `image`.
     ///
     /// # Errors
-    /// No pipe can be had.
+    /// A pipe can't be made.
     pub fn new(image: Arc<dyn Image>, seed: u64) -> io::Result<Self> {
         let (ready, mut writer) = io::pipe()?;
         writer.write_all(&[1])?;

@@ -119,7 +119,7 @@ fn a_guest_that_may_believe_that_there_is_no_cache_gets_none() {
 }
 
 #[test]
-fn spec_5_2_5_2_a_guest_that_cannot_flush_has_no_cache_until_it_switches_it_on() {
+fn s5_2_5_2_a_guest_that_cannot_flush_has_no_cache_until_it_switches_it_on() {
     let backend = backend();
     let mut vmm = Vmm::unnegotiated(&backend);
     assert_eq!(vmm.config(FIELD, 1), [1]);

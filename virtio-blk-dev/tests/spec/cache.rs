@@ -11,7 +11,7 @@ use super::common::*;
 use super::{Hooked, answer, writable};
 
 #[test]
-fn spec_5_2_6_2_flush_brings_writes_to_stable_storage() {
+fn s5_2_6_2_flush_brings_writes_to_stable_storage() {
     let (mut guest, image) = writable(4);
     assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
     assert_eq!(image.stable(), contents(4), "a negotiated cache may hold the write");
@@ -21,7 +21,7 @@ fn spec_5_2_6_2_flush_brings_writes_to_stable_storage() {
 }
 
 #[test]
-fn spec_5_2_6_2_without_negotiated_flush_writes_are_stable_when_they_complete() {
+fn s5_2_6_2_without_negotiated_flush_writes_are_stable_when_they_complete() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_VERSION_1);
     assert_ne!(guest.transport.device().features() & F_FLUSH, 0, "FLUSH is offered");
     assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
@@ -35,7 +35,7 @@ fn spec_5_2_6_2_without_negotiated_flush_writes_are_stable_when_they_complete() 
 const F_SWITCH: u64 = F_ALL | F_CONFIG_WCE;
 
 #[test]
-fn spec_5_2_5_2_flush_is_offered_wherever_the_cache_can_be_switched() {
+fn s5_2_5_2_flush_is_offered_wherever_the_cache_can_be_switched() {
     for read_only in [false, true] {
         for write_back in [false, true] {
             let config = BlockConfig { read_only, write_back, ..BlockConfig::default() };
@@ -46,7 +46,7 @@ fn spec_5_2_5_2_flush_is_offered_wherever_the_cache_can_be_switched() {
 }
 
 #[test]
-fn spec_5_2_5_2_writeback_begins_with_0_for_a_driver_that_cannot_flush() {
+fn s5_2_5_2_writeback_begins_with_0_for_a_driver_that_cannot_flush() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_SWITCH & !F_FLUSH);
     assert_eq!(guest.config::<1>(32), [0]);
     assert!(!guest.transport.device().is_write_back());
@@ -55,7 +55,7 @@ fn spec_5_2_5_2_writeback_begins_with_0_for_a_driver_that_cannot_flush() {
 }
 
 #[test]
-fn spec_5_2_5_writeback_tells_the_mode_after_negotiation() {
+fn s5_2_5_writeback_tells_the_mode_after_negotiation() {
     for write_back in [false, true] {
         let config = BlockConfig { write_back, ..BlockConfig::default() };
         let (mut guest, image) = guest(4, &config, F_SWITCH);
@@ -66,7 +66,7 @@ fn spec_5_2_5_writeback_tells_the_mode_after_negotiation() {
 }
 
 #[test]
-fn spec_5_2_6_2_a_cache_that_was_off_all_the_time_is_write_through() {
+fn s5_2_6_2_a_cache_that_was_off_all_the_time_is_write_through() {
     let (mut guest, image) = guest(8, &BlockConfig::default(), F_SWITCH);
     guest.set_writeback(0);
     assert_eq!(guest.config::<1>(32), [0]);
@@ -84,7 +84,7 @@ fn spec_5_2_6_2_a_cache_that_was_off_all_the_time_is_write_through() {
 
 /// More than the specification asks for: the driver can't flush what it wrote before.
 #[test]
-fn spec_5_2_6_2_what_was_cached_is_flushed_when_the_cache_is_turned_off() {
+fn s5_2_6_2_what_was_cached_is_flushed_when_the_cache_is_turned_off() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_SWITCH);
     assert_eq!(guest.request(OUT, 1, &[7; 512], 0), answer(OK, 1));
     assert!(image.stable() != image.bytes());
@@ -97,7 +97,7 @@ fn spec_5_2_6_2_what_was_cached_is_flushed_when_the_cache_is_turned_off() {
 }
 
 #[test]
-fn spec_5_2_6_2_a_failing_flush_of_the_workers_own_is_told_to_the_host() {
+fn s5_2_6_2_a_failing_flush_of_the_workers_own_is_told_to_the_host() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_SWITCH);
     guest.set_writeback(0);
     image.inject(Fault::Errno(libc::EIO));
@@ -109,7 +109,7 @@ fn spec_5_2_6_2_a_failing_flush_of_the_workers_own_is_told_to_the_host() {
 
 /// The worker is in the midst of a batch when the driver turns the cache off and then writes.
 #[test]
-fn spec_5_2_6_2_a_write_after_the_switch_is_stable_in_the_same_batch() {
+fn s5_2_6_2_a_write_after_the_switch_is_stable_in_the_same_batch() {
     let image = Arc::new(FakeImage::new(contents(1024), false));
     let engine = |hook| Hooked { inner: SyncEngine::new(Arc::clone(&image)), hook };
     let config = BlockConfig::default();
@@ -136,7 +136,7 @@ fn spec_5_2_6_2_a_write_after_the_switch_is_stable_in_the_same_batch() {
 }
 
 #[test]
-fn spec_5_2_6_2_a_reset_gives_the_cache_back_its_mode() {
+fn s5_2_6_2_a_reset_gives_the_cache_back_its_mode() {
     let (mut guest, _) = guest(4, &BlockConfig::default(), F_SWITCH);
     guest.set_writeback(0);
     let outcome = guest.transport.write(Register::Status.offset(), &[0; 4], &mut NoQueues);
@@ -160,7 +160,7 @@ fn a_restored_device_has_its_cache_off_if_the_driver_had_switched_it_off() {
 }
 
 #[test]
-fn spec_5_2_5_writeback_is_not_written_before_features_ok() {
+fn s5_2_5_writeback_is_not_written_before_features_ok() {
     let device = BlockDevice::new(4 * 512, &BlockConfig::default()).unwrap();
     let mut transport = MmioTransport::new(device, || ()).unwrap();
     let _ = transport.write(Register::Status.offset(), &3_u32.to_le_bytes(), &mut NoQueues);
@@ -170,7 +170,7 @@ fn spec_5_2_5_writeback_is_not_written_before_features_ok() {
 }
 
 #[test]
-fn spec_2_5_a_switch_that_changes_nothing_leaves_the_generation() {
+fn s2_5_a_switch_that_changes_nothing_leaves_the_generation() {
     let generation = |features, values: &[u8]| {
         let (mut guest, _) = guest(4, &BlockConfig::default(), features);
         for value in values {
@@ -184,7 +184,7 @@ fn spec_2_5_a_switch_that_changes_nothing_leaves_the_generation() {
 }
 
 #[test]
-fn spec_2_5_features_that_turn_the_cache_off_change_the_generation() {
+fn s2_5_features_that_turn_the_cache_off_change_the_generation() {
     let generation = |features| {
         let (mut guest, _) = guest(4, &BlockConfig::default(), features);
         guest.register(Register::ConfigGeneration)
@@ -194,7 +194,7 @@ fn spec_2_5_features_that_turn_the_cache_off_change_the_generation() {
 }
 
 #[test]
-fn spec_5_2_5_1_writeback_takes_no_write_without_config_wce() {
+fn s5_2_5_1_writeback_takes_no_write_without_config_wce() {
     let (mut guest, image) = guest(4, &BlockConfig::default(), F_ALL);
     let outcome = guest.transport.write(0x100 + 32, &[0], &mut NoQueues);
     assert_eq!(outcome, WriteOutcome::Ignored(Ignored::Config));

@@ -11,7 +11,7 @@ use super::common::*;
 use super::{answer, writable};
 
 #[test]
-fn spec_5_2_4_the_configuration_is_read_in_bounds_and_written_nowhere() {
+fn s5_2_4_the_configuration_is_read_in_bounds_and_written_nowhere() {
     let (mut guest, _) = writable(8);
     let before = guest.transport.device().config().to_vec();
     for offset in (0x100..0x240).chain([0x7fff_ffff, u64::MAX - 8]) {
@@ -29,7 +29,7 @@ fn spec_5_2_4_the_configuration_is_read_in_bounds_and_written_nowhere() {
 }
 
 #[test]
-fn spec_6_2_features_without_access_platform_are_refused_when_grants_are_a_must() {
+fn s6_2_features_without_access_platform_are_refused_when_grants_are_a_must() {
     let config = BlockConfig { access_platform: true, ..Default::default() };
     let device = BlockDevice::new(4096, &config).unwrap();
     let mut transport = MmioTransport::new(device, || ()).unwrap();
@@ -55,7 +55,7 @@ fn features(config: &BlockConfig) -> u64 {
 }
 
 #[test]
-fn spec_5_2_3_features_say_what_the_image_can_do() {
+fn s5_2_3_features_say_what_the_image_can_do() {
     const CHANGES: u64 = F_DISCARD | F_WRITE_ZEROES | F_SECURE_ERASE;
     let offered = |commands, read_only| {
         let image = FakeImage::new(contents(8), read_only).with_commands(commands);
@@ -73,7 +73,7 @@ fn spec_5_2_3_features_say_what_the_image_can_do() {
 }
 
 #[test]
-fn spec_5_2_5_2_zones_are_not_offered_and_have_no_fields() {
+fn s5_2_5_2_zones_are_not_offered_and_have_no_fields() {
     let image = FakeImage::new(contents(8), false).with_commands(COMMANDS);
     let config = BlockConfig::for_image(&image);
     let (guest, _) = guest_on(image, &config, u64::MAX);
@@ -89,7 +89,7 @@ fn spec_5_2_5_2_zones_are_not_offered_and_have_no_fields() {
 }
 
 #[test]
-fn spec_5_2_5_2_padding_is_zero() {
+fn s5_2_5_2_padding_is_zero() {
     let image = FakeImage::new(contents(8), false).with_commands(COMMANDS);
     let config = BlockConfig { num_queues: 256, ..BlockConfig::for_image(&image) };
     let (mut guest, _) = guest_on(image, &config, u64::MAX);
@@ -100,7 +100,7 @@ fn spec_5_2_5_2_padding_is_zero() {
 }
 
 #[test]
-fn spec_5_2_4_limits_of_the_commands_are_those_that_hold() {
+fn s5_2_4_limits_of_the_commands_are_those_that_hold() {
     let image = FakeImage::new(contents(8), false).with_commands(Commands {
         discard: Some(4096),
         secure_erase: Some(1024),
@@ -128,7 +128,7 @@ fn spec_5_2_4_limits_of_the_commands_are_those_that_hold() {
 }
 
 #[test]
-fn spec_5_2_6_2_may_unmap_is_set_only_where_storage_is_given_back() {
+fn s5_2_6_2_may_unmap_is_set_only_where_storage_is_given_back() {
     for may_unmap in [false, true] {
         let commands = Commands { write_zeroes_may_unmap: may_unmap, ..COMMANDS };
         let image = FakeImage::new(contents(8), false).with_commands(commands);
@@ -139,7 +139,7 @@ fn spec_5_2_6_2_may_unmap_is_set_only_where_storage_is_given_back() {
 }
 
 #[test]
-fn spec_5_2_2_there_are_as_many_queues_as_mq_says() {
+fn s5_2_2_there_are_as_many_queues_as_mq_says() {
     for num_queues in [1, 3] {
         let config = BlockConfig { num_queues, ..BlockConfig::default() };
         let (mut guest, _) = guest(8, &config, F_ALL | F_MQ);
@@ -155,7 +155,7 @@ fn spec_5_2_2_there_are_as_many_queues_as_mq_says() {
 }
 
 #[test]
-fn spec_5_2_6_2_another_capacity_is_told_and_holds_at_once() {
+fn s5_2_6_2_another_capacity_is_told_and_holds_at_once() {
     let (mut guest, image) = writable(8);
     assert_eq!(guest.request(IN, 8, &[], 512).status, IOERR);
     let generation = guest.register(Register::ConfigGeneration);
@@ -181,7 +181,7 @@ fn spec_5_2_6_2_another_capacity_is_told_and_holds_at_once() {
 }
 
 #[test]
-fn spec_2_5_2_the_generation_holds_while_nothing_changes() {
+fn s2_5_2_the_generation_holds_while_nothing_changes() {
     let (mut guest, _) = writable(8);
     let generation = guest.register(Register::ConfigGeneration);
     guest.request(OUT, 1, &[7; 512], 0);

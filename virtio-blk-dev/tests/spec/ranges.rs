@@ -48,7 +48,7 @@ fn changed(list: &[(u64, u32)], value: u8) -> Vec<u8> {
 }
 
 #[test]
-fn spec_5_2_6_every_range_of_a_list_is_done() {
+fn s5_2_6_every_range_of_a_list_is_done() {
     for (kind, value) in KINDS {
         let (mut guest, image) = able(16);
         let list = ranges(&[(1, 2, 0), (15, 1, 0), (4, 4, 0)]);
@@ -61,7 +61,7 @@ fn spec_5_2_6_every_range_of_a_list_is_done() {
 }
 
 #[test]
-fn spec_5_2_6_the_sector_of_the_header_is_unused() {
+fn s5_2_6_the_sector_of_the_header_is_unused() {
     for (kind, value) in KINDS {
         let (mut guest, image) = able(16);
         let list = ranges(&[(1, 2, 0)]);
@@ -71,7 +71,7 @@ fn spec_5_2_6_the_sector_of_the_header_is_unused() {
 }
 
 #[test]
-fn spec_5_2_6_2_zeroes_read_as_zeroes_with_and_without_unmap() {
+fn s5_2_6_2_zeroes_read_as_zeroes_with_and_without_unmap() {
     for flags in [0, UNMAP] {
         let (mut guest, _) = able(16);
         let list = ranges(&[(3, 2, flags)]);
@@ -82,7 +82,7 @@ fn spec_5_2_6_2_zeroes_read_as_zeroes_with_and_without_unmap() {
 }
 
 #[test]
-fn spec_5_2_6_2_unknown_flags_are_unsupported() {
+fn s5_2_6_2_unknown_flags_are_unsupported() {
     for (kind, _) in KINDS {
         for flags in [2, 3, 4, 0x8000_0000, u32::MAX] {
             let (mut guest, image) = able(16);
@@ -103,7 +103,7 @@ fn spec_5_2_6_2_unknown_flags_are_unsupported() {
 }
 
 #[test]
-fn spec_5_2_6_2_a_discard_or_an_erase_with_unmap_is_unsupported() {
+fn s5_2_6_2_a_discard_or_an_erase_with_unmap_is_unsupported() {
     for kind in [DISCARD, SECURE_ERASE] {
         let (mut guest, image) = able(16);
         for list in [&[(1, 1, UNMAP)][..], &[(1, 1, 0), (99, 1, 0), (2, 1, UNMAP)]] {
@@ -114,7 +114,7 @@ fn spec_5_2_6_2_a_discard_or_an_erase_with_unmap_is_unsupported() {
 }
 
 #[test]
-fn spec_5_2_6_1_a_list_is_whole_ranges_and_not_too_many() {
+fn s5_2_6_1_a_list_is_whole_ranges_and_not_too_many() {
     for (kind, _) in KINDS {
         let (mut guest, image) = able(16);
         let list = ranges(&[(1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 1, 0)]);
@@ -128,7 +128,7 @@ fn spec_5_2_6_1_a_list_is_whole_ranges_and_not_too_many() {
 }
 
 #[test]
-fn spec_5_2_6_1_ranges_beyond_the_end_or_the_limit_fail_and_none_is_touched() {
+fn s5_2_6_1_ranges_beyond_the_end_or_the_limit_fail_and_none_is_touched() {
     for (kind, _) in KINDS {
         let (mut guest, image) = able(16);
         for bad in [
@@ -154,7 +154,7 @@ fn spec_5_2_6_1_ranges_beyond_the_end_or_the_limit_fail_and_none_is_touched() {
 
 /// What was left of a refused list must not be done in the name of what comes after it.
 #[test]
-fn spec_5_2_6_1_a_refused_list_is_not_done_later() {
+fn s5_2_6_1_a_refused_list_is_not_done_later() {
     for (kind, _) in KINDS {
         for bad in [(99, 1, 0), (2, 1, 2)] {
             let (mut guest, image) = able(16);
@@ -170,7 +170,7 @@ fn spec_5_2_6_1_a_refused_list_is_not_done_later() {
 }
 
 #[test]
-fn spec_5_2_6_a_range_of_no_sectors_changes_nothing() {
+fn s5_2_6_a_range_of_no_sectors_changes_nothing() {
     for (kind, value) in KINDS {
         let (mut guest, image) = able(16);
         let list = ranges(&[(16, 0, 0), (1, 1, 0), (0, 0, 0)]);
@@ -180,7 +180,7 @@ fn spec_5_2_6_a_range_of_no_sectors_changes_nothing() {
 }
 
 #[test]
-fn spec_2_7_4_a_list_may_be_split_anywhere() {
+fn s2_7_4_a_list_may_be_split_anywhere() {
     let (mut guest, image) = able(16);
     let header = guest.header(WRITE_ZEROES, 0);
     let whole = [guest.get(header.addr, 16), ranges(&[(1, 2, 0), (4, 1, UNMAP)])].concat();
@@ -194,7 +194,7 @@ fn spec_2_7_4_a_list_may_be_split_anywhere() {
 }
 
 #[test]
-fn spec_2_7_4_header_and_list_may_be_cut_in_two_anywhere() {
+fn s2_7_4_header_and_list_may_be_cut_in_two_anywhere() {
     for cut in [1, 8, 15, 16, 17, 24, 31, 32, 33, 47] {
         let (mut guest, image) = able(16);
         let header = guest.header(DISCARD, 0);
@@ -210,7 +210,7 @@ fn spec_2_7_4_header_and_list_may_be_cut_in_two_anywhere() {
 }
 
 #[test]
-fn spec_5_2_6_1_a_list_outside_of_memory_fails() {
+fn s5_2_6_1_a_list_outside_of_memory_fails() {
     let (mut guest, image) = able(16);
     for addr in [MEMORY_END, MEMORY_END - 8, u64::MAX - 7] {
         let first = guest.out(&ranges(&[(1, 1, 0)]));
@@ -224,7 +224,7 @@ fn spec_5_2_6_1_a_list_outside_of_memory_fails() {
 }
 
 #[test]
-fn spec_5_2_6_2_a_read_only_disk_refuses_every_command_that_changes_it() {
+fn s5_2_6_2_a_read_only_disk_refuses_every_command_that_changes_it() {
     let image = FakeImage::new(contents(16), true).with_commands(COMMANDS);
     let config = BlockConfig { read_only: true, ..config() };
     let (mut guest, image) = guest_on(image, &config, F_RANGES | F_RO);
@@ -240,7 +240,7 @@ fn spec_5_2_6_2_a_read_only_disk_refuses_every_command_that_changes_it() {
 }
 
 #[test]
-fn spec_5_2_6_2_commands_that_are_not_offered_are_unsupported() {
+fn s5_2_6_2_commands_that_are_not_offered_are_unsupported() {
     let (mut guest, image) = super::writable(16);
     for (kind, _) in KINDS {
         for list in [&[(1, 1, 0)][..], &[(99, 1, 2)], &[]] {
@@ -251,7 +251,7 @@ fn spec_5_2_6_2_commands_that_are_not_offered_are_unsupported() {
 }
 
 #[test]
-fn spec_5_2_6_2_without_unmap_in_the_configuration_zeroes_are_written() {
+fn s5_2_6_2_without_unmap_in_the_configuration_zeroes_are_written() {
     let commands = Commands { write_zeroes_may_unmap: false, ..COMMANDS };
     let image = FakeImage::new(contents(16), false).with_commands(commands);
     let config = BlockConfig::for_image(&image);
@@ -262,7 +262,7 @@ fn spec_5_2_6_2_without_unmap_in_the_configuration_zeroes_are_written() {
 }
 
 #[test]
-fn spec_5_2_6_2_changes_are_stable_when_they_complete_in_a_write_through_cache() {
+fn s5_2_6_2_changes_are_stable_when_they_complete_in_a_write_through_cache() {
     for (kind, value) in KINDS {
         let image = FakeImage::new(contents(16), false).with_commands(COMMANDS);
         let (mut guest, image) = guest_on(image, &config(), F_RANGES & !F_FLUSH);
@@ -273,7 +273,7 @@ fn spec_5_2_6_2_changes_are_stable_when_they_complete_in_a_write_through_cache()
 }
 
 #[test]
-fn spec_5_2_6_an_error_of_the_host_ends_the_list() {
+fn s5_2_6_an_error_of_the_host_ends_the_list() {
     for (kind, value) in KINDS {
         let (mut guest, image) = able(16);
         image.inject(Fault::Short(0));
@@ -324,7 +324,7 @@ impl Engine for AtCommit {
 }
 
 #[test]
-fn spec_5_2_6_every_range_is_begun_before_the_worker_sleeps() {
+fn s5_2_6_every_range_is_begun_before_the_worker_sleeps() {
     for (kind, value) in KINDS {
         let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
         let inner = SyncEngine::new(Arc::clone(&image));

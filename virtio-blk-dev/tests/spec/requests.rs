@@ -10,14 +10,14 @@ use super::common::*;
 use super::{answer, writable};
 
 #[test]
-fn spec_5_2_6_in_reads_sectors() {
+fn s5_2_6_in_reads_sectors() {
     let (mut guest, _) = writable(16);
     let expected = [[3; 512], [4; 512]].concat();
     assert_eq!(guest.request(IN, 3, &[], 1024), Answer { status: OK, len: 1025, data: expected });
 }
 
 #[test]
-fn spec_5_2_6_out_writes_sectors() {
+fn s5_2_6_out_writes_sectors() {
     let (mut guest, image) = writable(16);
     assert_eq!(guest.request(OUT, 3, &[0xaa; 1024], 0), answer(OK, 1));
     let mut expected = contents(16);
@@ -26,7 +26,7 @@ fn spec_5_2_6_out_writes_sectors() {
 }
 
 #[test]
-fn spec_5_2_6_get_id_is_twenty_bytes_without_a_terminator() {
+fn s5_2_6_get_id_is_twenty_bytes_without_a_terminator() {
     let config =
         BlockConfig { serial: Serial::new("0123456789abcdefghij").unwrap(), ..Default::default() };
     let (mut guest, _) = guest(1, &config, F_ALL);
@@ -35,7 +35,7 @@ fn spec_5_2_6_get_id_is_twenty_bytes_without_a_terminator() {
 }
 
 #[test]
-fn spec_5_2_6_get_id_respects_a_shorter_buffer_and_leaves_the_rest_of_a_longer_one() {
+fn s5_2_6_get_id_respects_a_shorter_buffer_and_leaves_the_rest_of_a_longer_one() {
     let config = BlockConfig { serial: Serial::new("disk-1").unwrap(), ..Default::default() };
     let (mut guest, _) = guest(1, &config, F_ALL);
     let short = guest.request(GET_ID, 0, &[], 3);
@@ -48,7 +48,7 @@ fn spec_5_2_6_get_id_respects_a_shorter_buffer_and_leaves_the_rest_of_a_longer_o
 }
 
 #[test]
-fn spec_5_2_6_2_unknown_types_are_unsupported_with_the_status_written() {
+fn s5_2_6_2_unknown_types_are_unsupported_with_the_status_written() {
     let (mut guest, image) = writable(4);
     for kind in [2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 16, 0x8000_0000, u32::MAX] {
         assert_eq!(guest.request(kind, 0, &[], 0), answer(UNSUPP, 1), "type {kind}");
@@ -61,7 +61,7 @@ fn spec_5_2_6_2_unknown_types_are_unsupported_with_the_status_written() {
 }
 
 #[test]
-fn spec_5_2_6_2_requests_past_the_end_fail_and_change_nothing() {
+fn s5_2_6_2_requests_past_the_end_fail_and_change_nothing() {
     let (mut guest, image) = writable(4);
     for (sector, sectors) in [
         (4, 1),
@@ -82,7 +82,7 @@ fn spec_5_2_6_2_requests_past_the_end_fail_and_change_nothing() {
 }
 
 #[test]
-fn spec_5_2_6_1_data_is_whole_sectors() {
+fn s5_2_6_1_data_is_whole_sectors() {
     let (mut guest, image) = writable(4);
     for len in [1, 100, 511, 513, 1023] {
         let read = guest.request(IN, 0, &[], len);
@@ -93,7 +93,7 @@ fn spec_5_2_6_1_data_is_whole_sectors() {
 }
 
 #[test]
-fn spec_5_2_6_a_read_or_write_without_data_in_its_direction_is_an_error_of_the_driver() {
+fn s5_2_6_a_read_or_write_without_data_in_its_direction_is_an_error_of_the_driver() {
     let (mut guest, image) = writable(4);
     assert_eq!(guest.request(IN, 0, &[], 0), answer(IOERR, 1), "nothing to read to");
     assert_eq!(guest.request(IN, 0, &[7; 512], 0), answer(IOERR, 1), "room marked as data");
@@ -105,7 +105,7 @@ fn spec_5_2_6_a_read_or_write_without_data_in_its_direction_is_an_error_of_the_d
 }
 
 #[test]
-fn spec_5_2_6_2_writes_to_a_read_only_disk_fail_and_change_nothing() {
+fn s5_2_6_2_writes_to_a_read_only_disk_fail_and_change_nothing() {
     let config = BlockConfig { read_only: true, ..Default::default() };
     let (mut guest, image) = guest(4, &config, F_ALL);
     assert_ne!(guest.transport.device().features() & 1 << 5, 0, "RO is offered");
@@ -118,7 +118,7 @@ fn spec_5_2_6_2_writes_to_a_read_only_disk_fail_and_change_nothing() {
 }
 
 #[test]
-fn spec_5_2_6_2_requests_of_zoned_devices_are_unsupported() {
+fn s5_2_6_2_requests_of_zoned_devices_are_unsupported() {
     let (mut guest, image) = writable(4);
     for kind in [15, 16, 18, 20, 22, 24, 26] {
         assert_eq!(guest.request(kind, 0, &[], 0), answer(UNSUPP, 1), "type {kind}");
@@ -129,7 +129,7 @@ fn spec_5_2_6_2_requests_of_zoned_devices_are_unsupported() {
 }
 
 #[test]
-fn spec_5_2_6_sectors_are_512_bytes_whatever_the_block_size() {
+fn s5_2_6_sectors_are_512_bytes_whatever_the_block_size() {
     let topology =
         Topology { logical_block_size: 4096, physical_block_size: 4096, ..Topology::default() };
     let image = FakeImage::new(contents(16), false).with_topology(topology);
@@ -141,7 +141,7 @@ fn spec_5_2_6_sectors_are_512_bytes_whatever_the_block_size() {
 }
 
 #[test]
-fn spec_5_2_6_a_flush_flushes_whatever_sector_and_data_it_has() {
+fn s5_2_6_a_flush_flushes_whatever_sector_and_data_it_has() {
     let (mut guest, image) = writable(4);
     for (nth, (sector, out)) in [(0, 0), (u64::MAX, 0), (99, 100)].into_iter().enumerate() {
         assert_eq!(guest.request(FLUSH, sector, &vec![7; out], 0), answer(OK, 1));
@@ -160,7 +160,7 @@ const WEAR: Lifetime =
     Lifetime { pre_eol_info: 2, device_lifetime_est_typ_a: 11, device_lifetime_est_typ_b: 4 };
 
 #[test]
-fn spec_5_2_6_lifetime_is_three_numbers() {
+fn s5_2_6_lifetime_is_three_numbers() {
     let (mut guest, _) = worn(WEAR);
     let expected = vec![2, 0, 11, 0, 4, 0];
     assert_eq!(
@@ -175,7 +175,7 @@ fn spec_5_2_6_lifetime_is_three_numbers() {
 }
 
 #[test]
-fn spec_5_2_6_2_lifetime_is_offered_and_answered_only_where_it_is_real() {
+fn s5_2_6_2_lifetime_is_offered_and_answered_only_where_it_is_real() {
     let (guest, _) = worn(WEAR);
     assert_ne!(guest.transport.device().features() & F_LIFETIME, 0);
     let (mut guest, _) = writable(4);
@@ -185,7 +185,7 @@ fn spec_5_2_6_2_lifetime_is_offered_and_answered_only_where_it_is_real() {
 }
 
 #[test]
-fn spec_5_2_6_2_lifetime_never_has_reserved_values() {
+fn s5_2_6_2_lifetime_never_has_reserved_values() {
     for (told, a, b) in [(4, 12, 0), (u16::MAX, u16::MAX, u16::MAX), (4, 11, 256), (0, 12, 11)] {
         let (mut guest, _) = worn(Lifetime {
             pre_eol_info: told,
@@ -202,7 +202,7 @@ fn spec_5_2_6_2_lifetime_never_has_reserved_values() {
 }
 
 #[test]
-fn spec_5_2_6_a_lifetime_that_cannot_be_read_is_an_error() {
+fn s5_2_6_a_lifetime_that_cannot_be_read_is_an_error() {
     let (mut guest, image) = worn(WEAR);
     image.inject(Fault::Errno(libc::EIO));
     let answered = guest.request(GET_LIFETIME, 0, &[], 6);

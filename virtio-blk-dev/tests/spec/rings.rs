@@ -12,7 +12,7 @@ use super::common::*;
 use super::{Hooked, writable};
 
 #[test]
-fn spec_2_7_4_framing_means_nothing() {
+fn s2_7_4_framing_means_nothing() {
     let data = [[1; 512], [2; 512]].concat();
     let bytes = |range: std::ops::Range<u32>, buf: Buf| Buf {
         addr: buf.addr + u64::from(range.start),
@@ -57,7 +57,7 @@ fn spec_2_7_4_framing_means_nothing() {
 }
 
 #[test]
-fn spec_2_7_5_3_requests_in_indirect_tables() {
+fn s2_7_5_3_requests_in_indirect_tables() {
     let (mut guest, _) = writable(8);
     let bufs = [guest.header(IN, 2), guest.room(512), guest.room(1)];
     let head = guest.add_indirect(&bufs);
@@ -68,7 +68,7 @@ fn spec_2_7_5_3_requests_in_indirect_tables() {
 }
 
 #[test]
-fn spec_2_7_8_2_length_counts_from_the_first_writable_byte_and_is_never_overstated() {
+fn s2_7_8_2_length_counts_from_the_first_writable_byte_and_is_never_overstated() {
     let (mut guest, image) = writable(8);
     assert_eq!(guest.request(IN, 0, &[], 1024).len, 1025);
     assert_eq!(guest.request(OUT, 0, &[7; 512], 0).len, 1);
@@ -86,7 +86,7 @@ fn spec_2_7_8_2_length_counts_from_the_first_writable_byte_and_is_never_overstat
 
 #[test]
 #[cfg_attr(miri, ignore = "Miri's queues have no room for so many requests")]
-fn spec_2_7_10_notifications_are_asked_for_again_only_when_all_is_taken() {
+fn s2_7_10_notifications_are_asked_for_again_only_when_all_is_taken() {
     for features in [F_ALL, F_ALL & !F_EVENT_IDX] {
         let (mut guest, _) = guest(8, &BlockConfig::default(), features);
         let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
@@ -104,7 +104,7 @@ fn spec_2_7_10_notifications_are_asked_for_again_only_when_all_is_taken() {
 }
 
 #[test]
-fn spec_2_7_7_one_interrupt_for_a_batch() {
+fn s2_7_7_one_interrupt_for_a_batch() {
     for features in [F_ALL, F_ALL & !F_EVENT_IDX] {
         let (mut guest, _) = guest(8, &BlockConfig::default(), features);
         let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
@@ -123,7 +123,7 @@ fn spec_2_7_7_one_interrupt_for_a_batch() {
 }
 
 #[test]
-fn spec_2_1_2_a_descriptor_loop_asks_for_a_reset() {
+fn s2_1_2_a_descriptor_loop_asks_for_a_reset() {
     let (mut guest, _) = writable(8);
     let bufs = [guest.header(IN, 1), guest.room(512), guest.room(1)];
     guest.add(&bufs);
@@ -137,7 +137,7 @@ fn spec_2_1_2_a_descriptor_loop_asks_for_a_reset() {
 }
 
 #[test]
-fn spec_2_6_1_a_queue_is_reset_and_set_up_again_by_itself() {
+fn s2_6_1_a_queue_is_reset_and_set_up_again_by_itself() {
     let (mut guest, image) = guest(8, &BlockConfig::default(), F_ALL | F_RING_RESET);
     assert_ne!(guest.transport.features() & F_RING_RESET, 0);
     assert_eq!(guest.request(IN, 1, &[], 512).data, [1; 512]);
@@ -154,7 +154,7 @@ fn spec_2_6_1_a_queue_is_reset_and_set_up_again_by_itself() {
 /// Whatever the driver makes available until the answers are out is found without a kick, which
 /// costs a guest of Xen a trap.
 #[test]
-fn spec_2_7_10_notifications_stay_off_until_a_batch_is_answered() {
+fn s2_7_10_notifications_stay_off_until_a_batch_is_answered() {
     let image = Arc::new(FakeImage::new(contents(4), false));
     let engine = |hook| Hooked { inner: SyncEngine::new(Arc::clone(&image)), hook };
     let features = F_ALL & !F_EVENT_IDX;
@@ -200,7 +200,7 @@ fn late_engine(image: &Arc<FakeImage>) -> FakeEngine {
 }
 
 #[test]
-fn spec_2_7_9_1_in_order_is_offered_only_with_engines_that_keep_the_order() {
+fn s2_7_9_1_in_order_is_offered_only_with_engines_that_keep_the_order() {
     let offered = |in_order| {
         let config = BlockConfig { in_order, ..BlockConfig::default() };
         BlockDevice::new(4096, &config).unwrap().features() & F_IN_ORDER
@@ -211,7 +211,7 @@ fn spec_2_7_9_1_in_order_is_offered_only_with_engines_that_keep_the_order() {
 }
 
 #[test]
-fn spec_2_7_9_1_an_engine_that_keeps_no_order_serves_no_device_that_promised_it() {
+fn s2_7_9_1_an_engine_that_keeps_no_order_serves_no_device_that_promised_it() {
     let image = Arc::new(FakeImage::new(contents(16), false));
     let config = BlockConfig { in_order: kept(), ..BlockConfig::default() };
     let mut guest = Guest::new(16 * 512, &config, F_ALL | F_IN_ORDER, late_engine(&image));
@@ -223,7 +223,7 @@ fn spec_2_7_9_1_an_engine_that_keeps_no_order_serves_no_device_that_promised_it(
 }
 
 #[test]
-fn spec_2_7_9_1_flushes_and_writes_are_used_in_the_order_in_which_they_came() {
+fn s2_7_9_1_flushes_and_writes_are_used_in_the_order_in_which_they_came() {
     // With a cache and without; and once no flush succeeds any more.
     for features in [F_ALL | F_IN_ORDER, F_ALL & !F_FLUSH | F_IN_ORDER] {
         let config = BlockConfig { in_order: kept(), ..BlockConfig::default() };
@@ -249,7 +249,7 @@ fn spec_2_7_9_1_flushes_and_writes_are_used_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn spec_2_7_9_1_requests_are_used_in_the_order_in_which_they_came() {
+fn s2_7_9_1_requests_are_used_in_the_order_in_which_they_came() {
     let image = FakeImage::new(contents(16), false).with_commands(COMMANDS);
     let config = BlockConfig { in_order: kept(), ..BlockConfig::for_image(&image) };
     let features = F_ALL | F_IN_ORDER | F_DISCARD | F_WRITE_ZEROES;

@@ -8,51 +8,50 @@ use super::commit;
 use super::header::Header;
 use super::host::{HostFile, ReadAt};
 
-/// Blocks that wait to be written, at most, before a flush is due: 8 MiB.
+/// The most blocks that wait to be written before a flush is needed: 8 MiB.
 const MAX_BLOCKS: usize = (8 << 20) / BLOCK_SIZE;
 
-/// What keeps the tables of a qcow2 image consistent in its file, wherever the power is cut.
+/// Keeps the tables of a qcow2 image consistent in its file, so that a loss of power at any time does no harm.
 ///
-/// imago writes an entry that refers to a cluster before that cluster's refcount, or without a
-/// flush between the two, and hands a cluster out again before the entry that referred to it is
-/// gone from the file. So what it writes of tables is kept here, while data goes to the file at
-/// once; and all of it is written at a flush, when imago's own caches are empty and nothing is half
-/// done, in the order that [`commit`] has. Until then the file's tables are those of the last
-/// flush, and every cluster that they refer to is as it was, but for what the guest wrote into its
-/// own: a cluster that was set free is not used again before the next flush
+/// imago writes an entry that refers to a cluster before that cluster's refcount, or without a flush between
+/// the two, and reuses a cluster before the entry that referred to it is removed from the file. So its writes
+/// to tables are kept here, while data is written to the file at once. At a flush, when imago's caches are
+/// empty and no change is half done, they are written in the order given by [`commit`]. Until then the file's
+/// tables are those of the last flush, and the clusters that they refer to are unchanged, except for data that
+/// the guest wrote in place: a freed cluster is not reused before the next flush
 /// ([`is_unsettled`](Self::is_unsettled)).
 #[derive(Debug)]
 pub(super) struct Journal {
     file: Arc<HostFile>,
-    /// Where the data is, if not in `file`.
+    /// The data file, if there is one.
     data: OnceLock<Arc<HostFile>>,
     state: Mutex<State>,
-    /// Held during a flush: they go one after the other.
+    /// Held during a flush: there is one at a time.
     turn: Mutex<()>,
-    /// A flush failed, and nobody knows what is in the file.
+    /// A flush failed: the content of the file is not known.
     has_failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Written since the last flush began.
+    /// Blocks written since the last flush began.
     pending: Blocks,
-    /// What the flush in progress writes.
+    /// Blocks that the flush in progress writes.
     committing: Arc<Blocks>,
-    /// Times that clusters were set free, and how many of them a flush has made good.
+    /// How often clusters were freed, and how many of these times a flush has covered.
     freed: u64,
     settled: u64,
     /// Tables that the file's header still refers to though they were replaced, and when.
     replaced: Vec<(u64, Range<u64>)>,
 }
 
-/// What a flush has to write.
+/// The changes that a flush has to write.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     blocks: Arc<Blocks>,
-    /// What they belong to; `None` if there are none.
+    /// The tables that they belong to; `None` if there are no blocks.
     kinds: Option<commit::Kinds>,
-    /// Times that clusters had been set free.
+    /// How often clusters had been freed.
     freed: u64,
 }
 
@@ -67,7 +66,7 @@ impl Journal {
         }
     }
 
-    /// The data is in this file.
+    /// Sets the data file.
     pub(super) fn set_data_file(&self, file: Arc<HostFile>) {
         let _ = self.data.set(file);
     }
@@ -76,11 +75,11 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `bytes`, to be written at the next flush.
+    /// Stores `bytes`, to be written at the next flush.
     ///
     /// # Errors
-    /// The host's, of reading what is around them. The L1 table isn't moved, as the image is not
-    /// resized; and the place of a table that was replaced isn't written before the next flush.
+    /// The host's, from reading the rest of the blocks. Also for a new place of the L1 table, which moves only
+    /// when an image is resized; and for the place of a table that was replaced since the last flush.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let block_size = BLOCK_SIZE as u64;
         let first = offset.checked_div(block_size).unwrap_or(0);
@@ -102,7 +101,7 @@ impl Journal {
         let (old, new) = (old.as_chunks::<BLOCK_SIZE>().0, new.as_chunks::<BLOCK_SIZE>().0);
         for (number, (old, new)) in (first..).zip(old.iter().zip(new)) {
             let end = number.saturating_add(1).saturating_mul(block_size);
-            // The file shall reach to the end of each table.
+            // The file has to include each table completely.
             if old != new || end > size {
                 state.pending.insert(number, Box::new(*new));
             }
@@ -110,20 +109,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Clusters are about to be set free, which the file's tables still refer to.
+    /// Clusters are about to be freed that the file's tables still refer to.
     pub(super) fn free(&self) {
         let mut state = self.state();
         state.freed = state.freed.saturating_add(1);
     }
 
-    /// Whether clusters were set free since the last flush, so that nothing may be allocated before
-    /// the next one.
+    /// Whether clusters were freed since the last flush, so that nothing may be allocated before the next.
     pub(super) fn is_unsettled(&self) -> bool {
         let state = self.state();
         state.freed != state.settled
     }
 
-    /// Whether much waits to be written.
+    /// Whether so much waits to be written that a flush is needed.
     pub(super) fn is_full(&self) -> bool {
         self.state().pending.len() > MAX_BLOCKS
     }
@@ -133,18 +131,16 @@ impl Journal {
         self.state().pending.is_empty()
     }
 
-    /// Refuses to write data where the file has a table that was replaced.
+    /// Fails for a write of data to the place of a table that was replaced since the last flush.
     pub(super) fn may_write_data(&self, offset: u64, len: u64) -> io::Result<()> {
         self.state().may_write(offset, len)
     }
 
-    /// Brings all data, and the tables as `collect` leaves them, to stable storage. `collect` has
-    /// imago write what it has in its caches, while nobody else uses the image, and takes a
-    /// [`snapshot`](Self::snapshot).
+    /// Flushes all data, and the tables as they are after `collect`, to stable storage. `collect` has to lock
+    /// the image, have imago write back its caches, and take a [`snapshot`](Self::snapshot).
     ///
     /// # Errors
-    /// The host's, and from then on always: after a flush that failed nobody knows what is in the
-    /// file.
+    /// The host's. From then on every call fails, as the content of the file is not known.
     pub(super) fn flush(&self, collect: impl FnOnce() -> io::Result<Snapshot>) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_failed.load(Ordering::Relaxed) {
@@ -168,14 +164,14 @@ impl Journal {
         result
     }
 
-    /// What has to be written now. Nobody may be in the middle of a change.
+    /// The changes to write now. No change may be in progress.
     pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
         let mut state = self.state();
         let mut kinds = None;
         if !state.pending.is_empty() {
             let found = commit::Kinds::of(&View { file: &self.file, state: &state })?;
             let mut blocks = std::mem::take(&mut state.pending);
-            // What was a table for a while may be data now.
+            // A former table may be data now.
             blocks.retain(|number, _| found.of_block(*number).is_some());
             state.committing = Arc::new(blocks);
             kinds = Some(found);
@@ -193,8 +189,8 @@ impl State {
         Ok(())
     }
 
-    /// Looks at what a new header refers to. A refcount table that isn't referred to any more is
-    /// free for imago, and is not for the file before the next flush.
+    /// Processes a new header. A refcount table that it doesn't refer to any more is free for imago, but must
+    /// not be overwritten in the file before the next flush.
     fn note_header(&mut self, old: &[u8], new: &[u8]) -> io::Result<()> {
         let headers = (Header::read(&old)?, Header::read(&new)?);
         let (Some(old), Some(new)) = headers else { return Ok(()) };
@@ -211,14 +207,14 @@ impl State {
     }
 }
 
-/// Tables, as imago has written them.
+/// The tables as imago has written them.
 impl ReadAt for Journal {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         View { file: &self.file, state: &self.state() }.read_at(bytes, offset)
     }
 }
 
-/// The file, and what is to be written to it.
+/// The file, with the blocks that are to be written to it.
 struct View<'a> {
     file: &'a HostFile,
     state: &'a State,

@@ -35,27 +35,27 @@ use crate::sector::SECTOR_SIZE;
 /// (which are only read) and external data files; encrypted ones and those with extended L2
 /// entries are refused. VMDK images are only read, and only as a descriptor of flat extents.
 ///
-/// What an image builds on is opened by the names in it, relative to its directory, and each file
-/// is locked as a raw image is. Its format must be stated in the image: it is never told from the
-/// file's contents. So an image from a stranger may name any file that the caller can read, and
-/// its tables may be of any craft: `qemu-img convert` it, without privileges, before it is used.
-/// One that is merely damaged gives errors; to be written, it is looked through when it is opened.
+/// Backing and data files are opened by the names in the image, relative to its directory, and locked as raw
+/// images are. The image has to state their format: it is never detected from the contents. An untrusted
+/// image may name any file that the caller can read, and have tables made for an attack: use
+/// `qemu-img convert`, without privileges, first. A damaged image gives errors; one opened for writing is
+/// checked completely.
 ///
-/// Wherever the power is cut, what was flushed into a qcow2 image is there afterwards, and the rest
-/// old or new. Newly allocated clusters cost a flush two flushes of the file instead of one, and
-/// allocating clusters after a discard costs one.
+/// After a loss of power at any time, data that was flushed into a qcow2 image is there, and other blocks have
+/// their old or new content. A flush after clusters were allocated takes two flushes of the file instead of
+/// one, and allocating clusters after a discard takes one.
 ///
-/// The capacity doesn't change: an image of these formats is resized while nobody has it open.
+/// The capacity is constant: images of these formats can't be resized while they are open.
 #[derive(Debug)]
 pub struct ImagoImage {
-    /// Whoever changes the tables has it alone.
+    /// Locked exclusively by operations that change the tables.
     access: RwLock<FormatAccess<Layer>>,
-    /// Of an image that is written.
+    /// For a writable image.
     journal: Option<Arc<Journal>>,
-    /// Guest memory is copied: imago takes references, and there are none to it.
+    /// For copies of guest memory: imago takes references, and there can be none to guest memory.
     bounce: BounceIo,
     capacity: u64,
-    /// What can be zeroed in the tables alone, in bytes.
+    /// The unit, in bytes, that can be zeroed by a change of the tables.
     granularity: Option<u64>,
     topology: Topology,
     commands: Commands,
@@ -63,7 +63,7 @@ pub struct ImagoImage {
 }
 
 impl ImagoImage {
-    /// Opens and locks the image at `path`, and what it builds on.
+    /// Opens and locks the image at `path`, and its backing and data files.
     ///
     /// # Errors
     /// See [`OpenError`]; each names `path` and what to do.
@@ -80,8 +80,7 @@ impl ImagoImage {
             let (path, block) = (path.to_owned(), SECTOR_SIZE as u32);
             return Err(OpenError::TooSmall { path, size, block });
         }
-        // Of a qcow2 image of version 3 that is the cluster; older ones have neither zeroes nor
-        // discards of their own.
+        // This is the cluster size for qcow2 version 3; older versions support neither zeroes nor discards.
         let granularity = access.inner().zero_granularity();
         let cluster = granularity.and_then(|bytes| bytes.try_into().ok());
         let commands = match read_only {
@@ -103,7 +102,7 @@ impl ImagoImage {
             commands,
             read_only,
         };
-        // Features of the header that a write makes wrong are taken back before the first write.
+        // Features in the header that writes invalidate are cleared before the first write.
         if image.journal.as_ref().is_some_and(|journal| !journal.is_empty()) {
             let path = path.to_owned();
             image.flush().map_err(|source| OpenError::Format { path, format, source })?;
@@ -115,7 +114,7 @@ impl ImagoImage {
         self.journal.as_deref().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
-    /// Brings tables and data to stable storage.
+    /// Flushes tables and data to stable storage.
     fn flush_tables(&self) -> io::Result<()> {
         let journal = self.journal()?;
         journal.flush(|| {
@@ -148,7 +147,7 @@ impl ImagoImage {
         Err(io::Error::from_raw_os_error(errno))
     }
 
-    /// The whole clusters between two offsets, in bytes. The image's last one may be shorter.
+    /// The range of whole clusters between two offsets, in bytes. The image's last cluster may be shorter.
     fn whole_clusters(&self, offset: u64, end: u64) -> Range<u64> {
         let size = self.shared().size();
         let whole = self.granularity.and_then(|cluster| {
@@ -230,8 +229,9 @@ impl Image for ImagoImage {
         self.zero_clusters(whole, Zeroing::Discard)
     }
 
-    /// Zeroes are written where the format has none, as for a part of a cluster: imago would look
-    /// whether the rest of it is zero, and zero all of it, with what another queue writes meanwhile.
+    /// Writes zeroes as data where the format can't express them, as for a part of a cluster. imago would
+    /// check whether the rest of the cluster is zero, and zero all of it, including data that another queue
+    /// writes meanwhile.
     fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
         self.may_change(offset, len)?;
         let end = offset.saturating_add(len);
@@ -243,8 +243,8 @@ impl Image for ImagoImage {
     }
 }
 
-/// What the guest wrote and didn't flush is kept, if that is possible: a detached disk loses no more
-/// than one of another format.
+/// Writes back the data that the guest didn't flush, if possible, so that detaching loses no more than with
+/// other formats.
 impl Drop for ImagoImage {
     fn drop(&mut self) {
         if !self.read_only {

@@ -7,22 +7,22 @@ use super::ImagoImage;
 use super::storage::Layer;
 use super::zeroing::Zeroing;
 
-/// How a part of a disk is stored.
+/// How a range of the disk is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mapped {
-    /// In a cluster of its own.
+    /// In a cluster that only it uses.
     Own,
-    /// In a cluster that it shares, or compressed: a write gives it another one.
+    /// In a shared or compressed cluster: a write allocates a new one.
     Shared,
-    /// As the entry that it is zeroes.
+    /// As an entry that says that it is zero.
     Zero,
-    /// Not here: in the backing file.
+    /// In the backing file.
     Backing,
-    /// Not at all: it is zeroes.
+    /// Nowhere: it reads as zeroes.
     Nowhere,
 }
 
-/// How the beginning of a range is mapped, and how much of it is mapped so.
+/// How the start of a range is mapped, and the length that is mapped in this way.
 fn look(access: &FormatAccess<Layer>, range: &Range<u64>) -> io::Result<(Mapped, u64)> {
     let len = range.end.saturating_sub(range.start);
     let (mapping, len) = access.get_shallow_mapping(range.start, len)?;
@@ -40,11 +40,11 @@ fn look(access: &FormatAccess<Layer>, range: &Range<u64>) -> io::Result<(Mapped,
     Ok((mapped, len))
 }
 
-/// Changes of a qcow2 image. What changes its tables has the image for itself, does one thing at a
-/// time, and allocates nothing while the file still refers to clusters that were set free: the next
-/// flush comes first then (see [`Journal`](super::journal::Journal)).
+/// Writes to a qcow2 image. Operations that change its tables lock it exclusively. They allocate nothing
+/// while the file's tables still refer to clusters that were freed, but flush first then (see
+/// [`Journal`](super::journal::Journal)).
 impl ImagoImage {
-    /// Writes the beginning of `data`, and returns how much that was.
+    /// Writes the start of `data`, and returns the number of bytes written.
     pub(super) fn write_some(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         match self.overwrite(data, offset)? {
             0 => self.allocate(data, offset),
@@ -52,7 +52,7 @@ impl ImagoImage {
         }
     }
 
-    /// Writes into clusters that are there, up to the first that isn't.
+    /// Writes into allocated clusters, up to the first range that isn't allocated.
     fn overwrite(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         let access = self.shared();
         let mut done = 0usize;
@@ -70,7 +70,7 @@ impl ImagoImage {
         Ok(done)
     }
 
-    /// Writes into clusters that are allocated for it, as far as they lie side by side.
+    /// Allocates clusters and writes into them, as far as they are contiguous.
     fn allocate(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         let journal = self.journal()?;
         let range = offset..offset.saturating_add(data.len() as u64);
@@ -82,11 +82,11 @@ impl ImagoImage {
                 continue;
             }
             let (mapped, len) = look(&access, &range)?;
-            // What follows may be mapped in another way.
+            // The rest may be mapped in another way.
             let mapping = access.prepare_data_mapping(offset, len, true);
             if journal.is_unsettled() {
-                // The refcount table moved, and its old place may have been handed out at once. What
-                // was allocated is given back.
+                // The refcount table moved, and its old clusters may have been allocated at once. The
+                // allocation is undone.
                 drop(mapping);
                 drop(access);
                 self.flush_tables()?;
@@ -108,14 +108,14 @@ impl ImagoImage {
         }
     }
 
-    /// Makes whole clusters zeroes.
+    /// Zeroes whole clusters.
     pub(super) fn zero_clusters(&self, mut whole: Range<u64>, how: Zeroing) -> io::Result<()> {
         let journal = self.journal()?;
         while !whole.is_empty() {
             let mut access = self.alone();
             let (mapped, len) = look(&access, &whole)?;
             let keeps = how == Zeroing::Keep;
-            // A table of entries may have to be allocated for the new one.
+            // An L2 table may have to be allocated for the new entry.
             let (allocates, frees) = match mapped {
                 Mapped::Own => (false, !keeps),
                 Mapped::Shared => (true, true),

@@ -1,10 +1,10 @@
-/// How zeroes are made.
+/// What happens to the clusters of a zeroed range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Zeroing {
-    /// What has clusters keeps them.
+    /// They stay allocated.
     Keep,
-    /// Clusters are given back.
+    /// They are deallocated.
     Unmap,
-    /// Clusters are given back; what has none is left as it is.
+    /// They are deallocated; ranges without clusters are left unchanged.
     Discard,
 }
