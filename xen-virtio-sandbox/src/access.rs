@@ -1,10 +1,10 @@
-/// Which of a guest's memory its process may map or copy. What isn't needed is kept from it by
-/// seccomp: the ioctls are refused.
+/// Which of the guest's memory the process may map or copy. The seccomp filters block the ioctls for
+/// the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
-    /// Foreign mappings (`IOCTL_PRIVCMD_MMAPBATCH_V2`): any page of the guest. A guest that uses
-    /// grants needs none.
+    /// Foreign mappings (`IOCTL_PRIVCMD_MMAPBATCH_V2`) of any page of the guest. Not needed if the
+    /// guest uses grants.
     pub foreign_memory: bool,
     /// Grants (`IOCTL_GNTDEV_MAP_GRANT_REF`, `IOCTL_GNTDEV_GRANT_COPY` and the like).
     pub grants: bool,
@@ -14,11 +14,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// Of a guest that grants nothing.
+    /// For a guest without grants.
     pub const FOREIGN_MEMORY: Self = Self { foreign_memory: true, grants: false, eventfds: false };
-    /// Of a guest that grants all that its backend sees.
+    /// For a guest with grants (`grant_usage=1`).
     pub const GRANTS: Self = Self { foreign_memory: false, grants: true, eventfds: false };
-    /// Of any guest.
+    /// For any guest.
     pub const ALL: Self = Self { foreign_memory: true, grants: true, eventfds: true };
 
     /// The same, with [`eventfds`](Self::eventfds).

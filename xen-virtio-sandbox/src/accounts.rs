@@ -4,7 +4,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// A user and a group, neither of them root.
+/// A user ID and a group ID, neither of them 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ids {
     uid: u32,
@@ -12,12 +12,12 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// The kernel's "no ID", and the highest that it isn't.
+    /// `(uid_t)-1`, which the kernel doesn't accept as an ID.
     const RESERVED: u32 = u32::MAX;
 
     /// # Errors
-    /// [`AccountError::Root`] for an ID of 0, [`AccountError::OutOfRange`] for one of 2³² - 1,
-    /// which the kernel takes for none.
+    /// [`AccountError::Root`] for 0, [`AccountError::OutOfRange`] for 2³² - 1, which isn't a valid
+    /// ID.
     pub fn new(uid: u32, gid: u32) -> Result<Self, AccountError> {
         for id in [uid, gid] {
             match id {
@@ -29,20 +29,20 @@ impl Ids {
         Ok(Self { uid, gid })
     }
 
-    /// The user.
+    /// The user ID.
     #[must_use]
     pub fn uid(self) -> u32 {
         self.uid
     }
 
-    /// The group.
+    /// The group ID.
     #[must_use]
     pub fn gid(self) -> u32 {
         self.gid
     }
 
-    /// The processes that run as this user, by any of its four IDs. Domids are used again, and with
-    /// them these IDs: one that is left of another guest could trace the next one's process.
+    /// Processes with this user ID as real, effective, saved or file-system ID. Domids, and so user
+    /// IDs, are reused: a leftover process of an earlier guest could trace the process of a new one.
     ///
     /// # Errors
     /// If `/proc` can't be read.
@@ -53,7 +53,7 @@ impl Ids {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // It may have ended.
+            // The process may have exited in the meantime.
             let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
             let ids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
             if ids.split_whitespace().any(|id| id.parse() == Ok(self.uid)) {
@@ -64,80 +64,80 @@ impl Ids {
     }
 }
 
-/// User and group IDs set aside for guests' processes, one of each for every domid, so that no two
-/// of them may trace or signal each other. As Xen has it for its device models
-/// (`xen-qemuuser-range-base`, docs/features/qemu-deprivilege.pandoc), a user's IDs are the first.
+/// A range of user and group IDs for guest processes, one for each domid, so that they can't trace or
+/// signal each other. The range starts at the IDs of a base user, like Xen's `xen-qemuuser-range-base`
+/// for device models (docs/features/qemu-deprivilege.pandoc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
     base: Ids,
 }
 
-/// Why there is no identity for a guest's process.
+/// No IDs for a guest process are available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountError {
-    /// There is no user of that name.
+    /// The base user doesn't exist.
     #[error(
-        "there is no user {name}, whose ID is the first of those for guests' processes: make it, \
-         for example by systemd-sysusers, with {} IDs after it unused",
+        "user {name}, the base of the ID range for guest processes, doesn't exist: create it, for \
+         example by systemd-sysusers, with the next {} IDs unused",
         IdRange::LEN
     )]
     NoUser {
         /// Its name.
         name: String,
     },
-    /// The ID belongs to a user.
-    #[error("the user ID {uid}, meant for domain {domid}, is the user {name}'s: move the range")]
+    /// The user ID is in use.
+    #[error("user ID {uid} for domain {domid} belongs to user {name}: move the ID range")]
     User {
         /// The ID.
         uid: u32,
-        /// Whose process was to have it.
+        /// The domain it was for.
         domid: u16,
-        /// Who has it.
+        /// The owner.
         name: String,
     },
-    /// The ID belongs to a group.
-    #[error("the group ID {gid}, meant for domain {domid}, is the group {name}'s: move the range")]
+    /// The group ID is in use.
+    #[error("group ID {gid} for domain {domid} belongs to group {name}: move the ID range")]
     Group {
         /// The ID.
         gid: u32,
-        /// Whose process was to have it.
+        /// The domain it was for.
         domid: u16,
-        /// Who has it.
+        /// The owner.
         name: String,
     },
-    /// Domain 0 and Xen's reserved IDs aren't guests.
+    /// Domain 0, or one of Xen's reserved domids.
     #[error("domain {0} isn't a guest")]
     NotAGuest(u16),
-    /// Root's IDs aren't less than root's.
-    #[error("ID 0 is root's")]
+    /// A user or group ID of 0.
+    #[error("a guest process can't have user or group ID 0")]
     Root,
     /// An ID beyond 2³² - 2.
-    #[error("an ID beyond 4294967294")]
+    #[error("the user or group ID is larger than 4294967294: move the ID range")]
     OutOfRange,
-    /// The user database can't be read.
-    #[error("{what} can't be looked up in the user database")]
+    /// Looking up a user or group failed.
+    #[error("looking up {what} in the user database failed")]
     Lookup {
-        /// A user or group.
+        /// The user or group.
         what: String,
-        /// What the C library said.
+        /// The C library's error.
         source: io::Error,
     },
 }
 
 impl IdRange {
-    /// The user whose IDs are the first of the range, unless another is configured.
+    /// The default name of the base user.
     pub const USER: &str = "xen-virtio-guest";
-    /// How many IDs the range has: `DOMID_FIRST_RESERVED`, Xen's public/xen.h.
+    /// Number of IDs in the range: `DOMID_FIRST_RESERVED` of Xen's public/xen.h.
     pub const LEN: u16 = 0x7ff0;
 
-    /// The range that begins at `base`.
+    /// A range that starts at `base`.
     #[must_use]
     pub fn new(base: Ids) -> Self {
         Self { base }
     }
 
-    /// The range that begins at the IDs of the user `name` and of its primary group.
+    /// A range that starts at the IDs of user `name` and its primary group.
     ///
     /// # Errors
     /// [`AccountError::NoUser`], [`AccountError::Root`], [`AccountError::Lookup`].
@@ -147,11 +147,10 @@ impl IdRange {
         Ids::new(user.uid.as_raw(), user.gid.as_raw()).map(Self::new)
     }
 
-    /// The identity of the process that serves `domid`.
+    /// The IDs of the process that serves `domid`.
     ///
     /// # Errors
-    /// If that isn't a guest, or one of the IDs is a real user's or group's, who could then trace
-    /// the process, and whose files it could open.
+    /// The domid isn't a guest's, or one of the IDs belongs to an existing user or group.
     pub fn for_domain(self, domid: u16) -> Result<Ids, AccountError> {
         if domid == 0 || domid >= Self::LEN {
             return Err(AccountError::NotAGuest(domid));
@@ -201,7 +200,6 @@ mod tests {
 
     #[test]
     fn an_id_that_a_user_or_a_group_has_is_refused() {
-        // Everybody has a user and a group `daemon` with ID 1; a guest's would be base + domid.
         let nobody = User::from_name("nobody").unwrap().expect("a user nobody");
         let error = range(nobody.uid.as_raw() - 1).for_domain(1).unwrap_err();
         assert!(matches!(&error, AccountError::User { name, .. } if name == "nobody"), "{error}");
@@ -212,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn the_range_begins_at_a_users_ids_and_never_at_roots() {
+    fn the_range_starts_at_the_ids_of_a_user_other_than_root() {
         let daemon = User::from_name("daemon").unwrap().expect("a user daemon");
         let base = Ids::new(daemon.uid.as_raw(), daemon.gid.as_raw()).unwrap();
         assert_eq!(IdRange::of_user("daemon").unwrap(), IdRange { base });
         assert!(matches!(IdRange::of_user("root"), Err(AccountError::Root)));
         let error = IdRange::of_user("no-such-user-7").unwrap_err();
-        assert!(error.to_string().contains("no user no-such-user-7"), "{error}");
-        assert!(error.to_string().contains("32752 IDs"), "{error}");
+        assert!(error.to_string().contains("user no-such-user-7"), "{error}");
+        assert!(error.to_string().contains("next 32752 IDs"), "{error}");
     }
 
     #[test]

@@ -9,17 +9,18 @@ use crate::{Layer, SandboxError, State};
 
 const LAYER: Layer = Layer::Capabilities;
 
-/// As many as the kernel's sets have room for.
+/// The kernel's sets have 64 bits.
 const CAPABILITIES: u32 = 64;
 
-/// What takes capabilities, done before the process has another identity and with it lost them: no
-/// program that it runs has any, whatever its file says, and root isn't special.
+/// Empties the bounding set and locks `securebits`. This requires capabilities, so it is done before
+/// the user ID changes. Afterwards execve(2) grants no capabilities, neither by file capabilities nor
+/// to user ID 0.
 pub(crate) fn bound() -> Result<(), SandboxError> {
     let failed = |what| SandboxError::layer::<Errno>(LAYER, what);
     for capability in 0..CAPABILITIES {
         let set = CapabilitySet::from_bits_retain(1 << capability);
         match remove_capability_from_bounding_set(set) {
-            // The kernel has no more.
+            // Beyond the kernel's last capability.
             Err(Errno::INVAL) => break,
             result => result.map_err(failed("PR_CAPBSET_DROP"))?,
         }
@@ -34,7 +35,7 @@ pub(crate) fn bound() -> Result<(), SandboxError> {
     set_capabilities_secure_bits(bits).map_err(failed("PR_SET_SECUREBITS"))
 }
 
-/// Clears what [`bound`] left: the capabilities of the process itself.
+/// Empties the remaining sets, those of the process itself, and checks all of them.
 pub(crate) fn clear() -> Result<State, SandboxError> {
     let failed = |what| SandboxError::layer::<Errno>(LAYER, what);
     clear_ambient_capability_set().map_err(failed("PR_CAP_AMBIENT_CLEAR_ALL"))?;
@@ -43,14 +44,14 @@ pub(crate) fn clear() -> Result<State, SandboxError> {
     set_capabilities(None, sets).map_err(failed("capset"))?;
 
     if capabilities(None).map_err(failed("capget"))? != sets {
-        return Err(SandboxError::Left { layer: LAYER, what: "a capability is left" });
+        return Err(SandboxError::Left { layer: LAYER, what: "capabilities remain" });
     }
     for capability in 0..CAPABILITIES {
         match capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << capability)) {
             Ok(false) => {}
             Err(Errno::INVAL) => break,
             _ => {
-                let what = "a capability is left in the bounding set";
+                let what = "capabilities remain in the bounding set";
                 return Err(SandboxError::Left { layer: LAYER, what });
             }
         }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::State;
 
-/// What the processes of a cgroup may use together.
+/// Limits of a guest's cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CgroupLimits {
-    /// `memory.max`, in bytes. Beyond it the kernel ends the processes.
+    /// `memory.max` in bytes. When exceeded, the kernel kills all processes of the cgroup.
     pub memory: Option<u64>,
     /// `cpu.max`, in thousandths of a CPU.
     pub cpu_milli: Option<u32>,
@@ -16,35 +16,35 @@ pub struct CgroupLimits {
     pub tasks: Option<u32>,
 }
 
-/// Why a cgroup isn't as it should be.
+/// Setting up a cgroup failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CgroupError {
-    /// A file of `/proc` or of the cgroup can't be read.
+    /// Reading a file in `/proc` or in the cgroup failed.
     #[error("{path} can't be read", path = path.display())]
     Read {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A file of the cgroup can't be written, or the cgroup not be made or removed.
+    /// Writing a file in the cgroup failed, or creating or removing the cgroup did.
     #[error("{path} can't be changed{value}", path = path.display())]
     Change {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// " to" what.
+        /// " to" and the value, if one was written.
         value: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A guest's cgroup isn't a path.
-    #[error("{0:?} is no name of a cgroup")]
+    /// The name is empty, starts with a dot or contains a slash.
+    #[error("{0:?} isn't a valid name of a cgroup")]
     Name(String),
 }
 
-/// The cgroup (v2) that the service manager left to this process (`Delegate=` of systemd), in which
-/// it may make others. In any other cgroup it isn't this process's to change anything.
+/// A cgroup (v2) delegated to this process by the service manager (systemd: `Delegate=yes`), in which it
+/// may create children. Other cgroups belong to the service manager and aren't changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delegated {
     directory: PathBuf,
@@ -52,17 +52,18 @@ pub struct Delegated {
 
 /// The controllers of [`CgroupLimits`].
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
-/// The child that the supervisor itself is in: a cgroup that limits children has no processes.
+/// The child for the supervisor itself: a cgroup with controllers enabled for its children can't
+/// contain processes.
 const SUPERVISOR: &str = "supervisor";
-/// The period of `cpu.max`, which is the kernel's default, in µs.
+/// The period of `cpu.max` in µs, the kernel's default.
 const PERIOD_US: u64 = 100_000;
 
 impl Delegated {
-    /// The nearest delegated cgroup that this process is in. `None` if there is no cgroup v2, or
-    /// none is delegated.
+    /// The closest delegated ancestor of this process's cgroup, or that cgroup itself. `None` without
+    /// cgroup v2, or if none is delegated.
     ///
     /// # Errors
-    /// If `/proc` can't be read.
+    /// `/proc` can't be read.
     pub fn find() -> Result<Option<Self>, CgroupError> {
         let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         let Some((mount_point, own)) = own_cgroup(&mounts, &cgroups) else { return Ok(None) };
@@ -71,29 +72,29 @@ impl Delegated {
         Ok(found.map(|directory| Self { directory: directory.to_owned() }))
     }
 
-    /// This cgroup, which somebody says is delegated.
+    /// The cgroup at this path, which the caller knows to be delegated.
     #[must_use]
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Prepares it for guests: this process goes into a child of its own, and the controllers that
-    /// are there are enabled for children.
+    /// Prepares it for guests: moves this process into the child `supervisor` and enables the
+    /// available controllers for children.
     ///
-    /// From then on the kernel lets no process into the cgroup itself (`EBUSY`). A supervisor that is
-    /// started again while guests' processes live has to be started in the child:
-    /// `DelegateSubgroup=supervisor` of systemd 254 and newer.
+    /// From then on no process can be moved into the cgroup itself (`EBUSY`). So a supervisor that is
+    /// restarted while guest processes run has to be started in the child:
+    /// `DelegateSubgroup=supervisor`, systemd 254 or newer.
     ///
-    /// [`State::Partial`] says which controllers aren't there.
+    /// [`State::Partial`] names the controllers that aren't available.
     ///
     /// # Errors
-    /// If the kernel refuses to.
+    /// See [`CgroupError`].
     pub fn prepare(&self) -> Result<State, CgroupError> {
         let supervisor = self.child(SUPERVISOR)?;
         let available = read(self.directory.join("cgroup.controllers"))?;
@@ -102,7 +103,7 @@ impl Delegated {
         if own.lines().any(|line| line.parse() == Ok(pid)) {
             supervisor.add(pid)?;
         } else if is_empty(&supervisor.directory)? {
-            // This process is in a child that the service manager made.
+            // This process is in a child made by the service manager.
             supervisor.remove()?;
         }
         let mut missing = Vec::new();
@@ -121,12 +122,12 @@ impl Delegated {
         })
     }
 
-    /// A child of it, made unless it is there, with these limits.
+    /// Creates the child `name`, unless it exists, and sets the limits.
     ///
-    /// [`State::Partial`] says which limits can't be set, as the controller isn't there.
+    /// [`State::Partial`] names the limits that can't be set, as the controller isn't available.
     ///
     /// # Errors
-    /// If the kernel refuses to.
+    /// See [`CgroupError`].
     pub fn guest(&self, name: &str, limits: CgroupLimits) -> Result<(Cgroup, State), CgroupError> {
         let cgroup = self.child(name)?;
         let cpu = limits.cpu_milli.map(|milli| {
@@ -136,7 +137,6 @@ impl Delegated {
         });
         let settings = [
             ("memory.max", limits.memory.map(|bytes| bytes.to_string())),
-            // Of a process whose memory is mapped by others, none is left over.
             ("memory.oom.group", limits.memory.map(|_| "1".to_owned())),
             ("cpu.max", cpu),
             ("pids.max", limits.tasks.map(|tasks| tasks.to_string())),
@@ -172,41 +172,42 @@ impl Delegated {
     }
 }
 
-/// A cgroup for one guest's process.
+/// The cgroup of one guest process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
     directory: PathBuf,
 }
 
 impl Cgroup {
-    /// Moves a process into it, with all its threads.
+    /// Moves a process with all its threads into it.
     ///
     /// # Errors
-    /// If there is none, or the kernel refuses to.
+    /// The process doesn't exist, or can't be moved.
     pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
         write(&self.directory.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// How often the kernel ended a process for want of memory within the limit, as it counts: the
-    /// first of a group twice. `None` without the memory controller.
+    /// The counter `oom_kill` of `memory.events`. The kernel counts the first process that it kills
+    /// of a cgroup twice. `None` without the memory controller.
     #[must_use]
     pub fn oom_kills(&self) -> Option<u64> {
         let events = fs::read_to_string(self.directory.join("memory.events")).ok()?;
         events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
     }
 
-    /// Ends all its processes, even those that start others meanwhile (`cgroup.kill`, Linux 5.14).
+    /// Kills all its processes, including any that are forked concurrently (`cgroup.kill`, Linux
+    /// 5.14).
     ///
     /// # Errors
-    /// If there is no such file, or it can't be written.
+    /// The kernel is older.
     pub fn kill(&self) -> Result<(), CgroupError> {
         write(&self.directory.join("cgroup.kill"), "1")
     }
 
-    /// Removes it; its processes have ended.
+    /// Removes it, after its processes have exited.
     ///
     /// # Errors
-    /// `EBUSY` if one hasn't.
+    /// `EBUSY` if there are processes left.
     pub fn remove(self) -> Result<(), CgroupError> {
         fs::remove_dir(&self.directory).map_err(|source| CgroupError::Change {
             path: self.directory,
@@ -216,7 +217,7 @@ impl Cgroup {
     }
 }
 
-/// Where the v2 hierarchy is mounted, and this process's directory in it.
+/// The mount point of the v2 hierarchy and the path of this process's cgroup.
 fn own_cgroup(mountinfo: &str, cgroups: &str) -> Option<(PathBuf, PathBuf)> {
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     mountinfo.lines().find_map(|line| {
@@ -226,7 +227,7 @@ fn own_cgroup(mountinfo: &str, cgroups: &str) -> Option<(PathBuf, PathBuf)> {
         }
         let mut fields = mount.split(' ').skip(3);
         let (root, point) = (fields.next()?, unescape(fields.next()?));
-        // A path that begins with /.. lies outside the cgroup namespace.
+        // A path that starts with /.. is outside of the cgroup namespace.
         let within = Path::new(path).strip_prefix(root).ok()?;
         let normal = |c| matches!(c, std::path::Component::Normal(_));
         within
@@ -236,7 +237,7 @@ fn own_cgroup(mountinfo: &str, cgroups: &str) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// A path of mountinfo, where octal numbers stand for blanks and the like.
+/// Decodes the octal escapes of a path in mountinfo.
 fn unescape(field: &str) -> PathBuf {
     let mut parts = field.split('\\');
     let mut path = parts.next().unwrap_or_default().to_owned();
@@ -251,7 +252,7 @@ fn unescape(field: &str) -> PathBuf {
     path.into()
 }
 
-/// Whether the service manager marked it (systemd's `user.delegate`, and `trusted.delegate` before).
+/// Whether systemd marked it as delegated (`user.delegate`; older versions `trusted.delegate`).
 fn is_delegated(directory: &Path) -> bool {
     ["user.delegate", "trusted.delegate"].into_iter().any(|name| {
         let mut value = [0u8; 8];

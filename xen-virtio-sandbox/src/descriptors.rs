@@ -7,7 +7,7 @@ use crate::SandboxError;
 const TASKS: &str = "/proc/self/task";
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// That the calling thread is the process's only one.
+/// Checks that the process is single-threaded.
 pub(crate) fn check_threads() -> Result<(), SandboxError> {
     let failed = |source| SandboxError::Proc { path: TASKS, source };
     match fs::read_dir(TASKS).map_err(failed)?.count() {
@@ -16,11 +16,11 @@ pub(crate) fn check_threads() -> Result<(), SandboxError> {
     }
 }
 
-/// That no descriptor is a directory, and each is `expected`, if that is said. The three standard
-/// ones always are.
+/// Checks that no descriptor is a directory, and, if `expected` is given, that each is either one of
+/// these or a standard descriptor.
 pub(crate) fn check(expected: Option<&[RawFd]>) -> Result<(), SandboxError> {
     for (fd, path) in open()? {
-        // The link's target may be gone or out of reach; what it leads to isn't.
+        // Follows the link to the open file itself, even if the path doesn't exist any more.
         let metadata = fs::metadata(format!("{DESCRIPTORS}/{fd}"));
         if metadata.is_ok_and(|metadata| metadata.is_dir()) {
             return Err(SandboxError::Directory { fd, path });
@@ -32,7 +32,7 @@ pub(crate) fn check(expected: Option<&[RawFd]>) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// The open descriptors, but for the one that lists them.
+/// The open descriptors, except the one used to list them.
 fn open() -> Result<Vec<(RawFd, PathBuf)>, SandboxError> {
     let failed = |source| SandboxError::Proc { path: DESCRIPTORS, source };
     let mut numbers: Vec<RawFd> = Vec::new();
@@ -40,7 +40,7 @@ fn open() -> Result<Vec<(RawFd, PathBuf)>, SandboxError> {
         let name = entry.map_err(failed)?.file_name();
         numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
     }
-    // The directory that was read is closed by now, and has no link any more.
+    // The descriptor used above is closed by now, so reading its link fails.
     let target = |fd| fs::read_link(format!("{DESCRIPTORS}/{fd}")).ok().map(|path| (fd, path));
     Ok(numbers.into_iter().filter_map(target).collect())
 }

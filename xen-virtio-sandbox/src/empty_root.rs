@@ -9,13 +9,13 @@ use rustix::thread::UnshareFlags;
 use crate::namespaces::unshare;
 use crate::{Layer, SandboxError, State};
 
-/// Where the empty file system is mounted until it is the root: the first of these that exists.
-/// The mount is in a namespace of its own, so it hides nothing from others.
+/// Where the tmpfs is mounted before it becomes the root: the first of these that exists. The mount
+/// is visible only in the new namespace.
 const MOUNT_POINTS: [&str; 4] = ["/proc", "/dev", "/run", "/tmp"];
 
-/// A mount namespace with nothing in it but an empty directory that can't be written.
+/// Enters a new mount namespace and makes an empty read-only tmpfs its root.
 ///
-/// Descriptors that are open stay what they are: they hold the mounts they were opened on.
+/// Open descriptors stay valid: they hold references to the mounts that they were opened on.
 pub(crate) fn enter() -> Result<State, SandboxError> {
     const LAYER: Layer = Layer::EmptyRoot;
     let missing = "the kernel has no mount namespaces";
@@ -24,7 +24,7 @@ pub(crate) fn enter() -> Result<State, SandboxError> {
     if state != State::On {
         return Ok(state);
     }
-    // Nothing that is mounted from here on spreads to the namespace this one was copied from.
+    // Mounts must not propagate to the parent's namespace.
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     mount_change("/", private).map_err(SandboxError::layer(LAYER, "making mounts private"))?;
 
@@ -37,10 +37,10 @@ pub(crate) fn enter() -> Result<State, SandboxError> {
     }
     chdir(point).map_err(SandboxError::layer(LAYER, "chdir to the empty root"))?;
     match pivot_root(".", ".") {
-        // Both are mounted on / now, the old root on top.
+        // Now both are mounted on /, the old root on top.
         Ok(()) => unmount(".", UnmountFlags::DETACH)
             .map_err(SandboxError::layer(LAYER, "detaching the old root"))?,
-        // The root is the kernel's initial one (an initramfs), which can only be covered.
+        // The root is an initramfs, for which pivot_root(2) isn't supported: mount over it.
         Err(Errno::INVAL) => {
             mount_move(".", "/").map_err(SandboxError::layer(LAYER, "moving the empty root"))?;
             chroot(".").map_err(SandboxError::layer(LAYER, "chroot"))?;
@@ -50,6 +50,6 @@ pub(crate) fn enter() -> Result<State, SandboxError> {
     chdir("/").map_err(SandboxError::layer(LAYER, "chdir to /"))?;
     match rustix::fs::statat(CWD, "proc", rustix::fs::AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(State::On),
-        _ => Err(SandboxError::Left { layer: LAYER, what: "/proc is still there" }),
+        _ => Err(SandboxError::Left { layer: LAYER, what: "/proc still exists" }),
     }
 }

@@ -4,66 +4,65 @@ use std::path::PathBuf;
 
 use crate::Layer;
 
-/// Why a process isn't confined, or not as far as was asked. It may be confined in part: it should
-/// end.
+/// Entering the sandbox failed. The process may be partly confined and should exit.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
-    /// Most of what confines a process is a property of each thread.
+    /// Most restrictions apply to the calling thread only.
     #[error(
-        "the process has {0} threads, and the sandbox would confine only the calling one: enter it \
-         before starting threads"
+        "the process has {0} threads, but the sandbox confines only the calling thread: enter it \
+         before starting others"
     )]
     Threads(usize),
-    /// A directory's descriptor leads out of an empty root: `openat(fd, "..")`.
-    #[error("descriptor {fd} is the directory {path}, which would lead out of the sandbox: close it before", path = path.display())]
+    /// A directory descriptor gives access to the file system outside: `openat(fd, "..")`.
+    #[error("descriptor {fd} is the directory {path}, which gives access to files outside the sandbox: close it before entering", path = path.display())]
     Directory {
         /// The descriptor.
         fd: RawFd,
         /// What it names.
         path: PathBuf,
     },
-    /// A descriptor that isn't among those of [`Sandbox::descriptors`](crate::Sandbox::descriptors).
-    #[error("descriptor {fd}, {path}, is open and not one that the process is meant to have", path = path.display())]
+    /// A descriptor is open that isn't listed in [`Sandbox::descriptors`](crate::Sandbox::descriptors).
+    #[error("descriptor {fd} ({path}) is open but not expected: close it before entering", path = path.display())]
     Unexpected {
         /// The descriptor.
         fd: RawFd,
         /// What it names.
         path: PathBuf,
     },
-    /// `/proc` is needed to see threads and descriptors.
-    #[error("{path} can't be read: /proc has to be mounted where the sandbox is entered")]
+    /// `/proc` is needed to list threads and descriptors.
+    #[error("{path} can't be read: the sandbox needs /proc mounted")]
     Proc {
-        /// What was to be read.
+        /// The directory.
         path: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel has this layer, and refused it.
+    /// The kernel supports the layer, but a call failed.
     #[error("sandbox layer {layer}: {what} failed")]
     Layer {
-        /// Which one.
+        /// The layer.
         layer: Layer,
-        /// The call.
+        /// The system call or step.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A call succeeded and had no effect.
-    #[error("sandbox layer {layer}: {what} after it was given up")]
+    /// All calls succeeded, but a check afterwards shows that the layer isn't effective.
+    #[error("sandbox layer {layer} isn't effective: {what}")]
     Left {
-        /// Which one.
+        /// The layer.
         layer: Layer,
-        /// What is left.
+        /// The failed check.
         what: &'static str,
     },
-    /// No filter can be made for this architecture, or of these additions.
-    #[error("the seccomp filter can't be made")]
+    /// The filter can't be compiled or installed.
+    #[error("the seccomp filter can't be installed")]
     Filter(#[source] seccompiler::Error),
 }
 
 impl SandboxError {
-    /// An error of `layer`, from whichever library made the call.
+    /// An error of a call made for `layer`.
     pub(crate) fn layer<E: Into<io::Error>>(
         layer: Layer,
         what: &'static str,

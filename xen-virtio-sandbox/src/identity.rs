@@ -4,10 +4,10 @@ use crate::{Ids, Layer, SandboxError, State};
 
 const LAYER: Layer = Layer::Identity;
 
-/// Becomes another user, with real, effective and saved IDs, so that there is no way back.
+/// Sets real, effective and saved user and group IDs, so that they can't be changed back.
 pub(crate) fn enter(ids: Ids) -> Result<State, SandboxError> {
     let (uid, gid) = (Uid::from_raw(ids.uid()), Gid::from_raw(ids.gid()));
-    // As long as it is root: a user may not change groups.
+    // Changing groups requires root, so the user ID is last.
     setgroups(&[]).map_err(SandboxError::layer(LAYER, "setgroups"))?;
     setresgid(gid, gid, gid).map_err(SandboxError::layer(LAYER, "setresgid"))?;
     setresuid(uid, uid, uid).map_err(SandboxError::layer(LAYER, "setresuid"))?;
@@ -16,10 +16,16 @@ pub(crate) fn enter(ids: Ids) -> Result<State, SandboxError> {
     let gids = getresgid().map_err(SandboxError::layer(LAYER, "getresgid"))?;
     let groups = getgroups().map_err(SandboxError::layer(LAYER, "getgroups"))?;
     if [uids.real, uids.effective, uids.saved] != [uid; 3] {
-        return Err(SandboxError::Left { layer: LAYER, what: "another user ID is left" });
+        return Err(SandboxError::Left {
+            layer: LAYER,
+            what: "the process still has another user ID",
+        });
     }
     if [gids.real, gids.effective, gids.saved] != [gid; 3] || !groups.is_empty() {
-        return Err(SandboxError::Left { layer: LAYER, what: "another group is left" });
+        return Err(SandboxError::Left {
+            layer: LAYER,
+            what: "the process still has another group ID",
+        });
     }
     Ok(State::On)
 }

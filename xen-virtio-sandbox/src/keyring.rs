@@ -10,9 +10,9 @@ const SESSION_KEYRING: libc::c_long = -3;
 
 const MISSING: &str = "the kernel has no CONFIG_KEYS";
 
-/// A new session keyring without a name, in place of the one that was inherited.
+/// Replaces the inherited session keyring by a new anonymous one.
 pub(crate) fn enter() -> Result<State, SandboxError> {
-    // SAFETY: the name is null, which the call takes for none; it reads no other memory.
+    // SAFETY: a null name means an anonymous keyring; the call reads no other memory.
     let serial = unsafe {
         libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
     };
@@ -21,7 +21,7 @@ pub(crate) fn enter() -> Result<State, SandboxError> {
 }
 
 pub(crate) fn probe() -> State {
-    // SAFETY: the call takes numbers only, and makes no keyring.
+    // SAFETY: the call takes only integers, and creates no keyring.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION_KEYRING, 0) };
     State::if_known(result, MISSING)
 }

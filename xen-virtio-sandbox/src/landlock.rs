@@ -7,11 +7,11 @@ use landlock::{
 
 use crate::{Layer, SandboxError, State};
 
-/// The newest interface, whose every restriction is asked for; what the kernel doesn't know is left
-/// out.
+/// The ABI whose restrictions are requested. The crate leaves out those that the kernel doesn't
+/// support.
 const NEWEST: ABI = ABI::V10;
 
-/// What interfaces restrict, beginning with which.
+/// What later ABIs restrict in addition.
 const SINCE: [(ABI, &str); 7] = [
     (ABI::V2, "linking and renaming between directories"),
     (ABI::V3, "truncating files"),
@@ -22,7 +22,8 @@ const SINCE: [(ABI, &str); 7] = [
     (ABI::V10, "UDP"),
 ];
 
-/// Landlock without a single rule: nothing that it can refuse is allowed. What is open stays open.
+/// Restricts the process by an empty ruleset, which denies all handled accesses. Open descriptors
+/// aren't affected.
 pub(crate) fn enter() -> Result<State, SandboxError> {
     let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))
@@ -48,7 +49,7 @@ const VERSION: libc::c_long = 1;
 
 pub(crate) fn probe() -> State {
     let none = std::ptr::null::<libc::c_void>();
-    // SAFETY: asked for its version, the call takes no memory, and makes nothing.
+    // SAFETY: with this flag the call returns the ABI version and takes no pointer.
     let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
     match abi {
         ..=0 => missing(&io::Error::last_os_error()),
@@ -67,7 +68,8 @@ fn partial(abi: ABI) -> State {
 fn missing(error: &io::Error) -> State {
     State::Missing(match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => {
-            "the kernel has it and doesn't use it: add landlock to its lsm=".into()
+            "Landlock is built into the kernel but not enabled: add landlock to its parameter lsm="
+                .into()
         }
         _ => "the kernel has no CONFIG_SECURITY_LANDLOCK (Linux 5.13)".into(),
     })

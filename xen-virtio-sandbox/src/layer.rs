@@ -1,41 +1,41 @@
 use std::fmt;
 
-/// A part of the confinement, in the order in which they are entered.
+/// One mechanism of the sandbox, in the order in which they are entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Layer {
-    /// A mount namespace of its own, whose root is an empty directory that can't be written.
+    /// A new mount namespace whose root is an empty read-only tmpfs.
     EmptyRoot,
-    /// A network namespace without interfaces.
+    /// A new network namespace: only a loopback interface that is down.
     Network,
-    /// An IPC namespace without System V objects and message queues.
+    /// A new IPC namespace: no System V objects or message queues of the host.
     Ipc,
-    /// A UTS namespace: the host's name can't be changed.
+    /// A new UTS namespace: the host name of the host can't be changed.
     Uts,
-    /// See [`Limits`](crate::Limits).
+    /// Resource limits, see [`Limits`](crate::Limits).
     Limits,
-    /// User and group of [`Ids`](crate::Ids), no supplementary groups.
+    /// The user and group ID of [`Ids`](crate::Ids), without supplementary groups.
     Identity,
-    /// A session keyring of its own: the keys of who started the process aren't in it.
+    /// A new session keyring: keys of the parent's session aren't accessible.
     Keyring,
-    /// No capability in any set, and none to be had again (`securebits`).
+    /// All capability sets empty, the bounding set included, and `securebits` locked.
     Capabilities,
-    /// `PR_SET_NO_NEW_PRIVS`: running a program adds no privilege. [`Seccomp`](Self::Seccomp)
-    /// implies it.
+    /// `PR_SET_NO_NEW_PRIVS`: execve(2) grants no privileges. Implied by
+    /// [`Seccomp`](Self::Seccomp).
     NoNewPrivs,
-    /// `PR_SET_DUMPABLE` 0: no core dump, and no other process of the same user may trace this one.
+    /// `PR_SET_DUMPABLE` 0: no core dumps, and no ptrace by other processes of the same user.
     Undumpable,
-    /// `PR_SET_MDWE`, Linux 6.3: memory that could be written doesn't become executable.
+    /// `PR_SET_MDWE` (Linux 6.3): writable memory can't become executable.
     WriteXorExecute,
-    /// Landlock without rules: no file, TCP port, abstract socket or process outside.
+    /// Landlock without rules: denies all paths, TCP ports, abstract Unix sockets, and signals to
+    /// other processes.
     Landlock,
-    /// The system calls that a thread of its kind needs, and no others; see
-    /// [`ThreadKind`](crate::ThreadKind).
+    /// An allow-list of system calls for each [`ThreadKind`](crate::ThreadKind).
     Seccomp,
 }
 
 impl Layer {
-    /// Every layer, in order.
+    /// All layers, in order.
     pub const ALL: [Self; 13] = [
         Self::EmptyRoot,
         Self::Network,
@@ -52,7 +52,7 @@ impl Layer {
         Self::Seccomp,
     ];
 
-    /// A short name without blanks, as in a configuration.
+    /// Short name, for configuration and reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Layer {
         }
     }
 
-    /// Whether entering it takes root's privileges.
+    /// Whether entering it requires root privileges.
     pub(crate) fn takes_root(self) -> bool {
         use Layer::{Capabilities, EmptyRoot, Ipc, Network, Uts};
         matches!(self, EmptyRoot | Network | Ipc | Uts | Capabilities)
@@ -100,6 +100,6 @@ mod tests {
         for layer in Layer::ALL {
             assert_eq!(Layer::from_name(layer.name()), Some(layer));
         }
-        assert_eq!(Layer::from_name("moat"), None);
+        assert_eq!(Layer::from_name("none"), None);
     }
 }

@@ -1,18 +1,18 @@
-//! Confines a process that serves one guest.
+//! Sandbox for a process that serves one guest.
 //!
-//! A backend's process handles what a guest writes: registers, rings, requests. Whoever finds an
-//! error in that handling must not get more from it than the guest already has. So the process
-//! gets the descriptors it needs, gives up everything else with [`Sandbox::enter`], and can't take
-//! it back:
+//! A backend process parses data that the guest controls: register accesses, rings, requests. If the
+//! guest exploits a bug there, it must not gain access to anything but its own memory and disks. The
+//! process is therefore started with only the file descriptors that it needs, and then calls
+//! [`Sandbox::enter`], which drops all other privileges irrevocably:
 //!
 //! ```no_run
 //! use xen_virtio_sandbox::{IdRange, Sandbox, ThreadKind};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let domid = 1;
-//! // The supervisor, which sees the user database, finds the identity …
+//! // In the supervisor, which has access to the user database:
 //! let ids = IdRange::of_user(IdRange::USER)?.for_domain(domid)?;
-//! // … and the guest's process, while it has one thread, takes it on.
+//! // In the guest process, while it is single-threaded:
 //! let confined = Sandbox::new(Some(ids)).enter()?;
 //! eprintln!("{}", confined.report);
 //!
@@ -28,30 +28,33 @@
 //!
 //! # Layers
 //!
-//! Each [`Layer`] refuses something that no other layer has to be trusted for; most attempts are
-//! refused by several. A layer that the kernel lacks is reported, see [`Report`], and the others
-//! are entered all the same; a layer that the kernel has and refuses is an error.
+//! The sandbox consists of [`Layer`]s; most attacks are blocked by several of them independently. A
+//! layer that the kernel doesn't support is skipped and reported, see [`Report`]. If the kernel
+//! supports a layer but entering it fails, that is an error.
 //!
-//! | an attacker who runs code in the process tries to | layers that refuse it, each alone |
+//! | attack | layers that block it, each on its own |
 //! |---|---|
-//! | open a file or device by path | [`EmptyRoot`](Layer::EmptyRoot), [`Landlock`](Layer::Landlock), [`Seccomp`](Layer::Seccomp); root's also [`Identity`](Layer::Identity) |
-//! | reach the network, or an abstract Unix socket | [`Network`](Layer::Network), `Landlock` (TCP and abstract sockets), `Seccomp` |
-//! | run a program | `EmptyRoot`, `Landlock`, `Seccomp` |
-//! | gain privileges by a set-user-ID program | [`NoNewPrivs`](Layer::NoNewPrivs), [`Capabilities`](Layer::Capabilities), and all that refuse programs |
-//! | trace, read or signal a process of another user | `Identity`, `Capabilities`, `Landlock`, `Seccomp` |
-//! | mount, unshare, change root | `Identity`, `Capabilities`, `Seccomp` |
-//! | run memory it has written | [`WriteXorExecute`](Layer::WriteXorExecute), `Seccomp` |
-//! | start processes, threads or open descriptors without end | [`Limits`](Layer::Limits); processes also `Seccomp` |
-//! | use the kernel's rarer interfaces: `bpf`, `userfaultfd`, new io_uring rings | `Seccomp` |
-//! | have a ring that exists carry out what seccomp refuses | [`RingRestrictions`] |
-//! | take the host's memory or CPU time | [`Cgroup`] |
+//! | open a file or device by path | [`EmptyRoot`](Layer::EmptyRoot), [`Landlock`](Layer::Landlock), [`Seccomp`](Layer::Seccomp); files of root also [`Identity`](Layer::Identity) |
+//! | network access, abstract Unix sockets | [`Network`](Layer::Network), `Landlock` (TCP and abstract sockets), `Seccomp` |
+//! | execute a program | `EmptyRoot`, `Landlock`, `Seccomp` |
+//! | gain privileges by executing a set-user-ID program | [`NoNewPrivs`](Layer::NoNewPrivs), [`Capabilities`](Layer::Capabilities), and all that block execution |
+//! | ptrace, read or signal a process of another user | `Identity`, `Capabilities`, `Landlock`, `Seccomp` |
+//! | mount, unshare, chroot | `Identity`, `Capabilities`, `Seccomp` |
+//! | execute memory that was writable | [`WriteXorExecute`](Layer::WriteXorExecute), `Seccomp` |
+//! | create processes, threads or descriptors without limit | [`Limits`](Layer::Limits); processes also `Seccomp` |
+//! | rarely used kernel interfaces: `bpf`, `userfaultfd`, new io_uring instances | `Seccomp` |
+//! | bypass seccomp through an existing io_uring | [`RingRestrictions`] |
+//! | exhaust the host's memory or CPU time | [`Cgroup`] |
 //!
-//! # What is left
+//! # What the sandbox doesn't restrict
 //!
-//! The open descriptors, and what the kernel lets their owner do with them. So privcmd and evtchn
-//! have to be restricted to the guest's domid before (`IOCTL_PRIVCMD_RESTRICT`,
-//! `IOCTL_EVTCHN_RESTRICT_DOMID`); gntdev can't be restricted, and maps what any domain grants to
-//! this one. [`Access`] keeps the ioctls of mappings that a guest doesn't need from its process.
+//! The open descriptors keep their capabilities. Before entering, privcmd and evtchn must be
+//! restricted to the guest's domid (`IOCTL_PRIVCMD_RESTRICT`, `IOCTL_EVTCHN_RESTRICT_DOMID`). gntdev
+//! can't be restricted: it maps any page that any domain has granted to this one. [`Access`] blocks
+//! the mapping ioctls that a guest doesn't need.
+//!
+//! Threads that exist before entering would not be confined, so a log thread, too, is started
+//! afterwards. Descriptors inherited from the parent must be closed before (close_range(2)).
 
 mod access;
 mod accounts;

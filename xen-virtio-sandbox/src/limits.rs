@@ -2,30 +2,29 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Layer, SandboxError, State};
 
-/// What a process may use at most, hard and soft limit alike (setrlimit(2)); a lower hard limit that
-/// it has already stays.
+/// Resource limits, set as both soft and hard limit (setrlimit(2)). A hard limit that is already lower
+/// is kept.
 ///
-/// Beside these, core dumps, message queues and locked memory are limited to none.
+/// In addition `RLIMIT_CORE`, `RLIMIT_MSGQUEUE` and `RLIMIT_MEMLOCK` are set to 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// `RLIMIT_NOFILE`: descriptors are below it.
+    /// `RLIMIT_NOFILE`: one more than the highest descriptor number.
     pub open_files: u64,
-    /// `RLIMIT_NPROC`: threads of all processes of the user. Workers that io_uring starts in the
-    /// kernel count as well: for each thread that submits at most
-    /// `min(entries, 4 × CPUs)` (`IORING_REGISTER_IOWQ_MAX_WORKERS` lowers that). `None` leaves it
-    /// as it is. Root isn't bound by it, so it needs an identity of its own.
+    /// `RLIMIT_NPROC`: threads of all processes of the user. io_uring's worker threads count, too:
+    /// up to `min(entries, 4 × CPUs)` for each thread that submits
+    /// (`IORING_REGISTER_IOWQ_MAX_WORKERS` can lower that). `None` leaves it unchanged. Not
+    /// effective for root, so it needs [`Layer::Identity`].
     pub threads: Option<u64>,
-    /// `RLIMIT_FSIZE`: no write reaches beyond this offset of a regular file, nor does it make one
-    /// longer. That includes images, so it must be the largest image's size, of a raw image that
-    /// won't be resized; a qcow2 file grows by what its guest writes. `None` leaves it as it is:
-    /// the process can't open or make a file anyway. A write beyond also raises SIGXFSZ, which has
-    /// to be ignored.
+    /// `RLIMIT_FSIZE`: writes to a regular file at or beyond this offset fail. This applies to
+    /// images, too, so it must be at least the size of the largest raw image; qcow2 files grow, so
+    /// they need more. `None` leaves it unchanged, which is the default as the process can't
+    /// create files. A write beyond the limit also raises SIGXFSZ, which must be ignored.
     pub file_size: Option<u64>,
 }
 
 impl Default for Limits {
-    /// 1024 descriptors, 4096 threads, no limit of files' sizes.
+    /// 1024 descriptors, 4096 threads, `RLIMIT_FSIZE` unchanged.
     fn default() -> Self {
         Self { open_files: 1024, threads: Some(4096), file_size: None }
     }

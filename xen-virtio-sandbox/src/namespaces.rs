@@ -2,7 +2,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::{Layer, SandboxError, State};
 
-/// A namespace of its own, new and empty.
+/// Enters a new namespace.
 pub(crate) fn enter(layer: Layer) -> Result<State, SandboxError> {
     let (flags, missing) = match layer {
         Layer::Network => (UnshareFlags::NEWNET, "the kernel has no CONFIG_NET_NS"),
@@ -12,9 +12,9 @@ pub(crate) fn enter(layer: Layer) -> Result<State, SandboxError> {
     State::unless_unknown(layer, "unshare", missing, unshare(flags))
 }
 
-/// unshare(2), of anything but the descriptors.
+/// unshare(2), except for `CLONE_FILES`.
 pub(crate) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     let flags = flags.difference(UnshareFlags::FILES);
-    // SAFETY: the table of descriptors stays shared among the threads.
+    // SAFETY: the descriptor table isn't unshared.
     unsafe { unshare_unsafe(flags) }
 }

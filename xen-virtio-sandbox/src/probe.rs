@@ -5,8 +5,8 @@ use crate::landlock;
 use crate::seccomp;
 use crate::{Layer, Report, State, keyring, memory};
 
-/// What [`Sandbox::enter`](crate::Sandbox::enter) would find, as far as can be told without
-/// entering anything: which layers this kernel has, and this process may enter.
+/// Predicts the report of [`Sandbox::enter`](crate::Sandbox::enter) without entering: which layers the
+/// kernel supports and this process has the privileges for.
 #[must_use]
 pub fn probe() -> Report {
     let root = rustix::process::geteuid().is_root();
@@ -33,7 +33,7 @@ pub fn probe() -> Report {
     report
 }
 
-/// `Some` if there is no such namespace.
+/// `Some` if the kernel doesn't support the namespace.
 fn namespace(name: &str, option: &str) -> Option<State> {
     let missing = || State::Missing(format!("the kernel has no {option}").into());
     (!Path::new("/proc/self/ns").join(name).exists()).then(missing)

@@ -4,22 +4,23 @@ use std::io;
 
 use crate::{Layer, SandboxError};
 
-/// What became of a [`Layer`].
+/// State of a [`Layer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// Entered.
+    /// Active.
     On,
-    /// Entered, but for what this says.
+    /// Active, with the limitation given.
     Partial(Cow<'static, str>),
-    /// Not entered, because the kernel or the process lacks what this says.
+    /// Not active, for the reason given: the kernel doesn't support it, or the process lacks
+    /// privileges.
     Missing(Cow<'static, str>),
-    /// Not entered, as the caller asked for.
+    /// Not active, as requested.
     Off,
 }
 
 impl State {
-    /// `On`, or `Missing` if the kernel's answer is that it has no such thing.
+    /// `On`, or `Missing` if the error means that the kernel doesn't support the call.
     ///
     /// # Errors
     /// Any other answer.
@@ -38,7 +39,7 @@ impl State {
 }
 
 impl State {
-    /// What a system call says that changes nothing: `On`, unless it is unknown.
+    /// The state by the result of a call that only queries: `Missing` if the kernel doesn't know it.
     pub(crate) fn if_known(result: libc::c_long, missing: &'static str) -> Self {
         match result == -1 && is_unknown(&io::Error::last_os_error()) {
             true => Self::Missing(missing.into()),
@@ -46,20 +47,20 @@ impl State {
         }
     }
 
-    /// Of a layer that takes root.
+    /// A layer that requires root, in a process that isn't.
     pub(crate) fn not_root() -> Self {
-        Self::Missing("the process isn't root's, who alone may enter it".into())
+        Self::Missing("the process doesn't run as root".into())
     }
 }
 
-/// Whether an error says that the kernel doesn't have what it was asked for.
+/// Whether an error means that the kernel doesn't support the call or its flags.
 pub(crate) fn is_unknown(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// Which layers of the sandbox are on, and why the others aren't.
+/// Which layers of the sandbox are active, and why the others aren't.
 ///
-/// It displays as one line, or with `{:#}` as a table with a line for each layer.
+/// `{}` formats it as one line, `{:#}` as a table with one line per layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     layers: Vec<(Layer, State)>,
@@ -70,18 +71,18 @@ impl Report {
         self.layers.push((layer, state));
     }
 
-    /// The layers in their order, and what became of each.
+    /// All layers, in order, and their states.
     pub fn layers(&self) -> impl Iterator<Item = (Layer, &State)> {
         self.layers.iter().map(|(layer, state)| (*layer, state))
     }
 
-    /// What became of one layer.
+    /// The state of one layer.
     #[must_use]
     pub fn state(&self, layer: Layer) -> Option<&State> {
         self.layers().find(|(l, _)| *l == layer).map(|(_, state)| state)
     }
 
-    /// Whether every layer is on, as far as the kernel has it.
+    /// Whether no layer is missing or off.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         !self.layers.iter().any(|(_, state)| matches!(state, State::Missing(_) | State::Off))
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_says_what_is_on_and_why_the_rest_is_not() {
+    fn a_report_says_which_layers_are_on_and_why_others_are_not() {
         assert_eq!(
             report().to_string(),
             "on: empty-root, landlock; identity is OFF; landlock is partial: no signals; seccomp \

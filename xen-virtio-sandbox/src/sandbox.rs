@@ -8,7 +8,7 @@ use crate::{
     identity, keyring, landlock, memory, namespaces,
 };
 
-/// What a process of one guest is confined to. Nothing happens before [`enter`](Self::enter).
+/// Configuration of the sandbox. Nothing happens before [`enter`](Self::enter).
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     ids: Option<Ids>,
@@ -18,18 +18,18 @@ pub struct Sandbox {
     rules: Rules,
 }
 
-/// A process that is confined.
+/// Result of entering the sandbox.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Confined {
-    /// Which layers are on.
+    /// Which layers are active.
     pub report: Report,
-    /// What confines the threads that it starts further.
+    /// Filters for the threads that the process will start.
     pub filters: ThreadFilters,
 }
 
 impl Sandbox {
-    /// With every layer, and the identity of `ids`; without one, the process stays who it is.
+    /// All layers, with user and group ID `ids`. With `None` they are left unchanged.
     #[must_use]
     pub fn new(ids: Option<Ids>) -> Self {
         let (calls, ioctls) = (Vec::new(), Vec::new());
@@ -43,62 +43,63 @@ impl Sandbox {
         }
     }
 
-    /// Instead of [`Limits::default`].
+    /// Sets the resource limits; the default is [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Which of the guest's memory the process may reach; all, unless this says otherwise.
+    /// Sets which of the guest's memory may be mapped; the default is [`Access::ALL`].
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.rules.access = access;
         self
     }
 
-    /// The descriptors that are meant to be open, beside the three standard ones: one more, and
-    /// [`enter`](Self::enter) fails.
+    /// The descriptors that are expected to be open, in addition to the three standard ones.
+    /// [`enter`](Self::enter) fails if there are others.
     #[must_use]
     pub fn descriptors<'a>(mut self, open: impl IntoIterator<Item = BorrowedFd<'a>>) -> Self {
         self.descriptors = Some(open.into_iter().map(|fd| fd.as_raw_fd()).collect());
         self
     }
 
-    /// A system call (`libc::SYS_…`) that this kind of device needs and disks don't. The guest's
-    /// thread and its queues' may make it, whatever its arguments.
+    /// Allows another system call (`libc::SYS_…`), with any arguments, to [`Guest`] and queue
+    /// threads, for a device that needs it.
+    ///
+    /// [`Guest`]: crate::ThreadKind::Guest
     #[must_use]
     pub fn allow_call(mut self, call: libc::c_long) -> Self {
         self.rules.calls.push(call);
         self
     }
 
-    /// The same of an ioctl.
+    /// Allows another ioctl request in the same way.
     #[must_use]
     pub fn allow_ioctl(mut self, request: u32) -> Self {
         self.rules.ioctls.push(request);
         self
     }
 
-    /// What becomes of the process if it makes a call that it may not; it ends, unless this says
-    /// otherwise.
+    /// Sets what happens on a system call that isn't allowed; the default is [`OnRefusal::End`].
     #[must_use]
     pub fn on_refusal(mut self, on_refusal: OnRefusal) -> Self {
         self.rules.on_refusal = on_refusal;
         self
     }
 
-    /// Leaves a layer out.
+    /// Disables a layer.
     #[must_use]
     pub fn without(mut self, layer: Layer) -> Self {
         self.off.push(layer);
         self
     }
 
-    /// Confines the calling process, for good. It has one thread, and /proc is mounted.
+    /// Confines the calling process irrevocably. It must be single-threaded, with /proc mounted.
     ///
     /// # Errors
-    /// See [`SandboxError`]. The process may be confined in part, and should end.
+    /// See [`SandboxError`]. The process may be partly confined and should exit.
     pub fn enter(self) -> Result<Confined, SandboxError> {
         descriptors::check_threads()?;
         descriptors::check(self.descriptors.as_deref())?;
@@ -107,7 +108,7 @@ impl Sandbox {
         let mut report = Report::default();
         for layer in Layer::ALL {
             if layer == Layer::Identity && root && !self.off.contains(&Layer::Capabilities) {
-                // What this takes is gone with root's identity.
+                // Requires capabilities that are lost with user ID 0.
                 capabilities::bound()?;
             }
             let state = if self.off.contains(&layer) {
@@ -149,7 +150,7 @@ impl Sandbox {
             }
             Layer::WriteXorExecute => memory::enter(),
             Layer::Landlock => landlock::enter(),
-            // Entered by the caller, which wants its filters.
+            // Handled by the caller, which returns its filters.
             Layer::Seccomp => Ok(State::Off),
         }
     }

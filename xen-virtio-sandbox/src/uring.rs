@@ -4,11 +4,12 @@ use io_uring::{IoUring, cqueue, squeue};
 use crate::State;
 use crate::report::is_unknown;
 
-/// What a ring may carry out. Its operations are no system calls of their own and pass seccomp by:
-/// a ring without restrictions opens files and connects sockets.
+/// Restrictions of an io_uring. Its operations aren't system calls, so seccomp doesn't see them: an
+/// unrestricted ring can open files and connect sockets.
 ///
-/// A ring is made and restricted before [`Sandbox::enter`](crate::Sandbox::enter), after which
-/// there is no `io_uring_setup`, and gets its file and is enabled when it is used:
+/// `io_uring_setup` isn't allowed in the sandbox, so rings are created and restricted before
+/// [`Sandbox::enter`](crate::Sandbox::enter), disabled. Later the file is registered and the ring
+/// enabled:
 ///
 /// ```
 /// use io_uring::{IoUring, opcode};
@@ -29,28 +30,28 @@ use crate::report::is_unknown;
 /// # }
 /// ```
 ///
-/// Registered files are required (`IOSQE_FIXED_FILE`), so that an operation reaches a file that was
-/// registered and no other descriptor; once the ring is enabled, nothing more is registered.
-/// `virtio_blk_dev::PreparedRing` does this itself; it is for other devices.
+/// Operations must use registered files (`IOSQE_FIXED_FILE`), so that they can't access other
+/// descriptors; nothing can be registered after the ring is enabled. For disks
+/// `virtio_blk_dev::PreparedRing` does all this; this type is for other devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingRestrictions<'a> {
     operations: &'a [u8],
 }
 
 impl<'a> RingRestrictions<'a> {
-    /// No operations but these (`IORING_OP_…`; `io_uring::opcode::….CODE`).
+    /// Allows only these operations (`IORING_OP_…`; `io_uring::opcode::….CODE`).
     #[must_use]
     pub const fn new(operations: &'a [u8]) -> Self {
         Self { operations }
     }
 
-    /// Registers the restrictions of a ring that is disabled (`IORING_SETUP_R_DISABLED`). They hold
-    /// from when it is enabled.
+    /// Registers the restrictions. The ring must be disabled (`IORING_SETUP_R_DISABLED`); they take
+    /// effect when it is enabled.
     ///
-    /// [`State::Missing`] is a kernel before Linux 5.10.
+    /// Returns [`State::Missing`] on kernels older than Linux 5.10.
     ///
     /// # Errors
-    /// `EBADFD` of a ring that isn't disabled, `EBUSY` of one that has restrictions.
+    /// `EBADFD` if the ring isn't disabled, `EBUSY` if it already has restrictions.
     pub fn register<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
         self,
         ring: &IoUring<S, C>,
@@ -64,9 +65,9 @@ impl<'a> RingRestrictions<'a> {
         restrictions.extend(self.operations.iter().map(|op| Restriction::sqe_op(*op)));
         match ring.submitter().register_restrictions(&mut restrictions) {
             Ok(()) => Ok(State::On),
-            Err(error) if is_unknown(&error) => {
-                Ok(State::Missing("restrictions of io_uring take Linux 5.10 or newer".into()))
-            }
+            Err(error) if is_unknown(&error) => Ok(State::Missing(
+                "the kernel is older than Linux 5.10, which has io_uring restrictions".into(),
+            )),
             Err(error) => Err(error),
         }
     }

@@ -1,4 +1,4 @@
-//! A guest's cgroup: in a real hierarchy, and its limits in files like the kernel's.
+//! Cgroups of guests, in the kernel's hierarchy and in a directory with the same files.
 
 mod common;
 
@@ -33,7 +33,7 @@ fn pretended(controllers: &str) -> (tempfile::TempDir, Delegated) {
 }
 
 #[test]
-fn a_guests_limits_are_written_as_the_kernel_reads_them() {
+fn limits_are_written_in_the_kernels_format() {
     let (directory, delegated) = pretended("cpuset cpu io memory pids");
     assert_eq!(delegated.prepare().unwrap(), State::On);
     let control = fs::read_to_string(directory.path().join("cgroup.subtree_control")).unwrap();
@@ -58,7 +58,7 @@ fn a_guests_limits_are_written_as_the_kernel_reads_them() {
 }
 
 #[test]
-fn a_controller_that_is_not_there_is_told_of() {
+fn missing_controllers_are_reported() {
     let (_directory, delegated) = pretended("cpu");
     let missing = State::Partial("the cgroup has no controller memory, pids".into());
     assert_eq!(delegated.prepare().unwrap(), missing);
@@ -68,7 +68,7 @@ fn a_controller_that_is_not_there_is_told_of() {
 }
 
 #[test]
-fn a_guests_cgroup_is_no_path() {
+fn names_that_are_paths_are_refused() {
     let (_directory, delegated) = pretended("cpu");
     for name in ["", ".", "..", "../guest-1", "a/b", "/a"] {
         let error = delegated.guest(name, limits()).unwrap_err();
@@ -132,7 +132,7 @@ fn mark(made: &Made) {
 }
 
 #[test]
-fn a_process_finds_the_cgroup_that_was_left_to_it_and_no_other() {
+fn only_a_delegated_cgroup_is_found() {
     let Some((made, name)) = delegated() else { return };
     let output = run_in(&made.0, "cgroup");
     assert!(says(&output).contains("refused: entity not found"), "it isn't delegated: {output:?}");
@@ -150,7 +150,7 @@ fn a_process_finds_the_cgroup_that_was_left_to_it_and_no_other() {
 }
 
 #[test]
-fn a_process_that_takes_more_memory_than_its_guest_has_is_ended_alone() {
+fn a_process_that_exceeds_the_memory_limit_is_killed() {
     let Some((made, _)) = delegated() else { return };
     mark(&made);
     let (guest, _) = Delegated::at(&made.0).guest("guest-1", CgroupLimits::default()).unwrap();
@@ -160,8 +160,7 @@ fn a_process_that_takes_more_memory_than_its_guest_has_is_ended_alone() {
         eprintln!("SKIPPED: the memory controller isn't in v2: {said}");
         return;
     }
-    // A cgroup whose children are limited takes no processes, so a supervisor that is started again
-    // is started in a child.
+    // With controllers enabled for children, no process can be moved into the cgroup itself.
     let output = run_in(&made.0, "cgroup-memory");
     assert!(says(&output).contains("busy"), "{output:?}");
     let output = run_in(&made.0.join("supervisor"), "cgroup-memory");
@@ -174,7 +173,7 @@ fn guest_has(made: &Made, file: &str) -> bool {
 }
 
 #[test]
-fn all_processes_of_a_guest_are_ended_together() {
+fn kill_terminates_all_processes_of_a_cgroup() {
     let Some((made, _)) = delegated() else { return };
     let (guest, _) = Delegated::at(&made.0).guest("guest-1", CgroupLimits::default()).unwrap();
     if !guest_has(&made, "cgroup.kill") {

@@ -1,4 +1,4 @@
-//! Entering the sandbox: when it can't be, what it says, and how it looks from outside.
+//! Entering the sandbox: preconditions, the report, and how the process looks from outside.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{Outcome, Trial, is_root, uid};
 use xen_virtio_sandbox::{Ids, Layer, Sandbox, SandboxError, probe};
 
 #[test]
-fn a_process_with_several_threads_is_not_confined() {
+fn entering_with_several_threads_is_an_error() {
     let sandbox = Layer::ALL.into_iter().fold(Sandbox::new(None), Sandbox::without);
     let (_keep, wait) = std::sync::mpsc::channel::<()>();
     let waiter = std::thread::spawn(move || wait.recv());
@@ -19,7 +19,7 @@ fn a_process_with_several_threads_is_not_confined() {
 }
 
 #[test]
-fn a_process_with_a_directory_open_is_not_confined() {
+fn entering_with_an_open_directory_is_an_error() {
     let trial = || Trial::new("none", "write");
     assert_eq!(trial().outcome(), Outcome::Done("18".into()));
     let (outcome, log) = trial().stdin(File::open("/usr").unwrap()).run();
@@ -28,16 +28,16 @@ fn a_process_with_a_directory_open_is_not_confined() {
 }
 
 #[test]
-fn a_descriptor_too_many_is_told_of() {
+fn entering_with_an_unexpected_descriptor_is_an_error() {
     let run = |action| Trial::new("none", action).env("TRIAL_NO_MORE", 1).run();
     assert_eq!(run("write").0, Outcome::Done("18".into()));
     let (outcome, log) = run("ioctl 1");
     assert_eq!(outcome, Outcome::Failed);
-    assert!(log.contains("3, /dev/null, is open and not one that the process"), "{log}");
+    assert!(log.contains("descriptor 3 (/dev/null) is open but not expected"), "{log}");
 }
 
 #[test]
-fn what_is_looked_up_beforehand_is_what_entering_finds() {
+fn the_probe_predicts_the_report_of_entering() {
     if !is_root() {
         return;
     }
@@ -48,7 +48,7 @@ fn what_is_looked_up_beforehand_is_what_entering_finds() {
 }
 
 #[test]
-fn a_process_that_is_not_roots_says_which_layers_it_cannot_enter() {
+fn a_process_that_is_not_root_reports_the_layers_that_require_root() {
     if !is_root() {
         return;
     }
@@ -58,7 +58,7 @@ fn a_process_that_is_not_roots_says_which_layers_it_cannot_enter() {
     let (outcome, log) = Trial::of_user(uid(), &program, "all", "report").run();
     let Outcome::Done(expected) = outcome else { panic!("{outcome:?}\n{log}") };
     for layer in [Layer::EmptyRoot, Layer::Network, Layer::Capabilities] {
-        let says = format!("{layer} is MISSING: the process isn't root's");
+        let says = format!("{layer} is MISSING: the process doesn't run as root");
         assert!(log.contains(&says), "{log}");
         assert!(expected.contains(&says), "{expected}");
     }
@@ -66,7 +66,7 @@ fn a_process_that_is_not_roots_says_which_layers_it_cannot_enter() {
 }
 
 #[test]
-fn a_limit_that_is_lower_already_stays() {
+fn a_lower_hard_limit_is_kept() {
     if !is_root() {
         return;
     }
@@ -85,10 +85,9 @@ fn words<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     line.unwrap_or_else(|| panic!("no {name}")).split_whitespace().collect()
 }
 
-/// Xen's list for a device model that is deprived of its privileges says "how to test" of each
-/// point (docs/designs/qemu-deprivilege.md): `/proc/PID/status`, `root`, `ns` and `limits`.
+/// The checks under "How to test" in Xen's docs/designs/qemu-deprivilege.md.
 #[test]
-fn a_confined_process_is_seen_to_be_confined_from_outside() {
+fn proc_shows_that_a_process_is_confined() {
     if !is_root() {
         return;
     }
@@ -133,7 +132,7 @@ fn a_confined_process_is_seen_to_be_confined_from_outside() {
 }
 
 #[test]
-fn what_runs_as_a_guests_user_is_found() {
+fn processes_of_a_guests_user_are_found() {
     if !is_root() {
         return;
     }
@@ -144,7 +143,7 @@ fn what_runs_as_a_guests_user_is_found() {
 }
 
 #[test]
-fn layers_that_are_off_stay_off() {
+fn disabled_layers_have_no_effect() {
     if !is_root() {
         return;
     }

@@ -1,4 +1,4 @@
-//! io_uring: rings that were made in time work, and do nothing else.
+//! io_uring in the sandbox.
 
 mod common;
 
@@ -22,14 +22,14 @@ fn file() -> Option<(NamedTempFile, String)> {
 }
 
 #[test]
-fn a_ring_that_was_made_before_serves_an_image_that_is_registered_later() {
+fn a_ring_created_before_can_be_enabled_and_used() {
     let Some((_file, path)) = file() else { return };
     let (outcome, log) = Trial::new("all", &format!("ring-read {path}")).run();
     assert_eq!(outcome, Outcome::Done("image".into()), "{log}");
 }
 
 #[test]
-fn a_queue_uses_a_ring_that_is_ready_and_readies_none() {
+fn a_uring_queue_thread_may_use_a_ring_but_not_enable_one() {
     let Some((_file, path)) = file() else { return };
     let run = |kind, action: &str| Trial::of_thread(kind, "all", &format!("{action} {path}")).run();
     let (outcome, log) = run("uring-queue", "ring-ready");
@@ -39,14 +39,14 @@ fn a_queue_uses_a_ring_that_is_ready_and_readies_none() {
 }
 
 #[test]
-fn no_ring_is_made_once_the_process_is_confined() {
+fn rings_cannot_be_created() {
     if file().is_some() {
         refused(&[], "ring-setup", &[Layer::Seccomp], |trial| trial);
     }
 }
 
 #[test]
-fn a_restricted_ring_does_nothing_but_serve_registered_files() {
+fn a_restricted_ring_only_allows_its_operations_on_registered_files() {
     let Some((_file, path)) = file() else { return };
     for action in ["ring-descriptor", "ring-open", "ring-link", "ring-buffers"] {
         let attempt = format!("{action} {path}");
@@ -58,19 +58,18 @@ fn a_restricted_ring_does_nothing_but_serve_registered_files() {
 }
 
 #[test]
-fn an_unrestricted_ring_passes_seccomp_by() {
-    // What the restrictions are for: without them a ring opens what openat mustn't.
+fn an_unrestricted_ring_bypasses_seccomp() {
     let Some((_file, path)) = file() else { return };
     let opened = Trial::new("seccomp", &format!("ring-open {path} unrestricted")).outcome();
     assert!(matches!(opened, Outcome::Done(_)), "{opened:?}");
     assert!(Trial::new("seccomp", &format!("ring-open {path}")).outcome().is_refused());
-    // The other layers hold for a ring, too.
+    // Other layers apply to rings as well.
     let opened = Trial::new("all", &format!("ring-open {path} unrestricted")).outcome();
     assert!(opened.is_refused(), "{opened:?}");
 }
 
 #[test]
-fn restrictions_of_a_ring_that_works_are_an_error() {
+fn restricting_an_enabled_or_restricted_ring_is_an_error() {
     let Some(_) = file() else { return };
     let ring = IoUring::new(8).unwrap();
     let error = RingRestrictions::new(&[]).register(&ring).unwrap_err();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use collect::{Level, Message, collect};
 
 /// The programs, then the libraries whose errors they print.
-const SOURCES: [(&str, &[&str]); 12] = [
+const SOURCES: [(&str, &[&str]); 13] = [
     ("xen-virtio-blk", &["examples/xen-virtio-blk"]),
     ("vhost-user-blk", &["examples/vhost-user-blk/src"]),
     ("virtio-rng", &["examples/virtio-rng"]),
@@ -26,6 +26,7 @@ const SOURCES: [(&str, &[&str]); 12] = [
     ("xen-foreignmem", &["xen-foreignmem/src"]),
     ("xen-ioreq", &["xen-ioreq/src"]),
     ("xen-store", &["xen-store/src"]),
+    ("xen-virtio-sandbox", &["xen-virtio-sandbox/src"]),
 ];
 
 const HEADER: &str = "\

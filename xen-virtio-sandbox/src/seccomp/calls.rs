@@ -1,12 +1,12 @@
-//! The lists. Who makes each call was read from the sources of the C libraries (glibc, musl) and
-//! Rust's standard library, and seen by strace in the programs' tests.
+//! Lists of system calls, from the sources of glibc, musl and Rust's standard library, and from traces
+//! (strace) of the programs' tests.
 
 use libc::c_long;
 
-/// What any thread may do, to live and die: nothing here reaches beyond the process's memory and
-/// the descriptors that are open.
+/// For all threads: starting, running and exiting. These calls affect only the process's own memory
+/// and open descriptors.
 pub(super) const EVERY_THREAD: &[c_long] = &[
-    // Descriptors that are open: events, sockets, the log.
+    // Eventfds, sockets, the log.
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -17,12 +17,12 @@ pub(super) const EVERY_THREAD: &[c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_fstat,
-    // Memory; mmap and mprotect without PROT_EXEC.
+    // Memory. mmap and mprotect are allowed without PROT_EXEC, see the filter.
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_brk,
-    // Waiting for other threads, and time.
+    // Synchronization and time.
     libc::SYS_futex,
     libc::SYS_sched_yield,
     libc::SYS_nanosleep,
@@ -30,18 +30,18 @@ pub(super) const EVERY_THREAD: &[c_long] = &[
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_gettimeofday,
-    // Signals: a handler's return, and what starts and ends a thread.
+    // Signal handling.
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall,
     libc::SYS_sigaltstack,
-    // The C library's thread start: glibc registers the first two, musl the third.
+    // Thread start: the first two by glibc, the third by musl.
     libc::SYS_rseq,
     libc::SYS_set_robust_list,
     libc::SYS_membarrier,
-    // Whoever asks for a thread's stack, as the standard library does at its start, is told its CPUs.
+    // pthread_getattr_np, by which the standard library finds a new thread's stack.
     libc::SYS_sched_getaffinity,
-    // Its keys of hash tables and heap.
+    // Keys of hash tables and of the heap.
     libc::SYS_getrandom,
     libc::SYS_getpid,
     libc::SYS_gettid,
@@ -49,7 +49,7 @@ pub(super) const EVERY_THREAD: &[c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// What serving a queue takes: I/O at given offsets of files that are open.
+/// For serving a queue: I/O on open files.
 pub(super) const QUEUE: &[c_long] = &[
     libc::SYS_pread64,
     libc::SYS_pwrite64,
@@ -65,18 +65,18 @@ pub(super) const QUEUE: &[c_long] = &[
     libc::SYS_ftruncate,
 ];
 
-/// What a ring takes that exists.
+/// For an existing io_uring.
 pub(super) const URING: &[c_long] = &[libc::SYS_io_uring_enter];
 
-/// What the thread takes that runs the others.
+/// For the guest's main thread.
 pub(super) const GUEST: &[c_long] = &[
-    // The supervisor's connection, and the next supervisor's.
+    // Connections of supervisors.
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_accept4,
     libc::SYS_getsockopt,
     libc::SYS_shutdown,
-    // Events of its own making.
+    // Events and timers.
     libc::SYS_eventfd2,
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
@@ -87,7 +87,7 @@ pub(super) const GUEST: &[c_long] = &[
     libc::SYS_epoll_wait,
 ];
 
-/// Of fcntl(2): a description's flags, copies, and locks of open file descriptions.
+/// Commands of fcntl(2): flags, duplicates, and locks of open file descriptions.
 pub(super) const FCNTL: &[u32] = &[
     libc::F_GETFL as u32,
     libc::F_SETFL as u32,
@@ -98,19 +98,18 @@ pub(super) const FCNTL: &[u32] = &[
     libc::F_OFD_SETLK as u32,
 ];
 
-/// Of io_uring_register(2) (linux/io_uring.h): `IORING_REGISTER_FILES` and `_ENABLE_RINGS`, by which
-/// a ring that was made in time gets its file and begins to work. What it may do then is its own
-/// matter, see [`RingRestrictions`](crate::RingRestrictions).
+/// Operations of io_uring_register(2) (linux/io_uring.h): `IORING_REGISTER_FILES` and `_ENABLE_RINGS`,
+/// needed for a ring that was created disabled, see [`RingRestrictions`](crate::RingRestrictions).
 pub(super) const URING_REGISTER: &[u32] = &[2, 12];
 
-/// The flags of clone(2) that make a thread of a process, and nothing else of anything.
+/// The flags of clone(2) that create a thread.
 pub(super) const CLONE_THREAD: u32 = (libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
     | libc::CLONE_SIGHAND
     | libc::CLONE_THREAD) as u32;
 
-/// The flags that are looked at: these, and those that must not be there.
+/// The flags that are checked: these, which must be set, and others, which must not.
 pub(super) const CLONE_MASK: u32 = CLONE_THREAD
     | (libc::CLONE_VFORK
         | libc::CLONE_PTRACE
@@ -124,9 +123,9 @@ pub(super) const CLONE_MASK: u32 = CLONE_THREAD
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNET) as u32;
 
-/// Calls that libraries make on their own and do without: files looked for by name. They are
-/// answered with `EACCES`, where any other refused call ends the process. A panic's backtrace looks
-/// for the program's symbols, an allocator for the number of CPUs.
+/// Path lookups. They fail with `EACCES` instead of terminating the process, because libraries make
+/// them and can cope with failure: a panic's backtrace looks for symbols, malloc for the number of
+/// CPUs.
 pub(super) const PATHS: &[c_long] = &[
     libc::SYS_openat,
     libc::SYS_newfstatat,

@@ -9,10 +9,10 @@ use super::kind::ThreadKind;
 use super::rules::Rules;
 use super::{calls, ioctls};
 
-/// Each call that may pass, and when: any of the rules, or none if always.
+/// Allowed calls; with rules, only if one of them matches.
 type Allowed = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// The filter of one kind of thread. What it refuses raises SIGSYS, see [`super::refused`].
+/// The filter for one kind of thread. Other calls raise SIGSYS, see [`super::refused`].
 pub(super) fn program(kind: ThreadKind, rules: &Rules) -> Result<BpfProgram, BackendError> {
     let (refused, allowed) = (SeccompAction::Trap, allowed(kind, rules)?);
     let arch = std::env::consts::ARCH.try_into()?;
@@ -21,14 +21,14 @@ pub(super) fn program(kind: ThreadKind, rules: &Rules) -> Result<BpfProgram, Bac
     Ok(if kind == ThreadKind::Guest { [&without_clone3()[..], &program].concat() } else { program })
 }
 
-/// Instructions that have the kernel answer `clone3` as one that doesn't know it yet. Its flags are
-/// in memory, where no filter sees them; the C library then makes do with `clone`. The call must not
-/// raise a signal, as the library blocks all when it starts a thread. In front of the filter
-/// instead of in one of its own, which would cost each system call another 20 ns.
+/// Instructions that make `clone3` fail with `ENOSYS`, upon which the C library falls back to `clone`.
+/// The flags of `clone3` are in memory, which a filter can't read. It can't be handled by SIGSYS either,
+/// as the C library blocks all signals while it starts a thread. The instructions precede the other
+/// filter because a filter of their own would cost every system call another 20 ns.
 fn without_clone3() -> [sock_filter; 3] {
     let instruction = |code: u32, jf, k: u32| sock_filter { code: code as u16, jt: 0, jf, k };
     [
-        // The number, at the beginning of `struct seccomp_data`.
+        // `nr`, the first field of `struct seccomp_data`.
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_clone3 as u32),
         instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
@@ -59,18 +59,18 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
     let pid = std::process::id();
     if_any(&mut allowed, libc::SYS_mmap, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
     if_any(&mut allowed, libc::SYS_mprotect, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
-    // Its own threads: pthread_kill, raise and abort.
+    // pthread_kill, raise and abort signal a thread of this process.
     if_any(&mut allowed, libc::SYS_tgkill, vec![[arg(0).is(pid)?].into()])?;
-    // musl's abort, which names no process; whose thread it is, identity and Landlock see to.
+    // abort of musl. The call doesn't name a process; other layers keep it to this one's threads.
     #[cfg(target_env = "musl")]
     if_any(&mut allowed, libc::SYS_tkill, vec![[arg(1).is(libc::SIGABRT as u32)?].into()])?;
-    // So that each refusal reaches the log.
+    // The handler that logs refused calls must stay.
     let not_sigsys = arg(0).is_not(libc::SIGSYS as u32)?;
     if_any(&mut allowed, libc::SYS_rt_sigaction, vec![[not_sigsys].into()])?;
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME];
     let mut prctl = one_of(0, &names.map(|option| option as u32))?;
     if guest {
-        // The filters of the threads that it starts.
+        // For the filters of other threads.
         prctl.push([arg(0).is(libc::PR_SET_NO_NEW_PRIVS as u32)?].into());
         let set = arg(0).is(libc::SECCOMP_SET_MODE_FILTER)?;
         if_any(&mut allowed, libc::SYS_seccomp, vec![[set, arg(1).is(0)?].into()])?;
@@ -80,7 +80,7 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
     }
     if_any(&mut allowed, libc::SYS_prctl, prctl)?;
     if_any(&mut allowed, libc::SYS_sched_setaffinity, vec![[arg(0).is(0)?].into()])?;
-    // To whom a socket is connected already.
+    // Without an address: to the peer of a connected socket.
     let connected = SeccompCondition::new(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
     if_any(&mut allowed, libc::SYS_sendto, vec![vec![connected]])?;
     let empty = libc::AT_EMPTY_PATH as u32;
@@ -95,14 +95,14 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
         requests.extend(&rules.ioctls);
         if_any(&mut allowed, libc::SYS_ioctl, one_of(1, &requests)?)?;
     }
-    // An addition without conditions stands above a rule with some.
+    // Replaces rules with conditions.
     for call in rules.calls.iter().filter(|_| queue) {
         allowed.insert(*call, Vec::new());
     }
     Ok(allowed)
 }
 
-/// Lets `call` pass if any of the groups of conditions holds.
+/// Allows `call` if all conditions of one of the groups match.
 fn if_any(
     allowed: &mut Allowed,
     call: libc::c_long,
@@ -113,7 +113,7 @@ fn if_any(
     Ok(())
 }
 
-/// That an argument is one of some values.
+/// Conditions that an argument is one of these values.
 fn one_of(argument: u8, values: &[u32]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
     values.iter().map(|value| Ok(vec![arg(argument).is(*value)?])).collect()
 }
@@ -122,7 +122,7 @@ fn arg(index: u8) -> Argument {
     Argument(index)
 }
 
-/// An argument of a call: the low half, which is all that the kernel looks at of an `int`.
+/// The low 32 bits of an argument of a call, all that the kernel uses of an `int`.
 #[derive(Clone, Copy)]
 struct Argument(u8);
 

@@ -1,5 +1,6 @@
-//! The requests of ioctl(2), by number: those of Xen's devices (Linux `include/uapi/xen/privcmd.h`,
-//! `gntdev.h`, `evtchn.h`), and those of images. The first ones are the most frequent.
+//! Allowed requests of ioctl(2): those of Xen's devices (Linux `include/uapi/xen/privcmd.h`,
+//! `gntdev.h`, `evtchn.h`) and of images. A filter compares them in this order, so the most frequent
+//! ones are first.
 
 use crate::Access;
 
@@ -23,7 +24,7 @@ const fn blk(nr: u32) -> u32 {
     0x12 << 8 | nr
 }
 
-/// Of block devices: `BLKROGET`, `BLKSSZGET`, `BLKDISCARD`, `BLKIOMIN`, `BLKIOOPT`, `BLKALIGNOFF`,
+/// Block devices: `BLKROGET`, `BLKSSZGET`, `BLKDISCARD`, `BLKIOMIN`, `BLKIOOPT`, `BLKALIGNOFF`,
 /// `BLKPBSZGET`, `BLKSECDISCARD`, `BLKZEROOUT` and `BLKGETSIZE64`.
 const BLOCK: [u32; 10] = [
     blk(94),
@@ -38,10 +39,10 @@ const BLOCK: [u32; 10] = [
     0x8008_1272,
 ];
 
-/// Of any descriptor: `FIONBIO`, and `TCGETS`, which the standard library asks to know a terminal.
+/// Any descriptor: `FIONBIO`, and `TCGETS`, by which isatty(3) is implemented.
 const ANY: [u32; 2] = [0x5421, 0x5401];
 
-/// Interrupts, the guest's memory, the image.
+/// For queue threads: interrupts, guest memory, the image.
 pub(super) fn queue(access: Access) -> Vec<u32> {
     let mut requests = vec![PRIVCMD_DM_OP];
     if access.foreign_memory {
@@ -55,7 +56,7 @@ pub(super) fn queue(access: Access) -> Vec<u32> {
     requests
 }
 
-/// The IOREQ server's page and event channels.
+/// Additionally for the main thread: the ioreq page and event channels.
 pub(super) fn guest(access: Access) -> Vec<u32> {
     let mut requests = vec![EVTCHN_NOTIFY, EVTCHN_BIND_INTERDOMAIN, EVTCHN_UNBIND, EVTCHN_RESET];
     requests.push(PRIVCMD_MMAP_RESOURCE);

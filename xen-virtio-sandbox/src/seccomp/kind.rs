@@ -1,16 +1,16 @@
-/// What a thread does, and so which system calls it needs.
+/// Kind of a thread, which determines the system calls that it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ThreadKind {
-    /// Answers the guest's registers, starts and stops the others, talks to the supervisor: the
-    /// thread that enters the sandbox. As a filter passes on to the threads that it starts, and can
-    /// only be narrowed, this kind may do what any of the others may.
+    /// The main thread, which enters the sandbox: handles I/O requests, starts and stops other
+    /// threads, talks to the supervisor. Threads inherit its filter and can only narrow it, so it
+    /// allows everything that the other kinds may do.
     Guest,
-    /// Serves a queue by system calls: reads and writes the image, maps the guest's memory, raises
-    /// its interrupt.
+    /// Serves a queue with synchronous I/O: reads and writes the image, maps guest memory, raises
+    /// interrupts.
     SyncQueue,
-    /// The same over an io_uring that exists, and by system calls where the ring can't.
+    /// Serves a queue over an existing io_uring, with synchronous I/O as a fallback.
     UringQueue,
-    /// Writes to descriptors that are open, and nothing else.
+    /// Writes the log.
     Log,
 }

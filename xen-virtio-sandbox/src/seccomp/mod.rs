@@ -1,4 +1,4 @@
-//! What each thread may ask of the kernel.
+//! System call filters for each kind of thread.
 
 mod calls;
 mod filter;
@@ -20,7 +20,7 @@ pub(crate) use rules::Rules;
 
 const MISSING: &str = "the kernel has no CONFIG_SECCOMP_FILTER";
 
-/// The filters of the threads to come. A copy is cheap.
+/// Filters for threads that are started in the sandbox. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct ThreadFilters(Option<Arc<Programs>>);
 
@@ -32,14 +32,14 @@ struct Programs {
 }
 
 impl ThreadFilters {
-    /// Filters that refuse nothing.
+    /// No filters.
     pub(crate) const NONE: Self = Self(None);
 
-    /// Narrows the calling thread, for good. Nothing happens if the sandbox was entered without
-    /// [`Layer::Seccomp`].
+    /// Installs the filter for `kind` in the calling thread. Does nothing if the sandbox was entered
+    /// without [`Layer::Seccomp`].
     ///
     /// # Errors
-    /// The kernel's.
+    /// [`SandboxError::Filter`].
     pub fn apply(&self, kind: ThreadKind) -> Result<(), SandboxError> {
         let Some(programs) = &self.0 else { return Ok(()) };
         let program = match kind {
@@ -52,7 +52,7 @@ impl ThreadFilters {
     }
 }
 
-/// Confines the calling thread, and those that it will start, to [`ThreadKind::Guest`].
+/// Installs the filter of [`ThreadKind::Guest`] in the calling thread, from which all others inherit.
 pub(crate) fn enter(rules: &Rules) -> Result<(State, ThreadFilters), SandboxError> {
     let programs = Programs {
         sync_queue: filter::program(ThreadKind::SyncQueue, rules)?,
@@ -73,7 +73,7 @@ pub(crate) fn enter(rules: &Rules) -> Result<(State, ThreadFilters), SandboxErro
     Ok((State::On, ThreadFilters(Some(Arc::new(programs)))))
 }
 
-/// Whether this kernel has filters.
+/// Whether the kernel supports filters.
 pub(crate) fn probe() -> State {
     let action = libc::SECCOMP_RET_TRAP;
     // SAFETY: the call reads one u32, which outlives it.

@@ -1,10 +1,9 @@
-//! What happens to a call that a filter refuses: the kernel raises SIGSYS in the thread that made it.
+//! Handling of SIGSYS, which the kernel raises in a thread that makes a call its filter doesn't allow.
 //!
-//! The handler tells the log which call it was, as without the number nobody can tell an attack from
-//! a library that has learnt a new call, and then ends the process. As Firecracker does it, and
-//! crosvm with the kernel's help: going on with an error would give an attacker further attempts,
-//! and a library that can't do without the call would fail later, elsewhere, as an I/O error of the
-//! guest's. The supervisor sees a process that SIGSYS ended.
+//! The handler logs the call's number and terminates the process. The number is needed to tell an attack
+//! from a library that has started to use another call. Returning an error instead would allow an
+//! attacker to continue, and would turn a missing entry of the allow-list into unrelated I/O errors.
+//! Firecracker does the same; crosvm has the kernel kill and log.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -12,29 +11,29 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::calls;
 
-/// What becomes of a process that makes a system call which it may not make.
+/// What happens on a system call that isn't allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnRefusal {
-    /// It says so in the log and ends, by SIGSYS. A file that is looked for by name is only not
-    /// found (`EACCES`), as libraries do that on their own.
+    /// Log the call and terminate the process by SIGSYS. Path lookups are logged and fail with
+    /// `EACCES`, because libraries make them.
     #[default]
     End,
-    /// It says so in the log and goes on, the call having failed with `EPERM`: to find what a
-    /// library needs, and to count what an attack that is a test is refused.
+    /// Log the call and fail it with `EPERM`. For tests, and for finding which calls a library
+    /// needs.
     Fail,
 }
 
-/// [`OnRefusal::Fail`]. A signal handler gets no arguments of ours.
+/// Whether [`OnRefusal::Fail`] is configured; a signal handler can't be passed arguments.
 static FAIL: AtomicBool = AtomicBool::new(false);
-/// Messages about calls that failed with `EPERM`.
+/// Number of calls that failed with `EPERM`.
 static MESSAGES: AtomicU32 = AtomicU32::new(0);
-/// How many of them the log gets.
+/// How many of them are logged.
 const MESSAGES_MAX: u32 = 100;
-/// Which calls of [`calls::PATHS`] the log has had, a bit each.
-static TOLD: AtomicU32 = AtomicU32::new(0);
+/// Which calls of [`calls::PATHS`] have been logged, one bit each.
+static LOGGED: AtomicU32 = AtomicU32::new(0);
 
-/// `SYS_SECCOMP` (asm-generic/siginfo.h): the signal is a filter's.
+/// `SYS_SECCOMP` (asm-generic/siginfo.h): raised by a filter.
 const SYS_SECCOMP: libc::c_int = 1;
 
 /// The part of `siginfo_t` that SIGSYS fills in (asm-generic/siginfo.h).
@@ -48,66 +47,66 @@ struct SigSys {
     arch: libc::c_uint,
 }
 
-/// Handles SIGSYS from here on.
+/// Installs the handler.
 pub(super) fn handle(on_refusal: OnRefusal) -> io::Result<()> {
     FAIL.store(on_refusal == OnRefusal::Fail, Ordering::Relaxed);
     // SAFETY: `sigaction` is plain data, of which all-zero is a value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = refused as extern "C" fn(_, _, _) as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
-    // SAFETY: the handler keeps to what a signal handler may do, and `action` outlives the call.
+    // SAFETY: the handler is async-signal-safe, and `action` outlives the call.
     let result = unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Runs in a thread that made a refused call, at any place of its code: no lock and no allocation.
+/// The handler. It must be async-signal-safe: no locks, no allocation.
 extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel hands over a valid siginfo_t, as SA_SIGINFO is set; the layout is SIGSYS's.
     let info = unsafe { &*info.cast::<SigSys>() };
     // SAFETY: the kernel hands over a valid ucontext_t, which is this handler's until it returns.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     if info.code != SYS_SECCOMP {
-        // Somebody sent the signal; a filter did not.
+        // Sent by a process.
         end();
     }
     let call = libc::c_long::from(info.syscall);
     let path = calls::PATHS.iter().position(|path| *path == call);
-    let (answer, is_told) = match (FAIL.load(Ordering::Relaxed), path) {
+    let (answer, is_logged) = match (FAIL.load(Ordering::Relaxed), path) {
         (true, _) => (libc::EPERM, MESSAGES.fetch_add(1, Ordering::Relaxed) >= MESSAGES_MAX),
         (false, Some(index)) => {
             let bit = 1 << index;
-            (libc::EACCES, TOLD.fetch_or(bit, Ordering::Relaxed) & bit != 0)
+            (libc::EACCES, LOGGED.fetch_or(bit, Ordering::Relaxed) & bit != 0)
         }
         (false, None) => {
-            tell(call, arguments(context), "the process ends");
+            log(call, arguments(context), "process terminated");
             end();
         }
     };
-    if !is_told {
-        tell(
+    if !is_logged {
+        log(
             call,
             arguments(context),
-            if answer == libc::EPERM { "EPERM" } else { "EACCES, and so from now on" },
+            if answer == libc::EPERM { "EPERM" } else { "EACCES (logged once)" },
         );
     }
     set_result(context, answer.wrapping_neg().into());
 }
 
-/// A line to the standard error.
-fn tell(call: libc::c_long, [a, b, c]: [u64; 3], answer: &str) {
+/// Writes a line to the standard error.
+fn log(call: libc::c_long, [a, b, c]: [u64; 3], answer: &str) {
     let mut name = [0u8; 16];
     // SAFETY: the kernel stores at most 16 bytes, a NUL among them.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = std::str::from_utf8(name).unwrap_or("?");
     let mut line = Line { text: [0; 256], len: 0 };
-    // A line that doesn't fit is cut.
+    // Truncated if it doesn't fit.
     let _ = writeln!(
         line,
-        "sandbox: refused system call {call} ({a:#x}, {b:#x}, {c:#x}, …) of thread {name}: {answer}"
+        "sandbox: system call {call} ({a:#x}, {b:#x}, {c:#x}, …) of thread {name} not allowed: {answer}"
     );
     let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // A full pipe that nobody reads isn't waited for longer.
+    // Don't block for longer on a pipe that nobody reads.
     // SAFETY: one pollfd, which outlives the call.
     if unsafe { libc::poll(&raw mut poll, 1, 1000) } == 1 {
         // SAFETY: the buffer is valid for the length, which is at most its own.
@@ -115,8 +114,8 @@ fn tell(call: libc::c_long, [a, b, c]: [u64; 3], answer: &str) {
     }
 }
 
-/// Ends the process by SIGSYS, as the kernel would have without a handler: that is what it does if
-/// a filter refuses a call while the signal is blocked. The filter lets nobody change the handler.
+/// Terminates the process by SIGSYS. The filter doesn't allow resetting the handler, but if the signal
+/// is blocked when a call isn't allowed, the kernel terminates the process.
 fn end() -> ! {
     // SAFETY: a `sigset_t` is plain data, of which all-zero is a value.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -124,10 +123,10 @@ fn end() -> ! {
     unsafe { libc::sigaddset(&raw mut set, libc::SIGSYS) };
     // SAFETY: `set` outlives the call, which stores nothing.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-    // SAFETY: takes nothing and changes nothing; it is refused.
+    // SAFETY: takes no arguments. The call isn't allowed.
     unsafe { libc::syscall(libc::SYS_getuid) };
-    // There is no filter: somebody sent the signal.
-    // SAFETY: ends the process without running anything of it, as a shell reports SIGSYS.
+    // Reached if there is no filter. The exit code is the one that a shell reports for SIGSYS.
+    // SAFETY: exits without running destructors.
     unsafe { libc::_exit(128 + libc::SIGSYS) }
 }
 

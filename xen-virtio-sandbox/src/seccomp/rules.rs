@@ -1,11 +1,11 @@
 use super::refused::OnRefusal;
 use crate::Access;
 
-/// What of the filters isn't the same for every process.
+/// The configurable part of the filters.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) access: Access,
-    /// System calls and ioctls that this kind of device needs beside the usual.
+    /// Additional system calls and ioctls for this device.
     pub(crate) calls: Vec<libc::c_long>,
     pub(crate) ioctls: Vec<u32>,
     pub(crate) on_refusal: OnRefusal,

@@ -28,7 +28,7 @@ pub enum UringError {
     /// The kernel has rings, but not this operation on them.
     #[error("this kernel's io_uring has no {0}: it takes Linux 5.6 or newer")]
     Operation(&'static str),
-    /// The kernel has rings, but none that can be restricted.
+    /// The kernel has io_uring, but not `IORING_REGISTER_RESTRICTIONS`.
     #[error("this kernel's io_uring can't be restricted: it takes Linux 5.10 or newer")]
     Restrictions,
     /// Anything else.
@@ -53,7 +53,7 @@ impl UringError {
 }
 
 impl UringError {
-    /// What a kernel that doesn't know restrictions says is that it doesn't know a flag or a number.
+    /// Of a step that kernels without restrictions refuse with `EINVAL`.
     pub(super) fn restrictions(self) -> Self {
         match self {
             Self::Setup { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {

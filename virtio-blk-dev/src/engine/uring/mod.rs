@@ -114,11 +114,12 @@ impl UringEngine {
         Ok(Self::assemble(ring, depth, image, own, to, config))
     }
 
-    /// As [`with_config`](Self::with_config), over a ring that was made before; its depth holds.
+    /// As [`with_config`](Self::with_config), with a ring that was created in advance. Its depth is
+    /// used instead of [`UringConfig::depth`].
     ///
-    /// The image's file is registered with the ring. So the kernel lets go of it some time after the
-    /// ring's end, and of its locks, if the ring got the file that has them: where it can't be opened
-    /// once more, and of an image that is only read.
+    /// The image's file is registered with the ring, so the kernel closes it only some time after the
+    /// ring. If that is the open file description with the image's lock, the lock is held until then.
+    /// This is the case for read-only images, and where the file can't be opened again (no /proc).
     ///
     /// # Errors
     /// See [`UringError`].

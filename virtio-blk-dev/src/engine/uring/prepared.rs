@@ -5,21 +5,20 @@ use io_uring::IoUring;
 use super::error::UringError;
 use super::ring::disabled;
 
-/// A ring made ahead of the disk that it will serve, for a process that soon may make none and open
-/// nothing: what a ring carries out passes a seccomp filter by. It can be enabled for one image, see
-/// [`UringEngine::with_ring`](super::UringEngine::with_ring), and then does nothing but read, write,
-/// flush and allocate that file (`IORING_REGISTER_RESTRICTIONS`, io_uring_register(2)).
+/// A ring created in advance, for a process that is sandboxed before it gets its images.
 ///
-/// Before that it does nothing at all. The process needs `io_uring_register` with
-/// `IORING_REGISTER_FILES` and `IORING_REGISTER_ENABLE_RINGS` to enable it, and then only
-/// `io_uring_enter`.
+/// A sandboxed process shouldn't be allowed to create rings, because their operations bypass seccomp. This
+/// one is created disabled, and restricted (`IORING_REGISTER_RESTRICTIONS`, io_uring_register(2)): once
+/// enabled by [`UringEngine::with_ring`](super::UringEngine::with_ring) it can only read, write, flush and
+/// fallocate the image's file. Enabling takes io_uring_register(2) with `IORING_REGISTER_FILES` and
+/// `IORING_REGISTER_ENABLE_RINGS`; using it, io_uring_enter(2).
 pub struct PreparedRing {
     pub(super) ring: IoUring,
     pub(super) depth: u16,
 }
 
 impl PreparedRing {
-    /// For an engine that has the kernel do `depth` operations at once, from 1 to 4096.
+    /// A ring for `depth` operations in flight, from 1 to 4096.
     ///
     /// # Errors
     /// See [`UringError`].

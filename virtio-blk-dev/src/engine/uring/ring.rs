@@ -46,7 +46,7 @@ impl Ring {
         Ok(Self { ring, held: 0, next: 0, broken: None })
     }
 
-    /// A ring made by [`disabled`], for operations on `file`, which is its only one.
+    /// Enables a ring created by [`disabled`], for operations on `file`.
     pub(super) fn enable(mut ring: IoUring, file: BorrowedFd<'_>) -> Result<Self, UringError> {
         let submitter = ring.submitter();
         submitter
@@ -200,7 +200,7 @@ fn check_operations(ring: &IoUring) -> Result<(), UringError> {
     Ok(())
 }
 
-/// Has the ring do nothing, once.
+/// Submits a no-op.
 fn check_entering(ring: &mut IoUring, flags: squeue::Flags) -> Result<(), UringError> {
     let entered = |source| UringError::new("io_uring_enter", source);
     // SAFETY: the entry names no memory.
@@ -243,8 +243,8 @@ fn build_with(
     built.map_err(|source| UringError::new("io_uring_setup", source))
 }
 
-/// A ring that does nothing before [`Ring::enable`], and from then on these operations on files that
-/// are registered, and nothing else: neither other operations nor other registrations.
+/// A ring that is disabled until [`Ring::enable`], and then restricted to these operations on registered
+/// files; nothing else can be registered.
 pub(super) fn disabled(entries: u32) -> Result<IoUring, UringError> {
     let ring = build_with(entries, |builder| builder.setup_r_disabled());
     let ring = ring.map_err(UringError::restrictions)?;

@@ -1,4 +1,4 @@
-//! A ring that was made ahead, and restricted.
+//! Rings created in advance, and restricted.
 
 use io_uring::{opcode, squeue};
 
@@ -7,13 +7,13 @@ use super::super::ring::disabled;
 use super::refusal::refuse;
 use super::*;
 
-/// A ring; `None`, and the reason printed, where the kernel has none that can be restricted.
+/// A ring; `None`, with the reason printed, if the kernel can't restrict one.
 fn prepared(depth: u16) -> Option<PreparedRing> {
     PreparedRing::new(depth).inspect_err(|error| eprintln!("skipped: {error}")).ok()
 }
 
 #[test]
-fn an_engine_over_a_prepared_ring_does_all_that_another_does() {
+fn an_engine_with_a_prepared_ring_does_all_operations() {
     for config in configs(8) {
         let ram = Ram::new(1 << 16);
         let (file, image) = disk(64);
@@ -39,7 +39,7 @@ fn an_engine_over_a_prepared_ring_does_all_that_another_does() {
 }
 
 #[test]
-fn a_process_that_may_make_no_ring_uses_one_that_it_has() {
+fn a_prepared_ring_works_where_none_can_be_created() {
     let (_file, image) = disk(8);
     let ram = Ram::new(4096);
     let Some(ring) = prepared(8) else { return };
@@ -59,7 +59,7 @@ fn a_process_that_may_make_no_ring_uses_one_that_it_has() {
 }
 
 #[test]
-fn a_prepared_ring_does_nothing_but_serve_its_file() {
+fn a_prepared_ring_only_allows_io_on_its_file() {
     let (file, image) = disk(8);
     let outside = std::fs::File::open(file.path()).unwrap();
     let fixed = squeue::Flags::FIXED_FILE;
@@ -88,7 +88,7 @@ fn a_prepared_ring_does_nothing_but_serve_its_file() {
 }
 
 #[test]
-fn a_kernel_whose_rings_cannot_be_restricted_is_told_of() {
+fn a_kernel_without_restrictions_is_reported() {
     std::thread::spawn(|| {
         if prepared(1).is_none() {
             return;
