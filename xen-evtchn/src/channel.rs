@@ -1,4 +1,4 @@
-//! The seam: what an open event-channel descriptor does.
+//! The operations on an open event-channel descriptor.
 
 use std::io;
 use std::os::fd::BorrowedFd;

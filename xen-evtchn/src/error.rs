@@ -1,4 +1,4 @@
-//! What stands behind the `io::Error`s that carry more than an errno.
+//! The inner errors of `io::Error`s that carry more than an errno.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The real event channels.
+//! Event channels of the kernel.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,7 +1,7 @@
 //! Xen event channels from userspace, over `/dev/xen/evtchn`.
 //!
-//! An event channel is a one-bit doorbell between two domains. [`EventChannel`] is one open descriptor of
-//! the device and the ports bound through it; [`Evtchn`] is the real one, and `fake::FakeEvtchn` (feature
+//! An event channel is a one-bit notification between two domains. [`EventChannel`] is one open descriptor of
+//! the device and the ports bound through it; [`Evtchn`] is the kernel's, and `fake::FakeEvtchn` (feature
 //! `test-utils`) one in memory, as strict as the kernel. [`Port`] is a bound port that unbinds itself.
 //!
 //! The descriptor is pollable. A pending port is masked when it is read and stays so until it is unmasked, so

@@ -1,4 +1,4 @@
-//! Local pages that stand for granted ones while a request is served.
+//! Bounce pages: local copies of granted pages while a request is served.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -9,19 +9,19 @@ use vm_memory::VolatileSlice;
 use crate::lock::lock;
 use crate::page::PAGE_SIZE;
 
-/// A bounded set of local pages, used again and again.
+/// A bounded pool of local pages.
 #[derive(Debug)]
 pub(crate) struct BouncePool {
-    /// None if there is no memory for it; nothing is copied then.
+    /// None if it can't be allocated; grants are always mapped then.
     region: Option<MmapRaw>,
     free: Mutex<Vec<BouncePage>>,
 }
 
-/// A local page that stands for the granted page `gref`.
+/// A local copy of the granted page `gref`.
 ///
-/// Its bytes are another request's but for the *valid* ones: copied from the guest, or cleared and
-/// *dirty*, to be copied to the guest. Exactly the dirty ones are, so what the guest did not offer
-/// for writing is never written.
+/// Only its *valid* bytes belong to this request: they were copied from the guest, or cleared. The *dirty*
+/// bytes, and no others, are copied to the guest, so that only what the guest has offered for writing is
+/// written.
 #[derive(Debug, Default)]
 pub(crate) struct BouncePage {
     index: usize,
@@ -42,7 +42,7 @@ impl BouncePool {
         Self { region, free: Mutex::new(free.collect()) }
     }
 
-    /// A page without a valid byte, to stand for `gref`.
+    /// A page for `gref`, without valid bytes.
     pub(crate) fn take(&self, gref: u32) -> Option<BouncePage> {
         let mut page = lock(&self.free).pop()?;
         page.gref = gref;

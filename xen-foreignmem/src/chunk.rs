@@ -10,7 +10,7 @@ use crate::page::PAGE_SIZE;
 use crate::stats::{Counters, count};
 use crate::window::Window;
 
-/// Consecutive frames of a guest's RAM, mapped as long as somebody holds the chunk.
+/// Consecutive frames of a guest's RAM, mapped as long as there is a reference to the chunk.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     range: Range<u64>,
@@ -20,7 +20,7 @@ pub(crate) struct Chunk {
     /// Whether new accesses may use it: it was neither evicted nor invalidated.
     current: AtomicBool,
     last_used: AtomicU64,
-    /// What it counts for in the budget: whole pages of the kernel.
+    /// Bytes that it counts for in the budget: whole pages of the kernel.
     cost: u64,
     counters: Arc<Counters>,
 }
@@ -55,7 +55,7 @@ impl Chunk {
         self.mapping.len() as u64
     }
 
-    /// The run of mapped pages that `addr` is in; None if it is not mapped, here.
+    /// The mapped pages around `addr`, up to the next holes; None if `addr` is not mapped here.
     pub(crate) fn window(&self, addr: u64) -> Option<Window> {
         if !self.range.contains(&addr) {
             return None;
@@ -76,7 +76,7 @@ impl Chunk {
         self.holes.len() * PAGE_SIZE == self.mapping.len()
     }
 
-    /// Takes it out of use; who holds it keeps it mapped.
+    /// Takes it out of use for new accesses. References keep it mapped.
     pub(crate) fn retire(&self) {
         self.current.store(false, Ordering::Release);
     }
@@ -86,7 +86,7 @@ impl Chunk {
     }
 
     pub(crate) fn touch(&self, now: u64) {
-        // A store only when it changes, so that queues sharing the chunk don't fight for the line.
+        // Stored only if it changes, so that queues that share the chunk don't contend for the cache line.
         if self.last_used.load(Ordering::Relaxed) != now {
             self.last_used.store(now, Ordering::Relaxed);
         }
@@ -104,9 +104,8 @@ impl Drop for Chunk {
     }
 }
 
-/// One queue's own way to the chunks it used lately, without a lock it shares with another queue.
-///
-/// It keeps no chunk mapped.
+/// The chunks that one queue has used lately, found without a lock that other queues take. It keeps no chunk
+/// mapped.
 #[derive(Debug)]
 pub(crate) struct Lookaside {
     slots: [Weak<Chunk>; Lookaside::SLOTS],
@@ -119,7 +118,7 @@ impl Lookaside {
         Self { slots: [const { Weak::new() }; Self::SLOTS] }
     }
 
-    /// The chunk of this number, if it is known, in use, and has the address mapped.
+    /// The chunk with this number, if it is here, in use, and has the address mapped.
     pub(crate) fn get(&self, number: u64, addr: u64) -> Option<Arc<Chunk>> {
         let chunk = self.slots[Self::slot(number)].upgrade()?;
         (chunk.is_current() && chunk.window(addr).is_some()).then_some(chunk)

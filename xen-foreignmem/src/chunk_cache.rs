@@ -17,18 +17,18 @@ use crate::retired::Retired;
 use crate::stats::{Counters, count};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
-/// How many chunks are given up at the most for one that the kernel had no memory for.
+/// The most chunks that are evicted for one that the kernel had no memory for.
 const MAX_TRIES: u32 = 16;
 
-/// The mapped chunks, by address: what every queue of a guest falls back to.
+/// The mapped chunks of a guest by address, shared by its queues.
 #[derive(Debug)]
 pub(crate) struct ChunkCache {
-    /// Held for a look-up or a change only, never while anything is mapped or unmapped: the thread that
-    /// answers an INVALIDATE takes it while a vCPU waits.
+    /// Held only for a look-up or a change, never while anything is mapped or unmapped: the thread that answers
+    /// an INVALIDATE takes it while a vCPU waits.
     cached: Mutex<Cached>,
-    /// Held by who maps or evicts. The kernel maps for one thread of a process at a time anyhow.
+    /// Held while a chunk is mapped or evicted. The kernel serialises mappings of a process anyway.
     mapper: Mutex<()>,
-    /// Advances when a chunk is mapped: the time that "least recently" is counted in.
+    /// The time for "least recently used": advances when a chunk is mapped.
     clock: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct ChunkCache {
 #[derive(Debug, Default)]
 struct Cached {
     chunks: BTreeMap<u64, Arc<Chunk>>,
-    /// How often the guest's memory has changed. What was mapped before a change is not cached after it.
+    /// The number of INVALIDATE requests. A chunk that was mapped before one isn't cached after it.
     generation: u64,
 }
 
@@ -46,7 +46,7 @@ impl Cached {
         chunk.window(addr).is_some().then_some(chunk)
     }
 
-    /// Takes the chunk out that nobody holds and that was used least recently.
+    /// Removes the least recently used chunk that no guard holds.
     fn take_oldest(&mut self) -> Option<Arc<Chunk>> {
         let unused = self.chunks.iter().filter(|(_, chunk)| Arc::strong_count(chunk) == 1);
         let (&start, _) = unused.min_by_key(|(_, chunk)| chunk.last_used())?;
@@ -168,7 +168,7 @@ impl ChunkCache {
         Ok(())
     }
 
-    /// Takes all chunks out of use, for accesses to come at once; guards keep theirs. Unmaps nothing.
+    /// Takes all chunks out of use for new accesses. Guards keep theirs. Unmaps nothing.
     pub(crate) fn clear(&self) -> Retired {
         let chunks = {
             let mut cached = lock(&self.cached);
@@ -191,7 +191,7 @@ impl ChunkCache {
         foreign.map(RW, &[addr / PAGE_SIZE as u64]).map(drop)
     }
 
-    /// Maps a range's pages for who asks, not to be found by others.
+    /// Maps the pages of a range for one access, without caching them.
     fn map_pages<F: ForeignMemory>(
         &self,
         foreign: &F,
@@ -218,7 +218,7 @@ impl ChunkCache {
         }
     }
 
-    /// Maps a range, giving up chunks where the kernel has no memory, or no room in this process, for it.
+    /// Maps a range. Evicts chunks if the kernel has no memory, or no address space in this process, for it.
     fn map_evicting<F: ForeignMemory>(
         &self,
         foreign: &F,
@@ -245,8 +245,8 @@ impl ChunkCache {
         Ok(Chunk::new(range, mapping, holes, page, self.counters.clone()))
     }
 
-    /// Gives up chunks that nobody uses, the one used least recently first, until there is room for
-    /// another of `bytes`. False if there is none: too many are in use.
+    /// Evicts unused chunks, the least recently used first, until there is room for one of `bytes`. False if
+    /// there is no room, as too many are in use.
     fn make_room(&self, layout: &Layout, bytes: u64) -> bool {
         while layout.room(&self.counters, Use::Chunk) < bytes {
             if !layout.could_have_room(bytes) || !self.evict() {

@@ -18,8 +18,8 @@ use crate::stats::{Counters, Stats};
 /// grants, which never are.
 ///
 /// It gives out two address spaces over one cache, because their sharing rules differ:
-/// [`rings`](Self::rings) stay mapped while a queue is ready, and what a request touched
-/// ([`requests`](Self::requests)) is given back before its used entry is published.
+/// [`rings`](Self::rings) stay mapped while a queue is ready, and the memory of a request
+/// ([`requests`](Self::requests)) is released before its used entry is published.
 ///
 /// A clone is the same memory.
 pub struct DomainMemory<F: ForeignMemory, G: GrantTable>(Arc<Domain<F, G>>);
@@ -58,16 +58,16 @@ impl<F: ForeignMemory, G: GrantTable> DomainMemory<F, G> {
         }
     }
 
-    /// Forgets the cached mappings of RAM, as Xen asks for by an INVALIDATE request
-    /// (`IOREQ_TYPE_INVALIDATE`) when the guest gave memory back.
+    /// Removes all mappings of RAM from the cache, as Xen requests by INVALIDATE (`IOREQ_TYPE_INVALIDATE`) when
+    /// the guest has given memory back.
     ///
-    /// Guards keep what they have. Later accesses by new guards map anew. Nothing is unmapped yet: drop
-    /// what this returns when the request is answered.
+    /// Guards keep their mappings; accesses by new guards map anew. Nothing is unmapped yet: drop the returned
+    /// value after the request was answered.
     pub fn invalidate(&self) -> Retired {
         self.0.chunks.clear()
     }
 
-    /// What is mapped, and what was done so far.
+    /// A copy of the counters.
     pub fn stats(&self) -> Stats {
         self.0.counters.read(self.0.grants.as_ref().map_or(0, |grants| grants.unmap_failures()))
     }

@@ -28,7 +28,7 @@ pub trait ForeignMemory: Send + Sync + 'static {
 
     /// Maps guest frames one after the other, all or nothing.
     ///
-    /// Frames that Xen is paging in are waited for, for at most a fifth of a second.
+    /// Waits for frames that Xen is paging in, for at most 200 ms.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ pub trait ForeignMemory: Send + Sync + 'static {
         PAGE_SIZE
     }
 
-    /// Gives up, for this descriptor and for good, every privilege over other domains and the
-    /// hypercall interface itself (`IOCTL_PRIVCMD_RESTRICT`).
+    /// Restricts this descriptor to the guest: it loses access to other domains and to the hypercall interface
+    /// (`IOCTL_PRIVCMD_RESTRICT`). This can't be undone.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ pub trait ForeignMemory: Send + Sync + 'static {
     fn restrict(&self) -> io::Result<()>;
 }
 
-/// The real thing: an open `/dev/xen/privcmd`.
+/// An open `/dev/xen/privcmd`.
 #[derive(Debug)]
 pub struct Privcmd {
     file: File,
@@ -90,11 +90,11 @@ pub struct Privcmd {
 }
 
 impl Privcmd {
-    /// Opens the device for use with one guest. Nothing is asked of Xen yet.
+    /// Opens the device for use with one guest. Makes no hypercall yet.
     ///
     /// # Errors
     ///
-    /// The device is missing (not a Xen domain, or `xenfs`/`xen-privcmd` not loaded) or closed to us.
+    /// The device is missing (not a Xen domain, or `xenfs`/`xen-privcmd` not loaded) or can't be opened by this process.
     pub fn open(domid: DomId) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open("/dev/xen/privcmd")?;
         Ok(Self { file, domid })
@@ -104,7 +104,8 @@ impl Privcmd {
         MapError::new(self.domid, target, source)
     }
 
-    /// Maps frames into a region of their own, all of it in one call: parts would overwrite each other.
+    /// Maps frames into a new region, in one call: with several calls, later ones would overwrite the pages of
+    /// earlier ones.
     fn map_batch(&self, prot: Prot, gfns: &[u64]) -> io::Result<Batch<MmapRaw>> {
         let region = self.reserve(prot, gfns.len())?;
         let mut errors = vec![0; gfns.len()];
@@ -134,7 +135,7 @@ impl Privcmd {
     }
 }
 
-/// The size of this kernel's pages, which mappings are made of: 4 KiB, or 16 or 64 KiB on some Arm kernels.
+/// The page size of this kernel: 4 KiB, or 16 or 64 KiB on some Arm kernels.
 pub(crate) fn kernel_page_size() -> usize {
     // SAFETY: the call only reads a constant of the system.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

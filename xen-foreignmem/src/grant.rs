@@ -162,10 +162,10 @@ impl fmt::Debug for CopySegment<'_> {
     }
 }
 
-/// The real thing: an open `/dev/xen/gntdev`.
+/// An open `/dev/xen/gntdev`.
 #[derive(Debug)]
 pub struct Gntdev {
-    // Shared with the mappings, which give themselves back through it.
+    // Shared with the mappings, which unmap through it.
     device: Arc<Device>,
     domid: DomId,
     kernel_page_size: usize,
@@ -177,12 +177,12 @@ struct Device {
     unmap_failures: AtomicU64,
 }
 
-/// How many grants a mapping of a kernel with pages of this size may have.
+/// The most grants in one mapping, for a kernel with pages of this size.
 pub(crate) fn grants_per_mapping(kernel_page_size: usize) -> usize {
     if kernel_page_size > PAGE_SIZE { 1 } else { usize::MAX }
 }
 
-/// Grants mapped in one call without touching the heap.
+/// The most grants that are mapped without an allocation.
 const GRANTS_ON_STACK: usize = 64;
 
 impl Gntdev {
@@ -190,7 +190,7 @@ impl Gntdev {
     ///
     /// # Errors
     ///
-    /// The device is missing (not a Xen domain, or `xen-gntdev` not loaded) or closed to us.
+    /// The device is missing (not a Xen domain, or `xen-gntdev` not loaded) or can't be opened by this process.
     pub fn open(domid: DomId) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open("/dev/xen/gntdev")?;
         let device = Arc::new(Device { file, unmap_failures: AtomicU64::new(0) });

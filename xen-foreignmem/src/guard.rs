@@ -13,7 +13,7 @@ use crate::handle::{Handle, Kind};
 use crate::lock::lock;
 use crate::pinned::PinnedMemory;
 
-/// One address space: what its guards share, and the memories that wait for the next ones.
+/// One address space: what its guards share, and the memories that later guards use again.
 struct Space<F: ForeignMemory, G: GrantTable> {
     handle: Arc<Handle<F, G>>,
     /// Empty memories whose allocations the next guards use.
@@ -42,9 +42,9 @@ impl<F: ForeignMemory, G: GrantTable> Space<F, G> {
     }
 }
 
-/// Keeps what was accessed through it mapped, in place, until it and its clones are dropped.
+/// Keeps the memory that was accessed through it mapped, at its address, until it and its clones are dropped.
 ///
-/// Dropping the last one gives all grants back before it returns.
+/// All grants are unmapped when the last one has been dropped.
 pub struct Guard<F: ForeignMemory, G: GrantTable> {
     /// None only while it is dropped.
     memory: Option<Arc<PinnedMemory<F, G>>>,
@@ -67,8 +67,8 @@ impl<F: ForeignMemory, G: GrantTable> Clone for Guard<F, G> {
 
 impl<F: ForeignMemory, G: GrantTable> Drop for Guard<F, G> {
     fn drop(&mut self) {
-        // When the last two clones are dropped at the same time, neither may find itself alone;
-        // the memory then gives everything back as it is dropped with the second of them.
+        // If the last two clones are dropped at the same time, possibly neither finds itself the only one. The
+        // memory is then released when the second of them drops it.
         if let Some(mut memory) = self.memory.take()
             && let Some(alone) = Arc::get_mut(&mut memory)
         {
@@ -84,20 +84,20 @@ impl<F: ForeignMemory, G: GrantTable> fmt::Debug for Guard<F, G> {
     }
 }
 
-/// The address space to reach a queue's rings through: grants are mapped, for writing where the
-/// guest allows that, and shared with the guest.
+/// The address space for a queue's rings: grants are mapped, writable if the guest allows it, and shared with
+/// the guest.
 ///
 /// Take one guard when the queue becomes ready, access the rings through it, and drop it before the
 /// reset, or the write of 0 to QueueReady, is answered. A clone shares its lookups with the
 /// original; give each queue one of its own from [`DomainMemory`](crate::DomainMemory::rings).
 pub struct Rings<F: ForeignMemory, G: GrantTable>(Arc<Space<F, G>>);
 
-/// The address space to reach requests through, with a guard for each request.
+/// The address space for requests, with a guard for each request.
 ///
-/// Short granted ranges are copied: when first read, from the guest; what was accessed for writing
-/// alone is cleared, and goes to the guest when the guard is dropped, all of it in one call. Longer
-/// ones are mapped until then. Publish the used entry after the guard is dropped: a guest that finds
-/// a page still mapped when it ends its grant gives the device up for good.
+/// Short granted ranges are copied. For reading, they are copied from the guest at the first access; ranges
+/// accessed only for writing are cleared, and copied to the guest when the guard is dropped, all in one call.
+/// Longer ranges are mapped until the guard is dropped. Publish the used entry after that: a guest that finds a
+/// page still mapped when it ends its grant stops using the device.
 ///
 /// A clone shares its lookups and its pages for copies with the original; give each queue one of its
 /// own from [`DomainMemory`](crate::DomainMemory::requests).

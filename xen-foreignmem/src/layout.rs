@@ -7,8 +7,7 @@ use crate::page::PAGE_SIZE;
 
 /// Where a guest's RAM may be, and how much of it is mapped at a time.
 ///
-/// The banks are bounds: frames in them that the guest does not have are found out when they are
-/// mapped.
+/// The banks are bounds: whether the guest has a frame in them is found when it is mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     banks: Vec<Range<u64>>,
@@ -19,7 +18,7 @@ pub struct Layout {
     grants_per_guard: usize,
 }
 
-/// A [`Layout`] that makes no sense.
+/// A [`Layout`] that isn't valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
@@ -76,10 +75,10 @@ impl Layout {
         }
     }
 
-    /// How much RAM is mapped at a time: a power of two, 2 MiB unless said otherwise.
+    /// Sets how much RAM is mapped at a time: a power of two, 2 MiB by default.
     ///
-    /// Mapping costs per page, so a larger chunk makes its first access slower and later ones no
-    /// faster; a smaller one makes more mappings to find one's way through.
+    /// The cost of mapping is per page, so a larger chunk makes its first access slower and later ones no
+    /// faster; smaller chunks mean more mappings to search.
     ///
     /// # Errors
     ///
@@ -92,35 +91,34 @@ impl Layout {
         Ok(self)
     }
 
-    /// How much RAM is mapped at the most, in bytes, each mapping in whole pages of the kernel; unlimited
-    /// unless said otherwise.
+    /// Sets how much RAM is mapped at most, in bytes, each mapping in whole pages of the kernel; unlimited by
+    /// default.
     ///
-    /// Three quarters are for chunks. When they are used up, the chunk used least recently goes that no
-    /// guard holds (what happened between two chunks being mapped counts as one moment). When guards hold
-    /// all of them, the pages of an access are mapped alone and not cached, out of the last quarter. When
-    /// that is used up, too, the access fails: nothing waits for other requests here, as they may be
-    /// waiting for the same thread. Rings, of which there are as many as queues, and the page that is
-    /// asked for first, come on top.
+    /// Three quarters are for chunks. When they are used up, the least recently used chunk that no guard holds
+    /// is unmapped (uses between two mappings of chunks count as simultaneous). When guards hold all chunks,
+    /// the pages of an access are mapped individually and not cached, from the last quarter. When that is used
+    /// up, too, the access fails: it can't wait for other requests, as they may need the same thread. Rings,
+    /// whose number is that of the queues, and the first page of an access are not counted.
     pub fn budget(mut self, bytes: u64) -> Self {
         self.budget = Some(bytes);
         self
     }
 
-    /// The longest range of granted memory that a request copies instead of mapping it: a page
-    /// unless said otherwise, 0 for never.
+    /// Sets the longest range of granted memory that a request copies instead of mapping it: a page by
+    /// default; 0 for never.
     pub fn copy_max(mut self, bytes: usize) -> Self {
         self.copy_max = bytes;
         self
     }
 
-    /// How many pages each [`Requests`](crate::Requests) has for copies in flight: 512 unless said
-    /// otherwise. When they are used up, grants are mapped instead.
+    /// Sets how many pages each [`Requests`](crate::Requests) has for copies in flight: 512 by default. When
+    /// they are used up, grants are mapped instead.
     pub fn bounce_pages(mut self, pages: usize) -> Self {
         self.bounce_pages = pages;
         self
     }
 
-    /// How many grants one guard maps at the most: 16384 unless said otherwise.
+    /// Sets how many grants one guard maps at most: 16384 by default.
     pub fn grants_per_guard(mut self, grants: usize) -> Self {
         self.grants_per_guard = grants;
         self

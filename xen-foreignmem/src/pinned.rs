@@ -23,7 +23,7 @@ use crate::window_cache::WindowCache;
 
 /// The guest's memory behind a [`Guard`](crate::Guard): a [`GuestMemory`].
 ///
-/// What was once handed out stays where it is until the guard's last clone is dropped.
+/// Memory that was looked up stays at its address until the guard's last clone is dropped.
 ///
 /// * An address without bit 63 is RAM. A range must lie in one bank and may span chunks.
 /// * An address with bit 63 is `1 << 63 | grant reference << 12 | offset`; a range over several
@@ -33,8 +33,8 @@ use crate::window_cache::WindowCache;
 /// first accessed by a small range, so copied, and then by a larger one, so mapped: slices of the
 /// small one must not be written any more.
 ///
-/// [`check_range`](GuestMemory::check_range) says whether a range makes sense. Whether the guest has
-/// that memory is found out by [`get_slices`](GuestMemory::get_slices).
+/// [`check_range`](GuestMemory::check_range) tells only whether a range is valid. Whether the guest has that
+/// memory is found by [`get_slices`](GuestMemory::get_slices).
 pub struct PinnedMemory<F: ForeignMemory, G: GrantTable> {
     handle: Arc<Handle<F, G>>,
     /// The first windows that were used of what the pins hold.
@@ -47,7 +47,7 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         Self { handle, windows: WindowCache::default(), pins: Mutex::default() }
     }
 
-    /// Gives everything back. The allocations stay, for the next guard.
+    /// Releases everything. The allocations are kept for the next guard.
     pub(crate) fn release(&mut self) {
         self.windows.clear();
         let pins = self.pins.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +128,7 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         let window = if write {
             map(both)
         } else if handle.is_for_rings() {
-            // What is read first is often written next; a page granted read-only can't be.
+            // A ring that is read first is often written next, unless it was granted read-only.
             map(both).or_else(|_| map(Prot::READ))
         } else {
             map(Prot::READ)

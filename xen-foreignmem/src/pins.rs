@@ -1,4 +1,4 @@
-//! What a guard keeps mapped: chunks of RAM, mapped grants, and local pages standing for grants.
+//! What a guard keeps mapped: chunks of RAM, mapped grants, and bounce pages for grants.
 
 use std::io;
 use std::ops::{Range, RangeInclusive};
@@ -17,7 +17,7 @@ use crate::page::PAGE_SIZE;
 use crate::stats::{Counters, count};
 use crate::window::Window;
 
-/// A guard's holdings. Nothing in it moves or goes before [`release`](Pins::release).
+/// What a guard keeps mapped. Nothing in it is moved or unmapped before [`release`](Pins::release).
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     chunks: Vec<Arc<Chunk>>,
@@ -148,9 +148,9 @@ impl Pins {
         self.bounced.iter().rev().find(|page| page.gref == gref)
     }
 
-    /// Makes local pages stand for a granted range: its bytes are copied from the guest for
-    /// `read`, cleared else, and are copied to the guest later if `write`. Bytes that are there
-    /// already stay. False if the pool is used up.
+    /// Takes bounce pages for a granted range: its bytes are copied from the guest for `read`, or cleared, and
+    /// are copied to the guest later if `write`. Bytes that are valid already are kept. False if the pool is
+    /// used up.
     pub(crate) fn bounce<G: GrantTable>(
         &mut self,
         table: &G,
@@ -198,7 +198,7 @@ impl Pins {
         Ok(true)
     }
 
-    /// Copies to the guest what the pages that stand for these references have for it.
+    /// Copies the dirty bytes of the bounce pages for these references to the guest.
     pub(crate) fn copy_out<G: GrantTable>(
         &mut self,
         table: &G,
@@ -219,7 +219,7 @@ impl Pins {
         counters.copy_failures.fetch_add(copied.failures, Ordering::Relaxed);
     }
 
-    /// Gives everything back, grants first and for good when it returns.
+    /// Releases everything. The grants are unmapped when it returns.
     pub(crate) fn release(&mut self, pool: Option<&BouncePool>) {
         self.grants.clear();
         self.chunks.clear();

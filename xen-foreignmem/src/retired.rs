@@ -6,9 +6,9 @@ use crate::chunk::Chunk;
 
 /// Mappings of RAM that were taken out of use, and stay until this is dropped.
 ///
-/// Unmapping takes a hypercall a page, and the guest's vCPU waits for the answer to its INVALIDATE: so
-/// answer first, and drop this afterwards, on a thread that no vCPU waits for. Xen gets the memory back
-/// that the guest gave up when the last mapping of it has gone: this one, and those of guards.
+/// Unmapping takes a hypercall for each page, and the guest's vCPU waits for the answer to its INVALIDATE: so
+/// answer first, and drop this afterwards, on a thread that no vCPU waits for. Xen can free the memory that the
+/// guest has given up when the last mapping of it, here or in a guard, is removed.
 #[derive(Debug, Default)]
 #[must_use = "dropping it unmaps: answer the guest's INVALIDATE before"]
 pub struct Retired {

@@ -1,4 +1,4 @@
-//! The real client.
+//! A client of xenstored.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -41,7 +41,7 @@ struct State {
     connection: Connection,
     events: EventQueue,
     last_id: u32,
-    /// Why it is of no use any more.
+    /// Why the connection can't be used any more.
     lost: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl XenStore {
         Self::new(file.into())
     }
 
-    /// Speaks over a descriptor that is connected already, for instance one handed over by a privileged
+    /// Uses a descriptor that is connected already, for instance one passed by a privileged
     /// parent.
     ///
     /// # Errors
@@ -221,7 +221,7 @@ impl State {
         Ok(())
     }
 
-    /// Gives up the connection: what it carries next can't be told. Its descriptor stays readable.
+    /// Marks the connection as lost, as the position in its stream is not known. Its descriptor stays readable.
     fn fail(&mut self, op: Op, path: &str, failure: Failure) -> Error {
         let (cause, error) = match failure {
             Failure::Io(source) => (source.to_string(), Error::io(op, path, source)),
@@ -260,7 +260,7 @@ impl State {
         }
     }
 
-    /// Queues a message that nobody asked for, so it must be an event.
+    /// Queues a message that is no reply, so it must be an event.
     fn queue(&mut self, message: &Message) -> Result<(), Failure> {
         let kind = message.header.msg_type.get();
         if kind != Op::WatchEvent as u32 {

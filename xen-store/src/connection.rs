@@ -37,7 +37,7 @@ impl Connection {
         self.stream.as_fd()
     }
 
-    /// Sends one message. It goes out in one write where possible: `/dev/xen/xenbus` likes it whole.
+    /// Sends one message, in one write where possible, as `/dev/xen/xenbus` expects.
     pub(crate) fn send(&mut self, mut message: &[u8], deadline: Instant) -> io::Result<()> {
         while !message.is_empty() {
             match self.stream.write(message) {

@@ -26,7 +26,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The daemon said no. The connection is fine.
+    /// The daemon refused the request. The connection can still be used.
     #[error("cannot {op}{}: {errno}", Target(path))]
     Refused {
         /// What was asked.
@@ -37,7 +37,7 @@ pub enum Error {
         /// `xen/include/public/io/xs_wire.h`; oxenstored knows a few more, such as `EQUOTA`).
         errno: String,
     },
-    /// The daemon's answer makes no sense. After this the connection is of no use and every call fails.
+    /// The daemon's reply is not valid. The connection can't be used any more, and every later call fails.
     #[error("cannot {op}{}: xenstored violated the protocol: {what}", Target(path))]
     Protocol {
         /// What was asked.

@@ -42,7 +42,7 @@ impl EventQueue {
         })
     }
 
-    /// Queues an event, unless an equal one is waiting: it would say nothing new.
+    /// Queues an event, unless an equal one is waiting.
     pub(crate) fn push(&mut self, event: WatchEvent) -> Result<(), TooMany> {
         if self.waiting.contains(&event) {
             return Ok(());
@@ -65,7 +65,7 @@ impl EventQueue {
         event
     }
 
-    /// Keeps the descriptor readable from now on: there is something worse than an event to be told.
+    /// Keeps the descriptor readable from now on, to report a lost connection.
     pub(crate) fn hold_readable(&mut self) {
         self.held = true;
         self.update();

@@ -1,4 +1,4 @@
-//! The seam: what a xenstore client does.
+//! The operations of a xenstore client.
 
 use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
@@ -173,7 +173,7 @@ pub trait StoreExt: Store {
     }
 
     /// How far the end of a device whose directory is `dir` has come, as its `state` node says; `None` if it has
-    /// none. Nonsense is [`XenbusState::Unknown`].
+    /// none. A value that isn't valid is [`XenbusState::Unknown`].
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ pub(crate) enum Command {
     SecureErase,
 }
 
-/// What an [`Io`] asks for. The memory is what [`Io::advance`] has left of it.
+/// What an [`Io`](crate::Io) asks for. The memory is what [`Io::advance`](crate::Io::advance) has left of it.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation<'a> {
     /// Fill guest memory from the image.

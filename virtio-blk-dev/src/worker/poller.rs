@@ -18,7 +18,7 @@ pub struct Poller {
 
 impl Poller {
     /// The time to spin even without polling: about what going to sleep costs, for a driver that
-    /// submits its next request at once. After [`MAX_FAILED_SPINS`](Self::MAX_FAILED_SPINS) without
+    /// submits its next request at once. After several spins in a row without
     /// work, as when the driver needs this very processor, it is tried only now and then.
     pub const MIN_SPIN: Duration = Duration::from_micros(2);
     /// The first step up from zero.

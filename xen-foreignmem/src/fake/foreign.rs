@@ -107,7 +107,7 @@ impl FakeForeignMemory {
         }
     }
 
-    /// A kernel whose pages have so many bytes, 4096 unless told.
+    /// A kernel whose pages have so many bytes, 4096 by default.
     pub fn with_kernel_page_size(mut self, bytes: usize) -> Self {
         self.kernel_page_size = bytes;
         self

@@ -76,7 +76,7 @@ impl FakeGrantTable {
         Self { ram, domid, kernel_page_size: PAGE_SIZE, table: Arc::new(table) }
     }
 
-    /// A kernel whose pages have so many bytes, 4096 unless told: where that is more, it maps one grant at a
+    /// A kernel whose pages have so many bytes, 4096 by default: with larger ones, it maps one grant at a
     /// time, as `gntdev_mmap` wants a page of the kernel's for each.
     pub fn with_kernel_page_size(mut self, bytes: usize) -> Self {
         self.kernel_page_size = bytes;

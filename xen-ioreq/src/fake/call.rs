@@ -1,7 +1,7 @@
 //! The calls that can be made to fail.
 
 /// A call of [`DeviceModel`](crate::DeviceModel) or [`EventFds`](crate::eventfd::EventFds) that
-/// [`FakeDomain::fail_next`] can make fail.
+/// [`FakeDomain::fail_next`](super::FakeDomain::fail_next) can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Call {
