@@ -9,7 +9,8 @@ use super::config_space::ConfigSpace;
 use super::durability::Durability;
 use super::error::ConfigError;
 use super::features::Features;
-use super::params::{Live, Params};
+use super::live::Live;
+use super::params::Params;
 use crate::sector::SECTOR_SIZE;
 
 /// The control plane of a block device (virtio 1.2 §5.2): features and configuration space.

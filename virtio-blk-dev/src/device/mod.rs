@@ -7,6 +7,7 @@ mod durability;
 mod error;
 mod features;
 mod limits;
+mod live;
 mod params;
 mod serial;
 
@@ -16,6 +17,6 @@ pub use durability::Durability;
 pub use error::ConfigError;
 pub use features::Features;
 pub use limits::{Limits, RangeLimits, ZeroesLimits};
-pub(crate) use params::Live;
+pub(crate) use live::Live;
 pub use params::Params;
 pub use serial::{SERIAL_LEN, Serial};

@@ -9,11 +9,12 @@ mod flusher;
 mod format;
 #[cfg(feature = "imago")]
 mod imago;
+mod lifetime;
 mod lock;
 mod locked_file;
 mod open;
 mod options;
-mod range;
+mod range_call;
 mod raw;
 mod sys;
 mod topology;
@@ -29,10 +30,11 @@ pub use self::format::{ImageFormat, UnknownFormat};
 #[cfg(feature = "imago")]
 pub use self::imago::ImagoImage;
 pub use alignment::Alignment;
-pub use commands::{Commands, Lifetime};
+pub use commands::Commands;
 pub use flusher::Flusher;
+pub use lifetime::Lifetime;
 pub use options::RawOptions;
-pub use range::RangeCall;
+pub use range_call::RangeCall;
 pub use raw::RawImage;
 pub use topology::Topology;
 pub use warning::ImageWarning;

@@ -9,7 +9,7 @@ use super::bounce_io::BounceIo;
 use super::device::{self, Device};
 use super::error::OpenError;
 use super::locked_file::open_locked;
-use super::range::RangeCall;
+use super::range_call::RangeCall;
 use super::raw::RawImage;
 use super::{Commands, Topology, sys};
 use crate::aligned_buffer::AlignedBuffer;

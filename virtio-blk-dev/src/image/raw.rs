@@ -8,7 +8,7 @@ use super::alignment::Alignment;
 use super::bounce_io::{BounceIo, total};
 use super::device::Device;
 use super::flusher::{Flusher, reopen};
-use super::range::RangeCall;
+use super::range_call::RangeCall;
 use super::warning::{HEAD, ImageWarning, other_format};
 use super::{Commands, Image, Lifetime, Topology, sys};
 use crate::aligned_buffer::AlignedBuffer;

@@ -1,89 +1,8 @@
-use std::io;
-use std::ops::{AddAssign, Index};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::latency::{Latency, Recorder};
+use super::latency::Recorder;
+use super::queue_stats::{OpStats, Stats};
 use crate::request::RequestKind;
-
-/// A copy of a queue's [`Counters`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    ops: [OpStats; RequestKind::ALL.len()],
-    /// Requests taken and not answered yet.
-    pub in_flight: u64,
-    /// Errors of the host, the last of which
-    /// [`Worker::take_last_error`](crate::Worker::take_last_error) returns. Other errors are the guest's.
-    pub host_errors: u64,
-    /// Requests returned without a status, as they had no room for one.
-    pub without_status: u64,
-    /// Publications of used entries: batches.
-    pub batches: u64,
-    /// Batches for which the driver had suppressed the interrupt.
-    pub interrupts_suppressed: u64,
-    /// Requests that a rate limit delayed.
-    pub throttled: u64,
-}
-
-/// The requests of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpStats {
-    /// Requests answered, whatever the status.
-    pub requests: u64,
-    /// Bytes transferred, discarded or zeroed by those that succeeded.
-    pub bytes: u64,
-    /// Requests answered with a status other than OK.
-    pub errors: u64,
-    /// How long they took.
-    pub latency: Latency,
-}
-
-impl Index<RequestKind> for Stats {
-    type Output = OpStats;
-
-    fn index(&self, kind: RequestKind) -> &OpStats {
-        // An array has a place for each kind.
-        #[allow(clippy::indexing_slicing)]
-        &self.ops[kind as usize]
-    }
-}
-
-impl Stats {
-    /// All requests answered.
-    pub fn requests(&self) -> u64 {
-        self.sum(|op| op.requests)
-    }
-
-    /// All requests answered with a status other than OK, by the host's or the guest's fault.
-    pub fn errors(&self) -> u64 {
-        self.sum(|op| op.errors)
-    }
-
-    fn sum(&self, count: impl Fn(&OpStats) -> u64) -> u64 {
-        self.ops.iter().fold(0, |sum, op| sum.wrapping_add(count(op)))
-    }
-}
-
-/// The sum over several queues, or over the same queue before and after a reset.
-impl AddAssign<&Self> for Stats {
-    fn add_assign(&mut self, other: &Self) {
-        for (op, more) in self.ops.iter_mut().zip(&other.ops) {
-            op.requests = op.requests.wrapping_add(more.requests);
-            op.bytes = op.bytes.wrapping_add(more.bytes);
-            op.errors = op.errors.wrapping_add(more.errors);
-            op.latency.add(&more.latency);
-        }
-        for (sum, more) in [
-            (&mut self.in_flight, other.in_flight),
-            (&mut self.host_errors, other.host_errors),
-            (&mut self.without_status, other.without_status),
-            (&mut self.batches, other.batches),
-            (&mut self.interrupts_suppressed, other.interrupts_suppressed),
-            (&mut self.throttled, other.throttled),
-        ] {
-            *sum = sum.wrapping_add(more);
-        }
-    }
-}
 
 /// A counter with one writing thread and any number of readers.
 #[derive(Debug, Default)]
@@ -161,30 +80,6 @@ impl Counters {
         if let Some(op) = self.ops.get(kind as usize) {
             op.latency.record(nanos);
         }
-    }
-}
-
-/// A request the host failed. The guest got `VIRTIO_BLK_S_IOERR`.
-#[derive(Debug, thiserror::Error)]
-#[error("{kind:?} at sector {sector} failed")]
-#[non_exhaustive]
-pub struct HostError {
-    /// What the guest asked for.
-    pub kind: RequestKind,
-    /// Where, in units of 512 bytes; 0 for a flush.
-    pub sector: u64,
-    /// What the system said; `raw_os_error` has the errno.
-    pub source: io::Error,
-}
-
-impl HostError {
-    /// A copy of the error, which keeps the errno.
-    pub(crate) fn again(&self) -> Self {
-        let Self { kind, sector, source } = self;
-        let source = source
-            .raw_os_error()
-            .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
-        Self { kind: *kind, sector: *sector, source }
     }
 }
 

@@ -1,7 +1,11 @@
-//! What a queue has done, for whoever watches it.
+//! The counters of a queue.
 
 mod counters;
+mod host_error;
 mod latency;
+mod queue_stats;
 
-pub use counters::{Counters, HostError, OpStats, Stats};
+pub use counters::Counters;
+pub use host_error::HostError;
 pub use latency::Latency;
+pub use queue_stats::{OpStats, Stats};

@@ -11,7 +11,8 @@ mod overlap;
 mod pipeline;
 mod poller;
 mod queue_waiter;
-mod rate_limit;
+mod rate_limiter;
+mod rate_limits;
 mod serve;
 
 use std::os::fd::BorrowedFd;
@@ -29,7 +30,8 @@ use pipeline::RequestPipeline;
 pub use canceller::Canceller;
 pub use poller::Poller;
 pub use queue_waiter::QueueWaiter;
-pub use rate_limit::{Rate, RateLimiter, RateLimits, Reservation};
+pub use rate_limiter::{RateLimiter, Reservation};
+pub use rate_limits::{Rate, RateLimits};
 pub use serve::ServeError;
 
 /// The most requests that one [`Worker::run`] takes: it bounds how long the call takes however many

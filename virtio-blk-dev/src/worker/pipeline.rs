@@ -10,7 +10,7 @@ use super::canceller::Canceller;
 use super::clock::Clock;
 use super::inflight::{Finished, InFlight, Refused};
 use super::operations::{Operations, is_cancelled};
-use super::rate_limit::{RateLimiter, Reservation};
+use super::rate_limiter::{RateLimiter, Reservation};
 use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::request::BlkRequest;
