@@ -6,7 +6,7 @@ use std::{cell::RefCell, hint::black_box, sync::Arc};
 use criterion::{Criterion, criterion_group, criterion_main};
 use virtio_blk_dev::{BlockConfig, BlockDevice};
 use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{MmioTransport, Register};
+use virtio_mmio_dev::{MmioTransport, Register, WINDOW_SIZE};
 use xen_ioreq::{
     DeviceModel, IoreqServer, RequestKind,
     fake::{FakeDomain, FakeVcpu},
@@ -41,7 +41,7 @@ impl Machine {
         let mut server =
             IoreqServer::create(model, guest.foreign_memory(), guest.event_channel().unwrap())
                 .expect("a server");
-        server.map_range(BASE..=BASE + 0x1ff).expect("a range");
+        server.map_range(BASE..=BASE + (WINDOW_SIZE - 1)).expect("a range");
         server.enable().expect("event channels");
         let machine = Self {
             vcpu: guest.vcpu(0),

@@ -14,9 +14,8 @@ pub(crate) fn transport(granted: bool) -> MmioTransport<BlockDevice> {
     let config = BlockConfig {
         queue_size: QUEUE_SIZE,
         limits: Limits { discard: Some(discard), ..Limits::default() },
-        access_platform: granted,
         ..BlockConfig::default()
     };
     let device = BlockDevice::new(CAPACITY, &config).expect("a device");
-    MmioTransport::new(device, || {}).expect("a transport")
+    MmioTransport::builder(device, || {}).access_platform(granted).build().expect("a transport")
 }

@@ -8,7 +8,8 @@ use std::{cell::RefCell, error::Error, io::Write, sync::Arc};
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
 use virtio_mmio_dev::{
-    Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, WriteOutcome,
+    Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, WINDOW_SIZE,
+    WriteOutcome,
 };
 use xen_foreignmem::{
     DomainMemory, Layout,
@@ -175,9 +176,9 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         },
     });
 
-    // Xen sends us what the guest does in these 512 bytes.
+    // Xen sends us what the guest does in this window.
     let mut server = IoreqServer::create(model, memory, events)?;
-    server.map_range(BASE..=BASE + 0x1ff)?;
+    server.map_range(BASE..=BASE + (WINDOW_SIZE - 1))?;
     server.enable()?;
     let server = RefCell::new(server);
 

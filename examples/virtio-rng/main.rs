@@ -16,17 +16,14 @@ use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_mmio_dev::vm_memory::GuestAddressSpace;
-use virtio_mmio_dev::{Chain, InlineDevice, MmioTransport, VirtioDevice, feature};
+use virtio_mmio_dev::{Chain, InlineDevice, MmioTransport, VirtioDevice, WINDOW_SIZE};
 use xen_evtchn::{EventChannel, Evtchn};
 use xen_foreignmem::{DomainMemory, ForeignMemory, Gntdev, GrantTable, Layout, Privcmd};
 use xen_ioreq::{DeviceModel, DomId, IoreqServer, RequestKind, XenDeviceModel};
 use xen_store::{Store, StoreExt, XenStore, XenbusState};
 
-/// What the guest reads of the device: its type, one queue, no configuration; and how it shares its memory.
-struct Entropy {
-    /// `ACCESS_PLATFORM` for a guest that grants its memory, 0 for one that leaves it to be mapped.
-    platform: u64,
-}
+/// What the guest reads of the device: its type, one queue, no features of its own, no configuration.
+struct Entropy;
 
 impl VirtioDevice for Entropy {
     fn device_type(&self) -> u32 {
@@ -36,10 +33,7 @@ impl VirtioDevice for Entropy {
         &[16]
     }
     fn features(&self) -> u64 {
-        feature::VERSION_1 | self.platform
-    }
-    fn required_features(&self) -> u64 {
-        self.platform
+        0
     }
     fn config(&self) -> &[u8] {
         &[]
@@ -98,19 +92,21 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
 ) -> Result<u64> {
     // First in, last out: whoever still waits for an answer gets one when all else has ended.
     let mut server = IoreqServer::create(Arc::clone(&model), Arc::clone(&foreign), events)?;
-    let (platform, memory) = match nodes.grants {
-        false => (0, DomainMemory::new(Some(foreign), None, Layout::arm())),
-        true => (feature::ACCESS_PLATFORM, DomainMemory::new(None, Some(grants), Layout::arm())),
+    let memory = match nodes.grants {
+        false => DomainMemory::new(Some(foreign), None, Layout::arm()),
+        true => DomainMemory::new(None, Some(grants), Layout::arm()),
     };
     let (line, irq) = (Arc::clone(&model), nodes.irq);
-    let transport = MmioTransport::new(Entropy { platform }, move || {
+    let transport = MmioTransport::builder(Entropy, move || {
         // Refused only while the guest is being destroyed.
         let _ = line.set_irq_level(irq, true);
-    })?;
+    })
+    .access_platform(nodes.grants)
+    .build()?;
     let mut device = Some(InlineDevice::new(transport, memory.rings(), memory.requests()));
 
     // The guest may run as soon as the state says InitWait: its window answers from here on.
-    server.map_range(nodes.base..=nodes.base | 0x1ff)?;
+    server.map_range(nodes.base..=nodes.base + (WINDOW_SIZE - 1))?;
     server.enable()?;
     store.watch(&nodes.dir, "device")?;
     store.watch("@releaseDomain", "guest")?;

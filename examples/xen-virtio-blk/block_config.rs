@@ -24,7 +24,6 @@ pub(crate) fn block_config(
         num_queues: settings.queues,
         queue_size: settings.queue_size,
         write_back: settings.cache == Cache::Writeback,
-        access_platform: node.grants,
         ..BlockConfig::for_image(storage.image())
     };
     if !(nodes.discard && settings.discard) {

@@ -51,7 +51,8 @@ impl<H: Host> Disk<H> {
                 debug!(%id, irq = interrupt.irq(), error = %chain(&error), "the interrupt could not be raised");
             }
         };
-        let transport = MmioTransport::new(device, line).map_err(Refusal::new)?;
+        let transport = MmioTransport::builder(device, line).access_platform(node.grants);
+        let transport = transport.build().map_err(Refusal::new)?;
         let its = Arc::clone(&figures);
         let queues = DiskQueues::new(node, settings, storage, memory, its, notices)?;
         Ok(Self { id, transport, queues, figures, told_deleted: AtomicBool::new(false) })

@@ -6,7 +6,9 @@ use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Commands, Engine, Image, Lifetime, Serial, Stats, SyncEngine, Worker,
 };
-use virtio_mmio_dev::{Interrupt, LiveQueue, MmioTransport, Positions, QueueConfig};
+use virtio_mmio_dev::{
+    Interrupt, LiveQueue, MmioTransport, MmioTransportBuilder, Positions, QueueConfig,
+};
 
 use crate::memory::Memory;
 
@@ -78,11 +80,18 @@ impl Disk {
         self.image.with_bytes(look)
     }
 
+    /// The disk's registers, which raise `line`, about to be made.
+    pub fn transport(
+        &self,
+        line: impl Fn() + Send + Sync + 'static,
+    ) -> MmioTransportBuilder<BlockDevice> {
+        Transport::builder(self.device(), line).access_platform(self.setup.access_platform)
+    }
+
     /// The control plane of the disk.
     pub fn device(&self) -> BlockDevice {
         let config = BlockConfig {
             read_only: self.setup.read_only,
-            access_platform: self.setup.access_platform,
             queue_size: self.setup.queue_size,
             serial: Serial::new(SERIAL).expect("a short serial"),
             ..BlockConfig::for_image(&self.image)

@@ -136,7 +136,7 @@ pub fn run(data: &[u8]) -> Report {
     }
 
     let disk = Disk::new(case.setup());
-    let mut transport = Transport::new(disk.device(), || {}).expect("a transport");
+    let mut transport = disk.transport(|| {}).build().expect("a transport");
     go_live(&mut transport, case.features());
     let faulty = case.has(32);
     if faulty {

@@ -45,14 +45,10 @@ pub trait VirtioDevice {
     /// device's life, is the number of queues.
     fn queue_max_sizes(&self) -> &[u16];
 
-    /// All features offered, [`feature::VERSION_1`](crate::feature::VERSION_1) included.
+    /// The features that the device offers: those of its type, and of the rings' those that a
+    /// [`DEVICE`](crate::feature::DEVICE) offers. The transport adds what is the transport's or the
+    /// host's (`VERSION_1`, `ACCESS_PLATFORM` and others).
     fn features(&self) -> u64;
-
-    /// The offered features that a driver must take, besides `VERSION_1`: a device that can only
-    /// reach memory through the platform puts `ACCESS_PLATFORM` here (virtio 1.2 §6.2).
-    fn required_features(&self) -> u64 {
-        0
-    }
 
     /// Whether the device works with the driver's choice. The transport has checked that it is a
     /// subset of what is offered and holds what is required.
@@ -61,7 +57,8 @@ pub trait VirtioDevice {
         true
     }
 
-    /// The driver's features, valid and final, at `FEATURES_OK`.
+    /// The driver's features, valid and final, at `FEATURES_OK`; those that the transport offers
+    /// among them.
     fn accept_features(&mut self, driver: u64) {
         let _ = driver;
     }

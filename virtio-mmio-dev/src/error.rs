@@ -4,16 +4,12 @@
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A modern device must offer `VIRTIO_F_VERSION_1` (virtio 1.2 §6.2).
-    #[error("the device does not offer VIRTIO_F_VERSION_1 (features {0:#x})")]
-    NoVersion1(u64),
-    /// The device offers features of the rings or the transport that this crate does not implement,
-    /// see [`feature::IMPLEMENTED`](crate::feature::IMPLEMENTED).
-    #[error("the device offers features that its rings and transport do not implement: {0:#x}")]
+    /// The device offers features of the rings or the transport that are not a
+    /// [`DEVICE`](crate::feature::DEVICE)'s to offer.
+    #[error(
+        "the device offers features that are the transport's to offer, or not implemented: {0:#x}"
+    )]
     UnsupportedFeatures(u64),
-    /// The device requires features that it doesn't offer.
-    #[error("the device requires features that it does not offer: {0:#x}")]
-    RequiredNotOffered(u64),
     /// A queue's largest size is not a power of two of at most 32768.
     #[error("queue {index}: {size} is not a queue size (a power of two, at most 32768)")]
     QueueSize {

@@ -15,12 +15,12 @@ use crate::{
 ///
 /// ```
 /// # use virtio_mmio_dev::vm_memory::{GuestAddress, GuestMemoryMmap};
-/// # use virtio_mmio_dev::{Error, InlineDevice, MmioTransport, Register, VirtioDevice, feature};
+/// # use virtio_mmio_dev::{Error, InlineDevice, MmioTransport, Register, VirtioDevice};
 /// # struct Zeroes;
 /// # impl VirtioDevice for Zeroes {
 /// #     fn device_type(&self) -> u32 { 4 }
 /// #     fn queue_max_sizes(&self) -> &[u16] { &[8] }
-/// #     fn features(&self) -> u64 { feature::VERSION_1 }
+/// #     fn features(&self) -> u64 { 0 }
 /// #     fn config(&self) -> &[u8] { &[] }
 /// # }
 /// # let memory = &GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();

@@ -19,7 +19,7 @@
 //! use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 //! use virtio_mmio_dev::{
 //!     Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, VirtioDevice,
-//!     WriteOutcome, feature, process_queue,
+//!     WriteOutcome, process_queue,
 //! };
 //!
 //! struct Zeroes;
@@ -27,7 +27,7 @@
 //! impl VirtioDevice for Zeroes {
 //!     fn device_type(&self) -> u32 { 4 }
 //!     fn queue_max_sizes(&self) -> &[u16] { &[8] }
-//!     fn features(&self) -> u64 { feature::VERSION_1 }
+//!     fn features(&self) -> u64 { 0 }
 //!     fn config(&self) -> &[u8] { &[] }
 //! }
 //!
@@ -160,7 +160,7 @@ pub use queues::{Queues, Stop};
 pub use register::{Access, Register};
 pub use state::{QueueState, TransportState};
 pub use status::Status;
-pub use transport::MmioTransport;
+pub use transport::{MmioTransport, MmioTransportBuilder, WINDOW_SIZE};
 pub use write_outcome::{Ignored, PendingWrite, WriteOutcome};
 
 #[cfg(loom)]

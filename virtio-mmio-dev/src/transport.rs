@@ -1,5 +1,6 @@
 //! The transport: register accesses in, calls of [`Queues`](crate::Queues) out.
 
+mod builder;
 mod config;
 mod negotiation;
 mod selected_queue;
@@ -7,15 +8,20 @@ mod service;
 mod start_stop;
 
 use crate::halves::{high, low};
-use crate::state::is_queue_size;
 use crate::{
-    Error, Ignored, Interrupt, IrqLine, QueueConfig, Queues, Register, SharedMemory, Status,
-    TransportState, VirtioDevice, WriteOutcome, feature,
+    Ignored, Interrupt, QueueConfig, Queues, Register, SharedMemory, Status, TransportState,
+    VirtioDevice, WriteOutcome, feature,
 };
+pub use builder::MmioTransportBuilder;
 use service::Service;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const VERSION: u32 = 2;
+/// The size of a device's window, in bytes: the control registers, and 256 bytes of configuration
+/// space. The specification says only where the configuration space begins (virtio 1.2 §4.2.2); this
+/// much is what toolstacks lay out for a device, Xen's libxl (`VIRTIO_MMIO_DEV_SIZE`) and QEMU's
+/// machines alike.
+pub const WINDOW_SIZE: u64 = 0x200;
 /// Where the configuration space starts in the window.
 const CONFIG: u64 = 0x100;
 
@@ -27,6 +33,10 @@ const CONFIG: u64 = 0x100;
 pub struct MmioTransport<D> {
     device: D,
     interrupt: Interrupt,
+    /// Features that the transport offers, beside the device's.
+    offered: u64,
+    /// Features, besides `VERSION_1`, that a driver must take.
+    required: u64,
     /// All but status, interrupt status and generation, which live with `interrupt`.
     regs: TransportState,
     /// Which queues are in service.
@@ -34,36 +44,10 @@ pub struct MmioTransport<D> {
 }
 
 impl<D: VirtioDevice> MmioTransport<D> {
-    /// The size of a window that holds all control registers and 256 bytes of configuration
-    /// space: what a toolstack reserves for a device.
-    pub const WINDOW: u64 = 0x200;
-
-    /// A transport for `device` after reset, its interrupts going to `line`.
-    ///
-    /// # Errors
-    /// A device that doesn't offer `VERSION_1`, offers one of the
-    /// [`RESERVED`](feature::RESERVED) features that is not [`IMPLEMENTED`](feature::IMPLEMENTED),
-    /// requires what it doesn't offer, or has a queue of an impossible size.
-    pub fn new(device: D, line: impl IrqLine + 'static) -> Result<Self, Error> {
-        negotiation::check_offer(&device)?;
-        let sizes = device.queue_max_sizes();
-        if sizes.len() > usize::from(u16::MAX) {
-            return Err(Error::TooManyQueues(sizes.len()));
-        }
-        for (index, &size) in sizes.iter().enumerate() {
-            if !is_queue_size(size) {
-                return Err(Error::QueueSize { index, size });
-            }
-        }
-        let regs = TransportState::after_reset(device.queue_max_sizes());
-        let service = vec![Service::Stopped; regs.queues.len()];
-        Ok(Self { device, interrupt: Interrupt::new(Box::new(line)), regs, service })
-    }
-
     /// The length of the window that shows the whole configuration space.
     pub fn window_len(&self) -> u64 {
         let config = u64::try_from(self.device.config().len()).unwrap_or(u64::MAX);
-        CONFIG.saturating_add(config).max(Self::WINDOW)
+        CONFIG.saturating_add(config).max(WINDOW_SIZE)
     }
 
     /// Answers a read of `data.len()` bytes at `offset` in the window. What is not there reads 0.
@@ -121,6 +105,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
         })
     }
 
+    /// All features offered: the device's, and the transport's own.
+    pub fn device_features(&self) -> u64 {
+        self.device.features() | self.offered
+    }
+
     /// The negotiated features; 0 before `FEATURES_OK`, or before `DRIVER_OK` of a driver that
     /// doesn't set `FEATURES_OK`.
     pub fn features(&self) -> u64 {
@@ -169,35 +158,6 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// A transport that goes on where `state` was taken. Call [`resume`](Self::resume) next, which
-    /// takes its queues into service. If an interrupt is pending the line is raised once: whoever set
-    /// the bit may not have come that far.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new); also a state that this device can't have been in.
-    pub fn restore(
-        device: D,
-        line: impl IrqLine + 'static,
-        state: &TransportState,
-    ) -> Result<Self, Error> {
-        let mut transport = Self::new(device, line)?;
-        state.check(transport.device.queue_max_sizes())?;
-        let status = state.status;
-        transport.regs = state.clone();
-        if status.is_negotiated() {
-            if !transport.features_valid(status.contains(Status::FEATURES_OK)) {
-                return Err(Error::State("the device no longer takes its features"));
-            }
-            let features = transport.regs.driver_features;
-            transport.device.accept_features(features);
-        }
-        if !transport.device.restore_state(&state.device) {
-            return Err(Error::State("the device does not take its own part"));
-        }
-        transport.interrupt.restore(status, state.interrupt_status, state.config_generation);
-        Ok(transport)
-    }
-
     /// Rings may be served: `DRIVER_OK`, not `FAILED`, and no reset under way.
     fn is_live(&self) -> bool {
         self.status().is_live() && !self.regs.reset_pending
@@ -210,8 +170,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
             Register::DeviceId => self.device.device_type(),
             Register::VendorId => self.device.vendor_id(),
             Register::DeviceFeatures => match self.regs.device_features_sel {
-                0 => low(self.device.features()),
-                1 => high(self.device.features()),
+                0 => low(self.device_features()),
+                1 => high(self.device_features()),
                 _ => 0,
             },
             Register::QueueSizeMax => self.selected_max().map_or(0, u32::from),

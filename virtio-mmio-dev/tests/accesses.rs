@@ -74,7 +74,7 @@ fn check(window: &Window) {
     let live = up && !status.contains(Status::FAILED);
     let features = transport.features();
     if up || status.contains(Status::FEATURES_OK) {
-        assert_eq!(features & !device.features, 0);
+        assert_eq!(features & !transport.device_features(), 0);
         assert_eq!(device.accepted, Some(features));
     } else {
         assert_eq!(features, 0);
@@ -95,7 +95,7 @@ fn check(window: &Window) {
         );
     }
     assert_eq!(transport.queue(2), None);
-    let restored = MmioTransport::restore(TestDevice::default(), || {}, &state).unwrap();
+    let restored = MmioTransport::builder(TestDevice::default(), || {}).restore(&state).unwrap();
     assert_eq!(restored.state(), state);
 }
 

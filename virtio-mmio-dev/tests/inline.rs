@@ -166,7 +166,7 @@ fn a_restored_device_goes_on() {
     drop(device);
     let mut ring = Ring::new(&*memory, 16);
     offer(&mut ring, 1);
-    let transport = MmioTransport::restore(TestDevice::default(), || (), &state);
+    let transport = MmioTransport::builder(TestDevice::default(), || ()).restore(&state);
     let mut device = InlineDevice::new(transport.unwrap(), Rc::clone(&memory), Rc::clone(&memory));
     assert!(!device.process(with(6)));
     assert_eq!(ring.used(), [(1, 8)]);

@@ -15,7 +15,7 @@ use virtio_blk_dev::{
     BlockConfig, BlockDevice, BouncePool, Features, Image, ImageWarning, Params, RawImage,
     RawOptions, Serial,
 };
-use virtio_mmio_dev::VirtioDevice;
+use virtio_mmio_dev::{VirtioDevice, feature};
 use virtio_worker::{CpuList, LogLimit};
 
 use crate::{
@@ -114,7 +114,8 @@ impl Device {
 
     /// The virtio features offered.
     pub(crate) fn features(&self) -> u64 {
-        self.state().block.features()
+        // Those of the transport are the frontend's to keep.
+        self.state().block.features() | feature::VERSION_1 | feature::RING_RESET
     }
 
     /// What requests are checked against.

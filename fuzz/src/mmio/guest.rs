@@ -45,7 +45,7 @@ pub(super) struct Guest {
 }
 
 fn transport(disk: &Disk, edges: &Arc<AtomicU64>) -> Transport {
-    Transport::new(disk.device(), line(edges)).expect("a transport")
+    disk.transport(line(edges)).build().expect("a transport")
 }
 
 fn line(edges: &Arc<AtomicU64>) -> impl Fn() + Send + Sync + 'static {
@@ -300,7 +300,7 @@ impl Guest {
             None => queue.broken |= self.gave_up,
         }
         let line = line(&self.edges);
-        let restored = Transport::restore(self.disk.device(), line, &state);
+        let restored = self.disk.transport(line).restore(&state);
         let restored = restored.unwrap_or_else(|error| panic!("{state:?}: {error}"));
         assert_eq!(restored.state(), state);
         self.watched(Event::Restored, |guest| guest.transport = restored);

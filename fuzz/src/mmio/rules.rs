@@ -2,7 +2,7 @@
 
 use virtio_mmio_dev::{Register, Status, TransportState, VirtioDevice};
 
-use crate::device::{Transport, VERSION_1};
+use crate::device::{ACCESS_PLATFORM, Transport, VERSION_1};
 
 /// What was done.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +105,9 @@ fn check_features(old: &TransportState, new: &TransportState, transport: &Transp
         return;
     }
     let version_1 = if new.status.contains(Status::FEATURES_OK) { VERSION_1 } else { 0 };
-    let (offered, required) =
-        (transport.device().features(), version_1 | transport.device().required_features());
+    let offered = transport.device_features();
+    // What is offered of it, is required.
+    let required = version_1 | offered & ACCESS_PLATFORM;
     assert_eq!(features & !offered, 0, "features that nobody offered");
     assert_eq!(features & required, required, "features that nobody can do without");
     if old.status.intersects(final_by) {
@@ -187,7 +188,7 @@ pub(super) fn check_read(transport: &Transport, offset: u64, data: &[u8]) {
     };
     let state = transport.state();
     let queue = state.queues.get(usize::try_from(state.queue_sel).unwrap_or(usize::MAX));
-    let offered = transport.device().features();
+    let offered = transport.device_features();
     let expected = match offset {
         0x00 => 0x7472_6976,
         0x04 | 0x08 => 2,

@@ -102,9 +102,7 @@ fn offered(config: &BlockConfig) -> Features {
         | Features::TOPOLOGY
         | Features::CONFIG_WCE
         | Features::INDIRECT_DESC
-        | Features::EVENT_IDX
-        | Features::VERSION_1
-        | Features::RING_RESET;
+        | Features::EVENT_IDX;
     let limits = &config.limits;
     let writable = !config.read_only;
     for (feature, on) in [
@@ -116,7 +114,6 @@ fn offered(config: &BlockConfig) -> Features {
         (Features::SECURE_ERASE, writable && limits.secure_erase.is_some()),
         (Features::LIFETIME, limits.lifetime),
         (Features::IN_ORDER, config.in_order.is_some()),
-        (Features::ACCESS_PLATFORM, config.access_platform),
     ] {
         features.set(feature, on);
     }
@@ -134,11 +131,6 @@ impl VirtioDevice for BlockDevice {
 
     fn features(&self) -> u64 {
         self.features.bits()
-    }
-
-    /// Behind grants there is no memory but the one that `ACCESS_PLATFORM` addresses name.
-    fn required_features(&self) -> u64 {
-        (self.features & Features::ACCESS_PLATFORM).bits()
     }
 
     fn accept_features(&mut self, driver: u64) {
@@ -205,11 +197,9 @@ mod tests {
         let plain = BlockDevice::new(4096, &BlockConfig::default()).unwrap();
         assert_eq!(
             plain.features(),
-            1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 28 | 1 << 29 | 1 << 32 | 1 << 40,
-            "SEG_MAX, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, INDIRECT_DESC, EVENT_IDX, VERSION_1, \
-             RING_RESET"
+            1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 28 | 1 << 29,
+            "SEG_MAX, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, INDIRECT_DESC, EVENT_IDX"
         );
-        assert_eq!(plain.required_features(), 0);
         let range = RangeLimits { max_sectors: 8, max_seg: 1, alignment_sectors: 1 };
         let zeroes = ZeroesLimits { max_sectors: 8, max_seg: 1, may_unmap: false };
         let config = BlockConfig {
@@ -222,13 +212,11 @@ mod tests {
                 lifetime: true,
             },
             in_order: Some(InOrder::KEPT),
-            access_platform: true,
             ..BlockConfig::default()
         };
         let full = BlockDevice::new(4096, &config).unwrap();
-        let more = [1, 12, 13, 14, 15, 16, 33, 35].iter().fold(0, |bits, bit| bits | 1u64 << bit);
+        let more = [1, 12, 13, 14, 15, 16, 35].iter().fold(0, |bits, bit| bits | 1u64 << bit);
         assert_eq!(full.features(), plain.features() | more);
-        assert_eq!(full.required_features(), 1 << 33);
         assert_eq!(full.queue_max_sizes(), [256, 256]);
         // Nothing on a read-only disk changes it.
         let config = BlockConfig { read_only: true, ..config };

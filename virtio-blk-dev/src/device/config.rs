@@ -34,13 +34,11 @@ pub struct BlockConfig {
     /// Offer `VIRTIO_F_IN_ORDER`, for engines that complete in order. A [`Worker`](crate::Worker) with
     /// another engine doesn't serve the device.
     pub in_order: Option<InOrder>,
-    /// Offer `VIRTIO_F_ACCESS_PLATFORM` and insist on it: the guest names its buffers by grants.
-    pub access_platform: bool,
 }
 
 impl Default for BlockConfig {
     /// A writable disk without a serial, one queue of 256 entries, 512-byte blocks, a write cache,
-    /// no further commands, plain addresses.
+    /// no further commands.
     fn default() -> Self {
         Self {
             read_only: false,
@@ -53,7 +51,6 @@ impl Default for BlockConfig {
             write_back: true,
             limits: Limits::default(),
             in_order: None,
-            access_platform: false,
         }
     }
 }

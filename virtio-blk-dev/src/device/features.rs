@@ -1,8 +1,8 @@
 use bitflags::bitflags;
 
 bitflags! {
-    /// Feature bits of a block device (virtio 1.2 §5.2.3) and the transport-independent ones it
-    /// offers (§6).
+    /// Feature bits of a block device (virtio 1.2 §5.2.3), and of the rings those that are a device's
+    /// to offer (§6).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Features: u64 {
         /// `VIRTIO_BLK_F_SIZE_MAX`: a buffer's greatest size is in `size_max`.
@@ -33,14 +33,7 @@ bitflags! {
         const INDIRECT_DESC = 1 << 28;
         /// `VIRTIO_F_EVENT_IDX`: `used_event` and `avail_event` steer notifications.
         const EVENT_IDX = 1 << 29;
-        /// `VIRTIO_F_VERSION_1`: not a legacy device.
-        const VERSION_1 = 1 << 32;
-        /// `VIRTIO_F_ACCESS_PLATFORM`: addresses go through the platform's translation, which on
-        /// Xen means that they name grants.
-        const ACCESS_PLATFORM = 1 << 33;
         /// `VIRTIO_F_IN_ORDER`: buffers are used in the order in which they were made available.
         const IN_ORDER = 1 << 35;
-        /// `VIRTIO_F_RING_RESET`: one queue can be reset by itself.
-        const RING_RESET = 1 << 40;
     }
 }

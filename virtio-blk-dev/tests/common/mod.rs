@@ -12,7 +12,7 @@ use virtio_blk_dev::{
     BlockConfig, BlockDevice, Engine, Image, Progress, RateLimiter, RateLimits, SyncEngine, Worker,
 };
 use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, VirtioDevice, WriteOutcome};
+use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, WriteOutcome};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 pub use wire::*;
@@ -118,11 +118,11 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
         let queue_size = config.queue_size.min(QUEUE_SIZE_MAX);
         let config = &BlockConfig { queue_size, ..config.clone() };
         let device = BlockDevice::new(capacity, config).unwrap();
-        let features = features & device.features() | device.required_features();
         let mut transport = MmioTransport::new(device, move || {
             line.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();
+        let features = features & transport.device_features();
         let memory =
             Arc::new(Memory::from_ranges(&[(GuestAddress(0), MEMORY_END as usize)]).unwrap());
 

@@ -152,7 +152,7 @@ fn a_restored_device_has_its_cache_off_if_the_driver_had_switched_it_off() {
         guest.set_writeback(value);
         let state = guest.transport.state();
         let device = BlockDevice::new(4 * 512, &BlockConfig::default()).unwrap();
-        let restored = MmioTransport::restore(device, || (), &state).unwrap();
+        let restored = MmioTransport::builder(device, || ()).restore(&state).unwrap();
         assert_eq!(restored.device().is_write_back(), value == 1);
         assert_eq!(restored.device().config(), guest.transport.device().config());
         assert_eq!(restored.state(), state);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{BlockConfig, BlockDevice, Commands};
 use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{Ignored, MmioTransport, Register, VirtioDevice, WriteOutcome};
+use virtio_mmio_dev::{Ignored, Register, VirtioDevice, WriteOutcome};
 
 use super::common::*;
 use super::{answer, writable};
@@ -26,28 +26,6 @@ fn s5_2_4_the_configuration_is_read_in_bounds_and_written_nowhere() {
     let mut capacity = [0; 8];
     guest.transport.read(0x100, &mut capacity);
     assert_eq!(u64::from_le_bytes(capacity), 8);
-}
-
-#[test]
-fn s6_2_features_without_access_platform_are_refused_when_grants_are_a_must() {
-    let config = BlockConfig { access_platform: true, ..Default::default() };
-    let device = BlockDevice::new(4096, &config).unwrap();
-    let mut transport = MmioTransport::new(device, || ()).unwrap();
-    let mut negotiate = |high: u32| {
-        for (register, value) in [
-            (Register::Status, 0),
-            (Register::Status, 3),
-            (Register::DriverFeaturesSel, 1),
-            (Register::DriverFeatures, high),
-            (Register::Status, 11),
-        ] {
-            let _ = transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues);
-        }
-        transport.status().bits() & 8 != 0
-    };
-    assert!(!negotiate(1), "VERSION_1 alone");
-    assert!(!negotiate(2), "ACCESS_PLATFORM alone");
-    assert!(negotiate(3));
 }
 
 fn features(config: &BlockConfig) -> u64 {

@@ -3,24 +3,7 @@
 use super::MmioTransport;
 use crate::halves::{high, join, low};
 use crate::status::Move;
-use crate::{Error, Ignored, Queues, Status, VirtioDevice, WriteOutcome, feature};
-
-/// Whether the device offers what this transport can keep.
-pub(super) fn check_offer(device: &impl VirtioDevice) -> Result<(), Error> {
-    let offered = device.features();
-    if offered & feature::VERSION_1 == 0 {
-        return Err(Error::NoVersion1(offered));
-    }
-    let unsupported = offered & feature::RESERVED & !feature::IMPLEMENTED;
-    if unsupported != 0 {
-        return Err(Error::UnsupportedFeatures(unsupported));
-    }
-    let missing = device.required_features() & !offered;
-    if missing != 0 {
-        return Err(Error::RequiredNotOffered(missing));
-    }
-    Ok(())
-}
+use crate::{Ignored, Queues, Status, VirtioDevice, WriteOutcome, feature};
 
 impl<D: VirtioDevice> MmioTransport<D> {
     pub(super) fn write_status(&mut self, value: u32, queues: &mut impl Queues<D>) -> WriteOutcome {
@@ -89,8 +72,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
     pub(super) fn features_valid(&self, features_ok: bool) -> bool {
         let driver = self.regs.driver_features;
         let version_1 = if features_ok { feature::VERSION_1 } else { 0 };
-        let required = version_1 | self.device.required_features();
-        driver & !self.device.features() == 0
+        let required = version_1 | self.required;
+        driver & !self.device_features() == 0
             && driver & required == required
             && self.device.validate_features(driver)
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 use virtio_mmio_dev::{
-    ConfigWrite, Interrupt, LiveQueue, MmioTransport, QueueConfig, Register, SharedMemory, Status,
-    VirtioDevice, feature,
+    ConfigWrite, Interrupt, LiveQueue, MmioTransport, MmioTransportBuilder, QueueConfig, Register,
+    SharedMemory, Status, VirtioDevice, feature,
 };
 
 #[allow(unused_imports, reason = "each test crate uses a part")]
@@ -20,7 +20,6 @@ pub type Ram = GuestMemoryMmap<()>;
 /// A device with a bit of everything.
 pub struct TestDevice {
     pub features: u64,
-    pub required: u64,
     /// Refused by `validate_features` when taken.
     pub refused: u64,
     pub accepted: Option<u64>,
@@ -34,13 +33,7 @@ pub struct TestDevice {
 impl Default for TestDevice {
     fn default() -> Self {
         Self {
-            features: feature::VERSION_1
-                | feature::INDIRECT_DESC
-                | feature::EVENT_IDX
-                | feature::ACCESS_PLATFORM
-                | feature::RING_RESET
-                | 0b1011,
-            required: 0,
+            features: feature::INDIRECT_DESC | feature::EVENT_IDX | 0b1011,
             refused: 0b1000,
             accepted: None,
             sizes: vec![16, 64],
@@ -63,9 +56,6 @@ impl VirtioDevice for TestDevice {
     }
     fn features(&self) -> u64 {
         self.features
-    }
-    fn required_features(&self) -> u64 {
-        self.required
     }
     fn validate_features(&self, driver: u64) -> bool {
         driver & self.refused == 0
@@ -114,12 +104,20 @@ pub struct Window {
 
 impl Window {
     pub fn new(device: TestDevice) -> Self {
+        Self::on_host(device, |builder| builder)
+    }
+
+    /// The window of a device whose host is told what it adds.
+    pub fn on_host(
+        device: TestDevice,
+        host: impl FnOnce(MmioTransportBuilder<TestDevice>) -> MmioTransportBuilder<TestDevice>,
+    ) -> Self {
         let edges = Arc::new(AtomicU64::new(0));
         let line = Arc::clone(&edges);
-        let transport = MmioTransport::new(device, move || {
+        let builder = MmioTransport::builder(device, move || {
             line.fetch_add(1, Ordering::Relaxed);
-        })
-        .unwrap();
+        });
+        let transport = host(builder).build().unwrap();
         Self { transport, queues: Recorder::default(), edges }
     }
 

@@ -133,7 +133,7 @@ fn a_queue_that_does_not_drain_cannot_have_stopped() {
 
 fn restored(state: &virtio_mmio_dev::TransportState) -> Window {
     let mut window = Window::new(TestDevice::default());
-    window.transport = MmioTransport::restore(TestDevice::default(), || {}, state).unwrap();
+    window.transport = MmioTransport::builder(TestDevice::default(), || {}).restore(state).unwrap();
     window
 }
 

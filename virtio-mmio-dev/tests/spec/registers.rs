@@ -1,6 +1,8 @@
 //! §4.2.2 the registers.
 
-use virtio_mmio_dev::{Access, Ignored, MmioTransport, Register, Status, VirtioDevice, feature};
+use virtio_mmio_dev::{
+    Access, Ignored, MmioTransport, Register, Status, VirtioDevice, WINDOW_SIZE, feature,
+};
 
 use crate::common::{Effect, RING, TestDevice, Window};
 
@@ -18,7 +20,7 @@ fn s4_2_2_identification() {
 #[test]
 fn s4_2_2_feature_pages_from_2_on_read_0() {
     let mut window = Window::new(TestDevice::default());
-    let features = window.transport.device().features;
+    let features = window.transport.device_features();
     for (page, bits) in
         [(0, features as u32), (1, (features >> 32) as u32), (2, 0), (3, 0), (u32::MAX, 0)]
     {
@@ -146,10 +148,7 @@ fn s4_2_2_notify_only_reaches_live_queues() {
 
 #[test]
 fn s4_2_3_3_notification_data_names_the_queue_in_its_lower_half() {
-    let mut window = Window::new(TestDevice {
-        features: V1 | feature::NOTIFICATION_DATA,
-        ..TestDevice::default()
-    });
+    let mut window = Window::on_host(TestDevice::default(), |it| it.notification_data(true));
     window.negotiate(V1 | feature::NOTIFICATION_DATA);
     window.set_up_queue(0, 16, &RING);
     window.set(Register::QueueReady, 1);
@@ -480,7 +479,7 @@ fn a_device_that_names_no_vendor_has_a_name_that_ends() {
             &[8]
         }
         fn features(&self) -> u64 {
-            V1
+            0
         }
         fn config(&self) -> &[u8] {
             &[]
@@ -499,7 +498,7 @@ fn the_window_shows_the_whole_configuration_space() {
             .transport
             .window_len()
     };
-    assert_eq!(length(0), MmioTransport::<TestDevice>::WINDOW);
+    assert_eq!(length(0), WINDOW_SIZE);
     assert_eq!(length(0x100), 0x200);
     assert_eq!(length(0x101), 0x201);
 }

@@ -2,12 +2,10 @@
 
 use std::ops::RangeInclusive;
 
+use virtio_mmio_dev::WINDOW_SIZE;
 use xen_ioreq::DomId;
 
 use super::{DeviceId, Kind, NodeError, NodeReader};
-
-/// Bytes of a virtio-mmio window as libxl lays it out (`VIRTIO_MMIO_DEV_SIZE`, xen/include/public/arch-arm.h).
-pub const WINDOW_SIZE: u64 = 0x200;
 
 /// The nodes under `…/backend/<kind>/<domid>/<devid>` that every virtio-mmio device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

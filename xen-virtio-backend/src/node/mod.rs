@@ -6,8 +6,8 @@ mod id;
 pub(crate) mod listing;
 mod reader;
 
+pub use device::DeviceNode;
 pub(crate) use device::read_window;
-pub use device::{DeviceNode, WINDOW_SIZE};
 pub(crate) use errors::{ErrorNodes, remove};
 pub use id::{DeviceId, DeviceType, Kind};
 pub use reader::{NodeError, NodeReader};

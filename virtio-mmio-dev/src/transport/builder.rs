@@ -1,0 +1,122 @@
+//! Making a transport.
+
+use super::MmioTransport;
+use super::service::Service;
+use crate::state::is_queue_size;
+use crate::{Error, Interrupt, IrqLine, Status, TransportState, VirtioDevice, feature};
+
+/// Makes an [`MmioTransport`]: what the host adds to its device.
+///
+/// `VERSION_1` and `RING_RESET` are always offered: both are the transport's own.
+#[must_use]
+pub struct MmioTransportBuilder<D> {
+    device: D,
+    line: Box<dyn IrqLine>,
+    offered: u64,
+    required: u64,
+}
+
+impl<D: VirtioDevice> MmioTransport<D> {
+    /// Begins to make a transport for `device`, its interrupts going to `line`: says what the host
+    /// adds to the device.
+    pub fn builder(device: D, line: impl IrqLine + 'static) -> MmioTransportBuilder<D> {
+        let offered = feature::VERSION_1 | feature::RING_RESET;
+        MmioTransportBuilder { device, line: Box::new(line), offered, required: 0 }
+    }
+
+    /// A transport for `device` after reset, its interrupts going to `line`, on a host that adds
+    /// nothing: what [`builder`](Self::builder) makes when it is told nothing.
+    ///
+    /// # Errors
+    /// As for [`MmioTransportBuilder::build`].
+    pub fn new(device: D, line: impl IrqLine + 'static) -> Result<Self, Error> {
+        Self::builder(device, line).build()
+    }
+}
+
+impl<D: VirtioDevice> MmioTransportBuilder<D> {
+    /// Whether the addresses that the driver gives go through the platform: an IOMMU, or Xen's grants
+    /// (`VIRTIO_F_ACCESS_PLATFORM`, virtio 1.2 §6). If so, the feature is offered, and a driver that
+    /// doesn't take it is refused (§6.2), as its addresses could not be used.
+    pub fn access_platform(mut self, on: bool) -> Self {
+        self.required = if on { feature::ACCESS_PLATFORM } else { 0 };
+        self
+    }
+
+    /// Whether the platform orders the accesses of driver and device in a way of its own, so that the
+    /// driver needs the barriers of hardware devices (`VIRTIO_F_ORDER_PLATFORM`, virtio 1.2 §6).
+    /// Offered only: a driver may do without. A device in software on the driver's own processors
+    /// needs it not.
+    pub fn order_platform(self, on: bool) -> Self {
+        self.offer(feature::ORDER_PLATFORM, on)
+    }
+
+    /// Whether a driver may put ring positions into its notifications
+    /// (`VIRTIO_F_NOTIFICATION_DATA`, virtio 1.2 §2.9). The transport ignores them.
+    pub fn notification_data(self, on: bool) -> Self {
+        self.offer(feature::NOTIFICATION_DATA, on)
+    }
+
+    fn offer(mut self, feature: u64, on: bool) -> Self {
+        self.offered = if on { self.offered | feature } else { self.offered & !feature };
+        self
+    }
+
+    /// The transport after a reset.
+    ///
+    /// # Errors
+    /// A device that offers features of the rings or the transport that are not a
+    /// [`DEVICE`](feature::DEVICE)'s to offer, or that has a queue of an impossible size.
+    pub fn build(self) -> Result<MmioTransport<D>, Error> {
+        let Self { device, line, offered, required } = self;
+        let foreign = device.features() & feature::RESERVED & !feature::DEVICE;
+        if foreign != 0 {
+            return Err(Error::UnsupportedFeatures(foreign));
+        }
+        let sizes = device.queue_max_sizes();
+        if sizes.len() > usize::from(u16::MAX) {
+            return Err(Error::TooManyQueues(sizes.len()));
+        }
+        for (index, &size) in sizes.iter().enumerate() {
+            if !is_queue_size(size) {
+                return Err(Error::QueueSize { index, size });
+            }
+        }
+        let regs = TransportState::after_reset(sizes);
+        let service = vec![Service::Stopped; regs.queues.len()];
+        let interrupt = Interrupt::new(line);
+        Ok(MmioTransport {
+            device,
+            interrupt,
+            offered: offered | required,
+            required,
+            regs,
+            service,
+        })
+    }
+
+    /// A transport that goes on where `state` was taken. Call
+    /// [`resume`](MmioTransport::resume) next, which takes its queues into service. If an interrupt is
+    /// pending the line is raised once: whoever set the bit may not have come that far.
+    ///
+    /// # Errors
+    /// As for [`build`](Self::build); also a state that this device can't have been in.
+    pub fn restore(self, state: &TransportState) -> Result<MmioTransport<D>, Error> {
+        let mut transport = self.build()?;
+        state.check(transport.device.queue_max_sizes())?;
+        let status = state.status;
+        transport.regs = state.clone();
+        if status.is_negotiated() {
+            if !transport.features_valid(status.contains(Status::FEATURES_OK)) {
+                return Err(Error::State("the device no longer takes its features"));
+            }
+            let features = transport.regs.driver_features;
+            transport.device.accept_features(features);
+        }
+        if !transport.device.restore_state(&state.device) {
+            return Err(Error::State("the device does not take its own part"));
+        }
+        transport.interrupt.restore(status, state.interrupt_status, state.config_generation);
+        Ok(transport)
+    }
+}
