@@ -5,15 +5,21 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::bitmap::BS;
 use vm_memory::{
-    AtomicAccess, Bytes, GuestAddress, GuestMemory, Permissions, VolatileMemory, VolatileSlice,
+    AtomicAccess, ByteValued, Bytes, GuestAddress, GuestMemory, Permissions, VolatileMemory,
+    VolatileSlice,
 };
 
-use super::layout::Entry;
 use crate::QueueError;
 
 /// A ring access that failed although it was checked when the queue was made.
 #[derive(Debug)]
 pub(super) struct Lost;
+
+/// What a part of a ring has `queue_size` of.
+pub(super) trait Entry: ByteValued {
+    /// Offset of the first one.
+    const FIRST: usize;
+}
 
 /// One of the three parts of a ring, in guest addresses, checked for overflow.
 #[derive(Clone, Copy, Debug)]

@@ -7,10 +7,10 @@ use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory};
 use super::area::Lost;
 use super::chain::{Buffer, Chain};
 use super::collector::Totals;
+use super::fault::RingFault;
 use super::layout::{INDEX, passed, slot};
 use super::rings::Rings;
 use super::state::State;
-use super::walk::RingFault;
 use super::windows::{PlainSlice, Windows};
 use crate::sync::fence;
 

@@ -4,7 +4,7 @@ use vm_memory::GuestAddress;
 
 use super::chain::Buffer;
 use super::descriptor::Descriptor;
-use super::walk::RingFault;
+use super::fault::RingFault;
 
 /// What a chain comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

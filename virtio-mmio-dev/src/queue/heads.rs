@@ -1,6 +1,6 @@
 //! Which chains the device has.
 
-use super::walk::RingFault;
+use super::fault::RingFault;
 
 /// By head, whether a chain is the device's or the driver's.
 ///

@@ -1,8 +1,8 @@
 //! Where everything is in a split ring (virtio 1.2 §2.7).
 
-use vm_memory::{ByteValued, GuestMemory, Permissions};
+use vm_memory::{GuestMemory, Permissions};
 
-use super::area::Area;
+use super::area::{Area, Entry};
 use super::descriptor::Halves;
 use crate::{QueueConfig, QueueError};
 
@@ -14,12 +14,6 @@ const ENTRIES: usize = 4;
 pub(super) type Avail = u16;
 /// An entry of the used ring: `{ id: le32, len: le32 }`.
 pub(super) type Used = [u32; 2];
-
-/// What a part of a ring has `queue_size` of.
-pub(super) trait Entry: ByteValued {
-    /// Offset of the first one.
-    const FIRST: usize;
-}
 
 impl Entry for Halves {
     const FIRST: usize = 0;

@@ -8,10 +8,10 @@ use super::area::Lost;
 use super::batch::Batch;
 use super::chain::Chain;
 use super::events::QueueEvents;
+use super::fault::RingFault;
 use super::layout::Layout;
 use super::rings::Rings;
 use super::state::State;
-use super::walk::RingFault;
 use super::windows::Windows;
 use crate::{QueueConfig, QueueError};
 

@@ -2,9 +2,9 @@
 
 use vm_memory::GuestMemory;
 
-use super::area::{Area, Lost, View};
+use super::area::{Area, Entry, Lost, View};
 use super::descriptor::Halves;
-use super::layout::{Avail, Entry, Layout, Used};
+use super::layout::{Avail, Layout, Used};
 
 /// The parts of one ring, for as many accesses as a batch has: a look-up costs more than an access.
 pub(super) struct Rings<'a, M: GuestMemory> {

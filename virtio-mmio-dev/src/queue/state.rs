@@ -2,8 +2,9 @@
 
 use super::chain::Buffer;
 use super::events::QueueEvents;
+use super::fault::RingFault;
 use super::heads::Heads;
-use super::walk::{RingFault, Walker};
+use super::walk::Walker;
 use crate::QueueConfig;
 
 /// How many buffers the vectors kept for reuse may have room for, all together: 1 MiB.

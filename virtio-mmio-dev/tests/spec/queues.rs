@@ -4,9 +4,8 @@ use virtio_mmio_dev::{
     Ignored, MmioTransport, PendingWrite, Register, Status, WriteOutcome, feature,
 };
 
+use crate::V1;
 use crate::common::{Call, Effect, RING, Recorder, TestDevice, Window};
-
-const V1: u64 = feature::VERSION_1;
 
 /// A live device with both queues in service.
 fn two_queues() -> Window {
