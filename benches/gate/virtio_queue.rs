@@ -3,9 +3,8 @@
 
 use std::hint::black_box;
 
-use virtio_mmio_dev::QueueConfig;
 use virtio_queue::{DescriptorChain, Queue, QueueT as _};
-use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap};
+use vm_memory::{Bytes as _, GuestMemoryBackend as _, GuestMemoryMmap};
 
 use crate::count::count;
 use crate::device::transport;
@@ -18,7 +17,7 @@ pub(crate) fn ring(shape: Shape, depth: u16) {
     let Plain { memory, all } = Plain::new();
     let mut guest = Guest::new(all, RAM, shape);
     let mut transport = transport(false);
-    let mut queue = queue(&guest.start(&mut transport));
+    let mut queue = Queue::try_from(&guest.start(&mut transport)).expect("a queue");
     let interrupt = transport.interrupt();
     count(depth, || {
         guest.round(depth, || {
@@ -38,17 +37,6 @@ pub(crate) fn ring(shape: Shape, depth: u16) {
             }
         });
     });
-}
-
-fn queue(config: &QueueConfig) -> Queue {
-    let mut queue = Queue::new(config.size).expect("a queue");
-    queue.set_size(config.size);
-    queue.try_set_desc_table_address(GuestAddress(config.desc_table)).expect("aligned");
-    queue.try_set_avail_ring_address(GuestAddress(config.avail_ring)).expect("aligned");
-    queue.try_set_used_ring_address(GuestAddress(config.used_ring)).expect("aligned");
-    queue.set_event_idx(config.event_idx);
-    queue.set_ready(true);
-    queue
 }
 
 /// Reads the header, looks up the data, writes the status; gives the bytes written.

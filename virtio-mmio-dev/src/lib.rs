@@ -143,6 +143,8 @@ mod queue;
 mod queue_config;
 mod queues;
 mod register;
+#[cfg(feature = "virtio-queue")]
+mod rust_vmm;
 mod state;
 mod status;
 mod sync;
@@ -165,5 +167,4 @@ pub use write_outcome::{Ignored, PendingWrite, WriteOutcome};
 
 #[cfg(loom)]
 pub use sync::cells;
-pub use virtio_queue;
 pub use vm_memory;

@@ -4,9 +4,9 @@
 mod common;
 
 use proptest::prelude::*;
-use virtio_mmio_dev::virtio_queue::{Queue, QueueOwnedT, QueueT};
 use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress};
 use virtio_mmio_dev::{Chain, LiveQueue, feature};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
 
 use common::{
     DATA, Desc, INDIRECT, NEXT, RAM_SIZE, RING, Ram, Ring, TABLES, WRITE, Window, needs_reset, ram,
