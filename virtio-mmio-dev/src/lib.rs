@@ -3,7 +3,8 @@
 //! here knows which hypervisor it is.
 //!
 //! [`MmioTransport`] answers register accesses at once and has [`Queues`] start and stop the queues as
-//! the driver asks for it. A [`VirtioDevice`] is what the registers speak for. Each ready queue becomes
+//! the driver asks for it. A [`VirtioDevice`] is the control plane of a device: its features and its
+//! configuration space. Each ready queue becomes
 //! a [`LiveQueue`], owned by the one worker that serves it: [`pop`](LiveQueue::pop) a [`Chain`], do
 //! the work, [`complete`](LiveQueue::complete) it in any order, [`publish`](LiveQueue::publish) a
 //! batch with one index store and at most one interrupt. [`InlineDevice`] is all of it for a device

@@ -10,7 +10,7 @@ const QUEUE_SIZE_MAX: u16 = 32768;
 /// One queue's registers and, for a device that is to be resumed, its ring positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
-    /// The size the driver chose; 0 once it wrote one that is none.
+    /// The size the driver chose; 0 after it wrote an invalid one.
     pub size: u16,
     /// `QueueReady` as the driver reads it.
     pub ready: bool,
@@ -34,8 +34,8 @@ pub struct QueueState {
     pub broken: bool,
 }
 
-/// Everything a transport remembers: registers, negotiated features, queues, and what its device
-/// remembers beside them.
+/// The whole state of a transport: registers, negotiated features, queues, and the state of its
+/// device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransportState {
     /// The device status.
@@ -73,7 +73,7 @@ impl QueueState {
             return Some(Ignored::QueueIsReady);
         }
         match register {
-            // A size that is none keeps the queue from becoming ready.
+            // An invalid size keeps the queue from becoming ready.
             Register::QueueSize => {
                 self.size = u16::try_from(value)
                     .ok()

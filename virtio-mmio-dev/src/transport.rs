@@ -37,7 +37,7 @@ pub struct MmioTransport<D> {
     offered: u64,
     /// Features, besides `VERSION_1`, that a driver must take.
     required: u64,
-    /// All but status, interrupt status and generation, which live with `interrupt`.
+    /// All registers but status, interrupt status and generation, which `interrupt` has.
     regs: TransportState,
     /// Which queues are in service.
     service: Vec<Service>,
@@ -188,7 +188,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// A running guest writes two registers over and over; the others have a way of their own.
+    /// The two registers that a running guest writes are handled first; the others out of line.
     #[inline]
     fn write_register(
         &mut self,

@@ -13,9 +13,9 @@ use crate::QueueError;
 
 /// A ring access that failed although it was checked when the queue was made.
 #[derive(Debug)]
-pub(super) struct Lost;
+pub(super) struct RingInaccessible;
 
-/// What a part of a ring has `queue_size` of.
+/// An entry of a part of a ring, which has `queue_size` of them.
 pub(super) trait Entry: ByteValued {
     /// Offset of the first one.
     const FIRST: usize;
@@ -43,17 +43,17 @@ impl Area {
         QueueError::Inaccessible { index, part: self.part, addr: self.addr, len: self.len }
     }
 
-    /// Looks the whole part up once, for as many accesses as follow. Its entries are `T`s.
+    /// Looks the whole part up, once for all accesses that follow. Its entries are `T`s.
     pub(super) fn view<'a, M: GuestMemory, T: Entry>(
         &self,
         mem: &'a M,
-    ) -> Result<View<'a, M, T>, Lost> {
+    ) -> Result<View<'a, M, T>, RingInaccessible> {
         let slice = mem
             .get_slices(GuestAddress(self.addr), self.len, self.access)
             .ok()
             .and_then(|mut slices| slices.next())
             .and_then(Result::ok)
-            .ok_or(Lost)?;
+            .ok_or(RingInaccessible)?;
         Ok(View { area: *self, mem, slice, entry: PhantomData })
     }
 }
@@ -70,7 +70,7 @@ pub(super) struct View<'a, M: GuestMemory, T: Entry> {
 impl<M: GuestMemory, T: Entry> View<'_, M, T> {
     /// Copies an entry out; it is not for synchronisation.
     #[inline]
-    pub(super) fn entry(&self, index: u16) -> Result<T, Lost> {
+    pub(super) fn entry(&self, index: u16) -> Result<T, RingInaccessible> {
         let offset = self.offset(index);
         if let Ok(entry) = self.slice.get_ref::<T>(offset) {
             return Ok(entry.load());
@@ -78,9 +78,9 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
         self.entry_beyond(offset)
     }
 
-    /// Sets an entry, which the other side looks at only after what is stored next.
+    /// Sets an entry, which the driver reads only after the index that is stored next.
     #[inline]
-    pub(super) fn set_entry(&self, index: u16, value: T) -> Result<(), Lost> {
+    pub(super) fn set_entry(&self, index: u16, value: T) -> Result<(), RingInaccessible> {
         let offset = self.offset(index);
         if let Ok(entry) = self.slice.get_ref::<T>(offset) {
             entry.store(value);
@@ -91,15 +91,15 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
 
     #[cold]
     #[inline(never)]
-    fn entry_beyond(&self, offset: usize) -> Result<T, Lost> {
+    fn entry_beyond(&self, offset: usize) -> Result<T, RingInaccessible> {
         // It may lie in two pieces.
-        self.mem.read_obj(self.addr(offset)?).map_err(|_| Lost)
+        self.mem.read_obj(self.addr(offset)?).map_err(|_| RingInaccessible)
     }
 
     #[cold]
     #[inline(never)]
-    fn set_entry_beyond(&self, offset: usize, value: T) -> Result<(), Lost> {
-        self.mem.write_obj(value, self.addr(offset)?).map_err(|_| Lost)
+    fn set_entry_beyond(&self, offset: usize, value: T) -> Result<(), RingInaccessible> {
+        self.mem.write_obj(value, self.addr(offset)?).map_err(|_| RingInaccessible)
     }
 
     #[inline]
@@ -108,7 +108,11 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
     }
 
     #[inline]
-    pub(super) fn load<A: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<A, Lost> {
+    pub(super) fn load<A: AtomicAccess>(
+        &self,
+        offset: usize,
+        order: Ordering,
+    ) -> Result<A, RingInaccessible> {
         #[cfg(loom)]
         if let Some(value) = crate::sync::cells::load(self.area.addr + offset as u64, order) {
             let mut it = A::zeroed();
@@ -127,7 +131,7 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
         value: A,
         offset: usize,
         order: Ordering,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), RingInaccessible> {
         #[cfg(loom)]
         {
             let mut bytes = [0; 8];
@@ -145,8 +149,12 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
 
     #[cold]
     #[inline(never)]
-    fn load_beyond<A: AtomicAccess>(&self, offset: usize, order: Ordering) -> Result<A, Lost> {
-        self.beyond(offset, size_of::<A>())?.load(0, order).map_err(|_| Lost)
+    fn load_beyond<A: AtomicAccess>(
+        &self,
+        offset: usize,
+        order: Ordering,
+    ) -> Result<A, RingInaccessible> {
+        self.beyond(offset, size_of::<A>())?.load(0, order).map_err(|_| RingInaccessible)
     }
 
     #[cold]
@@ -156,8 +164,8 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
         value: A,
         offset: usize,
         order: Ordering,
-    ) -> Result<(), Lost> {
-        self.beyond(offset, size_of::<A>())?.store(value, 0, order).map_err(|_| Lost)
+    ) -> Result<(), RingInaccessible> {
+        self.beyond(offset, size_of::<A>())?.store(value, 0, order).map_err(|_| RingInaccessible)
     }
 
     /// Offset of the other side's event index, behind the last entry.
@@ -170,17 +178,17 @@ impl<M: GuestMemory, T: Entry> View<'_, M, T> {
         &self,
         offset: usize,
         len: usize,
-    ) -> Result<VolatileSlice<'_, BS<'_, M::Bitmap>>, Lost> {
+    ) -> Result<VolatileSlice<'_, BS<'_, M::Bitmap>>, RingInaccessible> {
         self.mem
             .get_slices(self.addr(offset)?, len, self.area.access)
             .ok()
             .and_then(|mut slices| slices.next())
             .and_then(Result::ok)
-            .ok_or(Lost)
+            .ok_or(RingInaccessible)
     }
 
-    fn addr(&self, offset: usize) -> Result<GuestAddress, Lost> {
+    fn addr(&self, offset: usize) -> Result<GuestAddress, RingInaccessible> {
         let addr = u64::try_from(offset).ok().and_then(|offset| self.area.addr.checked_add(offset));
-        addr.map(GuestAddress).ok_or(Lost)
+        addr.map(GuestAddress).ok_or(RingInaccessible)
     }
 }

@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory};
 
-use super::area::Lost;
+use super::area::RingInaccessible;
 use super::chain::{Buffer, Chain};
 use super::collector::Totals;
 use super::fault::RingFault;
-use super::layout::{INDEX, passed, slot};
+use super::layout::{INDEX, need_event, slot};
+use super::region_cache::{PlainSlice, RegionCache};
 use super::rings::Rings;
 use super::state::State;
-use super::windows::{PlainSlice, Windows};
 use crate::sync::fence;
 
 /// `VIRTQ_USED_F_NO_NOTIFY`
@@ -24,9 +24,9 @@ const NO_INTERRUPT: u16 = 1;
 pub struct Batch<'a, M: GuestMemory, D: GuestAddressSpace> {
     pub(super) rings: Rings<'a, M>,
     pub(super) requests: &'a D,
-    /// A guard on plain memory, of which the chains' are clones.
-    pub(super) anchor: Option<&'a D::T>,
-    pub(super) windows: Windows<'a, D::M>,
+    /// A guard on the requests' memory, if that is plain. Each chain's guard is a clone of it.
+    pub(super) plain_guard: Option<&'a D::T>,
+    pub(super) regions: RegionCache<'a, D::M>,
     pub(super) state: &'a mut State,
 }
 
@@ -35,17 +35,17 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// [is broken](crate::LiveQueue::is_broken).
     #[inline]
     pub fn pop(&mut self) -> Option<Chain<D>> {
-        if self.state.next_avail == self.state.seen_avail && !self.look() {
+        if self.state.next_avail == self.state.seen_avail && !self.poll_avail() {
             return None;
         }
-        let guard = self.anchor.map_or_else(|| self.requests.memory(), D::T::clone);
+        let guard = self.plain_guard.map_or_else(|| self.requests.memory(), D::T::clone);
         let mut buffers = self.state.reuse();
         match self.walk(&guard, &mut buffers) {
             Ok((head, Totals { readable, readable_len, writable_len })) => {
                 Some(Chain { head, guard, buffers, readable, readable_len, writable_len })
             }
             Err(fault) => {
-                self.state.break_with(fault);
+                self.state.set_broken(fault);
                 None
             }
         }
@@ -78,7 +78,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         drop(guard);
         self.state.recycle(buffers);
         if let Err(fault) = self.stage(head, len.min(writable_len)) {
-            self.state.break_with(fault);
+            self.state.set_broken(fault);
         }
     }
 
@@ -97,8 +97,8 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
                 }
                 Some(wanted)
             }
-            Err(Lost) => {
-                self.state.break_with(RingFault::Ring);
+            Err(RingInaccessible) => {
+                self.state.set_broken(RingFault::Ring);
                 None
             }
         }
@@ -107,7 +107,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// As [`LiveQueue::disable_notification`](crate::LiveQueue::disable_notification).
     pub fn disable_notification(&mut self) {
         if !self.state.event_idx && self.store_used_flags(NO_NOTIFY).is_err() {
-            self.state.break_with(RingFault::Ring);
+            self.state.set_broken(RingFault::Ring);
         }
     }
 
@@ -116,8 +116,8 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         if self.state.fault.is_some() {
             return false;
         }
-        self.arm().unwrap_or_else(|Lost| {
-            self.state.break_with(RingFault::Ring);
+        self.arm().unwrap_or_else(|RingInaccessible| {
+            self.state.set_broken(RingFault::Ring);
             false
         })
     }
@@ -126,10 +126,10 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// what a worker that polls asks over and over.
     #[inline]
     pub fn is_available(&mut self) -> bool {
-        self.state.next_avail != self.state.seen_avail || self.look()
+        self.state.next_avail != self.state.seen_avail || self.poll_avail()
     }
 
-    /// The `len` bytes at `addr` of the memory that `chain` keeps, by a short way: if that memory is
+    /// The `len` bytes at `addr` of the memory that `chain` keeps, without a look-up: if that memory is
     /// plain, and one region has them. They last as long as the chain does.
     ///
     /// `None` says nothing about the address: ask the chain's [memory](Chain::memory). It is also
@@ -142,32 +142,32 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         addr: GuestAddress,
         len: usize,
     ) -> Option<PlainSlice<'a, D::M>> {
-        if self.is_kept_by(chain) { self.windows.slice(addr, len) } else { None }
+        if self.is_kept_by(chain) { self.regions.slice(addr, len) } else { None }
     }
 
-    /// Whether the chain's guard is one on the memory that the windows show: two guards that live at
-    /// once and lead to the same place are guards on the same memory.
+    /// Whether the chain's guard is on the memory whose region is cached. Two guards that exist at the
+    /// same time and dereference to the same address are guards on the same memory.
     #[inline]
     fn is_kept_by(&self, chain: &Chain<D>) -> bool {
-        const { assert!(size_of::<D::M>() != 0, "a memory without a place of its own") };
-        self.windows.is_of(&chain.guard)
+        const { assert!(size_of::<D::M>() != 0, "a memory of size 0 has no address of its own") };
+        self.regions.is_cache_of(&chain.guard)
     }
 
-    /// Reads the driver's index; whether it has moved past what was taken.
-    fn look(&mut self) -> bool {
+    /// Reads the driver's index; whether a chain is available that was not popped.
+    fn poll_avail(&mut self) -> bool {
         if self.state.fault.is_some() {
             return false;
         }
-        match self.try_look() {
+        match self.read_avail_index() {
             Ok(more) => more,
             Err(fault) => {
-                self.state.break_with(fault);
+                self.state.set_broken(fault);
                 false
             }
         }
     }
 
-    fn try_look(&mut self) -> Result<bool, RingFault> {
+    fn read_avail_index(&mut self) -> Result<bool, RingFault> {
         // Acquire: the entries and descriptors were written before the index.
         let index = u16::from_le(self.rings.avail.view()?.load(INDEX, Ordering::Acquire)?);
         let count = index.wrapping_sub(self.state.next_avail);
@@ -178,7 +178,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         Ok(count != 0)
     }
 
-    /// Takes the chain of the next available entry: gives its head, and what it comes to.
+    /// Takes the chain of the next available entry: its head, and the sizes of its buffers.
     #[inline]
     fn walk(
         &mut self,
@@ -190,14 +190,14 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         let head = u16::from_le(self.rings.avail.view()?.entry(entry)?);
         state.heads.take(head)?;
         let descriptors = self.rings.descriptors.view()?;
-        let totals = state.walker.walk(descriptors, head, (memory, &mut self.windows), buffers)?;
+        let totals = state.walker.walk(descriptors, head, (memory, &mut self.regions), buffers)?;
         state.next_avail = state.next_avail.wrapping_add(1);
         state.in_flight = state.in_flight.wrapping_add(1);
         state.last = Some(head);
         Ok((head, totals))
     }
 
-    /// Writes a used entry where the driver doesn't look yet.
+    /// Writes a used entry behind the published index.
     #[inline]
     fn stage(&mut self, head: u16, len: u32) -> Result<(), RingFault> {
         let state = &mut *self.state;
@@ -209,7 +209,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         Ok(())
     }
 
-    fn try_publish(&mut self) -> Result<bool, Lost> {
+    fn try_publish(&mut self) -> Result<bool, RingInaccessible> {
         let state = &mut *self.state;
         let old = state.next_used;
         let new = old.wrapping_add(std::mem::take(&mut state.staged));
@@ -223,15 +223,15 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         let avail = self.rings.avail.view()?;
         if state.event_idx {
             let event = u16::from_le(avail.load(avail.event(), Ordering::Relaxed)?);
-            Ok(passed(event, old, new))
+            Ok(need_event(event, old, new))
         } else {
             let flags = u16::from_le(avail.load::<u16>(0, Ordering::Relaxed)?);
             Ok(flags & NO_INTERRUPT == 0)
         }
     }
 
-    /// Enables notifications, then looks again; gives whether an entry is waiting.
-    pub(super) fn arm(&mut self) -> Result<bool, Lost> {
+    /// Enables notifications, then reads the driver's index again; whether an entry is available.
+    pub(super) fn arm(&mut self) -> Result<bool, RingInaccessible> {
         if self.state.event_idx {
             let next = self.state.next_avail.to_le();
             let used = self.rings.used.view()?;
@@ -245,7 +245,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         Ok(index != self.state.next_avail)
     }
 
-    pub(super) fn store_used_flags(&mut self, flags: u16) -> Result<(), Lost> {
+    pub(super) fn store_used_flags(&mut self, flags: u16) -> Result<(), RingInaccessible> {
         self.rings.used.view()?.store(flags.to_le(), 0, Ordering::Relaxed)
     }
 }

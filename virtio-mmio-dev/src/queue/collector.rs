@@ -1,4 +1,4 @@
-//! Gathering a chain's buffers.
+//! Collecting the buffers of a chain.
 
 use vm_memory::GuestAddress;
 
@@ -6,7 +6,7 @@ use super::chain::Buffer;
 use super::descriptor::Descriptor;
 use super::fault::RingFault;
 
-/// What a chain comes to.
+/// The sizes of a chain's buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) readable: usize,
@@ -14,14 +14,14 @@ pub(super) struct Totals {
     pub(super) writable_len: u32,
 }
 
-/// Where a chain goes on in a table of its own.
+/// An indirect table in which a chain continues.
 pub(super) struct Table {
     pub(super) descriptor: Descriptor,
     /// How many descriptors there may be from here on.
     pub(super) left: u16,
 }
 
-/// What has been gathered of a chain.
+/// The buffers of a chain that have been collected.
 pub(super) struct Collector<'a> {
     buffers: &'a mut Vec<Buffer>,
     /// Of at most 32768 descriptors of 32-bit lengths each: no overflow.

@@ -1,10 +1,10 @@
 //! One descriptor.
 
 /// The size of a descriptor in bytes.
-pub(super) const DESCRIPTOR: usize = size_of::<Halves>();
+pub(super) const DESCRIPTOR: usize = size_of::<RawDescriptor>();
 
 /// A descriptor as it lies in memory, in two halves.
-pub(super) type Halves = [u64; 2];
+pub(super) type RawDescriptor = [u64; 2];
 
 /// `VIRTQ_DESC_F_NEXT`, `VIRTQ_DESC_F_WRITE` and `VIRTQ_DESC_F_INDIRECT` (virtio 1.2 §2.7.5).
 const NEXT: u16 = 1;
@@ -23,7 +23,7 @@ pub(super) struct Descriptor {
 impl Descriptor {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "each field is cut out")]
-    pub(super) fn parse([low, high]: Halves) -> Self {
+    pub(super) fn parse([low, high]: RawDescriptor) -> Self {
         let high = u64::from_le(high);
         Self {
             addr: u64::from_le(low),

@@ -1,13 +1,13 @@
-//! How a queue reaches its driver.
+//! Notifications of the driver.
 
 use crate::Interrupt;
 
-/// What a [`LiveQueue`](crate::LiveQueue) has to tell its driver, whichever transport carries it.
+/// How a [`LiveQueue`](crate::LiveQueue) notifies its driver, over whichever transport.
 ///
 /// [`Interrupt`] is virtio-mmio's. A vhost-user backend, whose frontend keeps the registers, signals
 /// the queue's call descriptor instead.
 pub trait QueueEvents: Send {
-    /// Used buffers were published, and the driver wants to hear of them.
+    /// Used buffers were published, and the driver asked to be notified.
     fn used_buffer(&self);
 
     /// The queue can't go on: the driver broke its rules (`DEVICE_NEEDS_RESET`, virtio 1.2 §2.1.2).

@@ -1,9 +1,9 @@
 //! What breaks a queue.
 
-use super::area::Lost;
+use super::area::RingInaccessible;
 
-/// What a driver did to its ring that no driver may do. The queue is broken from there on, and the
-/// device asks for a reset.
+/// How a driver broke the rules of its ring. The queue is broken from then on, and
+/// `DEVICE_NEEDS_RESET` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RingFault {
@@ -47,8 +47,8 @@ pub enum RingFault {
     GivenUp,
 }
 
-impl From<Lost> for RingFault {
-    fn from(_: Lost) -> Self {
+impl From<RingInaccessible> for RingFault {
+    fn from(_: RingInaccessible) -> Self {
         Self::Ring
     }
 }

@@ -1,15 +1,15 @@
-//! Which chains the device has.
+//! Which chains are in flight.
 
 use super::fault::RingFault;
 
-/// By head, whether a chain is the device's or the driver's.
+/// By the head of each chain, whether the device or the driver owns it.
 ///
-/// It is the device's until its used entry is published: the driver can't know that it has its
-/// descriptors back before. So at most as many entries as the queue has are ever staged.
+/// The device owns it until its used entry is published, as the driver can't reuse its descriptors
+/// before. So at most as many entries as the queue has are staged at a time.
 pub(super) struct Heads {
     /// The number of the publication that gave, or is to give, the chain back; or [`IN_FLIGHT`].
     given_back: Vec<u64>,
-    /// The number of the next publication. It never comes round.
+    /// The number of the next publication. 64 bits don't wrap.
     publication: u64,
 }
 

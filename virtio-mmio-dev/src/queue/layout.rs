@@ -1,9 +1,9 @@
-//! Where everything is in a split ring (virtio 1.2 §2.7).
+//! The layout of a split ring (virtio 1.2 §2.7).
 
 use vm_memory::{GuestMemory, Permissions};
 
 use super::area::{Area, Entry};
-use super::descriptor::Halves;
+use super::descriptor::RawDescriptor;
 use crate::{QueueConfig, QueueError};
 
 /// Offset of `idx` in both rings, after `flags`.
@@ -15,7 +15,7 @@ pub(super) type Avail = u16;
 /// An entry of the used ring: `{ id: le32, len: le32 }`.
 pub(super) type Used = [u32; 2];
 
-impl Entry for Halves {
+impl Entry for RawDescriptor {
     const FIRST: usize = 0;
 }
 
@@ -41,11 +41,11 @@ impl Layout {
         if !size.is_power_of_two() {
             return Err(QueueError::Size { index, size });
         }
-        // Behind the entries comes the event, only if it was negotiated.
+        // The event index follows the entries, if it was negotiated.
         let event = if config.event_idx { size_of::<u16>() } else { 0 };
         let (read, write) = (Permissions::Read, Permissions::Write);
         Ok(Self {
-            descriptors: area::<Halves>(
+            descriptors: area::<RawDescriptor>(
                 config,
                 "descriptor table",
                 config.desc_table,
@@ -97,9 +97,9 @@ pub(super) fn slot(index: u16, size: u16) -> u16 {
     index & size.wrapping_sub(1)
 }
 
-/// Whether the step from `old` to `new` passed `event`: the driver wants to hear of the entry with
-/// that index (virtio 1.2 §2.7.7.2, `vring_need_event`).
-pub(super) fn passed(event: u16, old: u16, new: u16) -> bool {
+/// Whether the entry with the index `event` is among those from `old` to `new`: the driver asked to
+/// be notified of it (virtio 1.2 §2.7.7.2, `vring_need_event`).
+pub(super) fn need_event(event: u16, old: u16, new: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
 
@@ -115,7 +115,7 @@ mod tests {
                 for event in -30_i16..30 {
                     let event = old.wrapping_add_signed(event);
                     let wanted = (0..count).any(|nth| old.wrapping_add(nth) == event);
-                    assert_eq!(passed(event, old, new), wanted, "{event} {old} {new}");
+                    assert_eq!(need_event(event, old, new), wanted, "{event} {old} {new}");
                 }
             }
         }

@@ -4,18 +4,18 @@ use std::ops::Deref;
 
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
-use super::area::Lost;
+use super::area::RingInaccessible;
 use super::batch::Batch;
 use super::chain::Chain;
 use super::events::QueueEvents;
 use super::fault::RingFault;
 use super::layout::Layout;
+use super::region_cache::RegionCache;
 use super::rings::Rings;
 use super::state::State;
-use super::windows::Windows;
 use crate::{QueueConfig, QueueError};
 
-/// Where a queue stands, for a device that is to be resumed.
+/// The positions of a queue in its rings, for a device that is to be resumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Positions {
     /// Next available entry to take.
@@ -36,7 +36,7 @@ pub struct Positions {
 ///
 /// A driver that breaks the ring's rules breaks the queue: `DEVICE_NEEDS_RESET` is set, nothing
 /// more is popped, and [`fault`](Self::fault) says why. Chains in flight can still be completed.
-/// Buffer addresses are the request's matter: they are not looked at here.
+/// Buffer addresses are not checked here, but when a request accesses them.
 ///
 /// Memory: a chain is at most [`size_max`](QueueConfig::size_max) buffers of 16 bytes, and at most
 /// `size` chains are in flight.
@@ -69,7 +69,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         let mut batch = queue.once();
         let armed = batch.store_used_flags(0).and_then(|()| batch.arm());
         drop(batch);
-        if let Err(Lost) = armed {
+        if let Err(RingInaccessible) = armed {
             queue.state.events.needs_reset();
             return Err(layout.used.inaccessible(config.index));
         }
@@ -87,13 +87,13 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     /// meanwhile.
     #[inline]
     pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_, R::M, D>) -> T) -> T {
-        // Behind a translation a guard may hold what a request has mapped: only requests have one.
-        let anchor = Some(self.requests.memory()).filter(|m| m.physical_memory().is_some());
+        // Behind a translation a guard may hold mappings of a request, so only requests have one.
+        let plain_guard = Some(self.requests.memory()).filter(|m| m.physical_memory().is_some());
         work(&mut Batch {
             rings: Rings::new(&self.layout, self.rings.deref()),
             requests: &self.requests,
-            anchor: anchor.as_ref(),
-            windows: Windows::new(anchor.as_deref()),
+            plain_guard: plain_guard.as_ref(),
+            regions: RegionCache::new(plain_guard.as_deref()),
             state: &mut self.state,
         })
     }
@@ -103,8 +103,8 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         Batch {
             rings: Rings::new(&self.layout, self.rings.deref()),
             requests: &self.requests,
-            anchor: None,
-            windows: Windows::new(None),
+            plain_guard: None,
+            regions: RegionCache::new(None),
             state: &mut self.state,
         }
     }
@@ -168,10 +168,10 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     ///
     /// A queue that is dropped in a panic does the same.
     pub fn give_up(&mut self) {
-        self.state.break_with(RingFault::GivenUp);
+        self.state.set_broken(RingFault::GivenUp);
     }
 
-    /// Where the queue stands. Chains in flight are behind `next_avail` already.
+    /// The queue's positions. `next_avail` is past the chains in flight.
     pub fn state(&self) -> Positions {
         Positions {
             next_avail: self.state.next_avail,

@@ -10,14 +10,14 @@ mod fault;
 mod heads;
 mod layout;
 mod live;
+mod region_cache;
 mod rings;
 mod state;
 mod walk;
-mod windows;
 
 pub use batch::Batch;
 pub use chain::{Buffer, Chain};
 pub use events::QueueEvents;
 pub use fault::RingFault;
 pub use live::{LiveQueue, Positions};
-pub use windows::PlainSlice;
+pub use region_cache::PlainSlice;

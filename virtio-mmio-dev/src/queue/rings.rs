@@ -2,13 +2,13 @@
 
 use vm_memory::GuestMemory;
 
-use super::area::{Area, Entry, Lost, View};
-use super::descriptor::Halves;
+use super::area::{Area, Entry, RingInaccessible, View};
+use super::descriptor::RawDescriptor;
 use super::layout::{Avail, Layout, Used};
 
 /// The parts of one ring, for as many accesses as a batch has: a look-up costs more than an access.
 pub(super) struct Rings<'a, M: GuestMemory> {
-    pub(super) descriptors: Part<'a, M, Halves>,
+    pub(super) descriptors: Part<'a, M, RawDescriptor>,
     pub(super) avail: Part<'a, M, Avail>,
     pub(super) used: Part<'a, M, Used>,
 }
@@ -35,7 +35,7 @@ impl<'a, M: GuestMemory, T: Entry> Part<'a, M, T> {
     }
 
     #[inline]
-    pub(super) fn view(&mut self) -> Result<&View<'a, M, T>, Lost> {
+    pub(super) fn view(&mut self) -> Result<&View<'a, M, T>, RingInaccessible> {
         match &mut self.view {
             Some(view) => Ok(view),
             empty => Ok(empty.insert(self.area.view(self.mem)?)),

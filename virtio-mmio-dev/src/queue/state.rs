@@ -1,4 +1,4 @@
-//! What a live queue remembers from one operation to the next.
+//! The state of a live queue between two operations.
 
 use super::chain::Buffer;
 use super::events::QueueEvents;
@@ -87,7 +87,7 @@ impl State {
     }
 
     #[cold]
-    pub(super) fn break_with(&mut self, fault: RingFault) {
+    pub(super) fn set_broken(&mut self, fault: RingFault) {
         if self.fault.is_none() {
             self.fault = Some(fault);
             // Nothing more is popped.
@@ -98,10 +98,10 @@ impl State {
 }
 
 impl Drop for State {
-    /// Whoever served the queue panics: what it had popped is never answered.
+    /// In a panic of the thread that serves the queue, whose popped chains are never answered.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.break_with(RingFault::GivenUp);
+            self.set_broken(RingFault::GivenUp);
         }
     }
 }

@@ -1,13 +1,12 @@
-//! Making a transport.
+//! The builder of a transport.
 
 use super::MmioTransport;
 use super::service::Service;
 use crate::state::is_queue_size;
 use crate::{Error, Interrupt, IrqLine, Status, TransportState, VirtioDevice, feature};
 
-/// Makes an [`MmioTransport`]: what the host adds to its device.
-///
-/// `VERSION_1` and `RING_RESET` are always offered: both are the transport's own.
+/// Builds an [`MmioTransport`]. It says which features the transport offers for the host, besides those
+/// of the device. `VERSION_1` and `RING_RESET` are always offered.
 #[must_use]
 pub struct MmioTransportBuilder<D> {
     device: D,
@@ -17,15 +16,14 @@ pub struct MmioTransportBuilder<D> {
 }
 
 impl<D: VirtioDevice> MmioTransport<D> {
-    /// Begins to make a transport for `device`, its interrupts going to `line`: says what the host
-    /// adds to the device.
+    /// A builder of a transport for `device`, with its interrupts going to `line`.
     pub fn builder(device: D, line: impl IrqLine + 'static) -> MmioTransportBuilder<D> {
         let offered = feature::VERSION_1 | feature::RING_RESET;
         MmioTransportBuilder { device, line: Box::new(line), offered, required: 0 }
     }
 
-    /// A transport for `device` after reset, its interrupts going to `line`, on a host that adds
-    /// nothing: what [`builder`](Self::builder) makes when it is told nothing.
+    /// A transport for `device` after a reset, with its interrupts going to `line` and the features
+    /// that a [`builder`](Self::builder) offers by default.
     ///
     /// # Errors
     /// As for [`MmioTransportBuilder::build`].
@@ -45,8 +43,8 @@ impl<D: VirtioDevice> MmioTransportBuilder<D> {
 
     /// Whether the platform orders the accesses of driver and device in a way of its own, so that the
     /// driver needs the barriers of hardware devices (`VIRTIO_F_ORDER_PLATFORM`, virtio 1.2 §6).
-    /// Offered only: a driver may do without. A device in software on the driver's own processors
-    /// needs it not.
+    /// The feature is offered and not required. A device in software that runs on the driver's
+    /// processors does not need it.
     pub fn order_platform(self, on: bool) -> Self {
         self.offer(feature::ORDER_PLATFORM, on)
     }
@@ -95,9 +93,9 @@ impl<D: VirtioDevice> MmioTransportBuilder<D> {
         })
     }
 
-    /// A transport that goes on where `state` was taken. Call
+    /// A transport in the state `state`, which another one was in. Call
     /// [`resume`](MmioTransport::resume) next, which takes its queues into service. If an interrupt is
-    /// pending the line is raised once: whoever set the bit may not have come that far.
+    /// pending the line is raised once, as it may not have been raised when the state was taken.
     ///
     /// # Errors
     /// As for [`build`](Self::build); also a state that this device can't have been in.

@@ -37,7 +37,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         match written {
             ConfigWrite::Ignored => return WriteOutcome::Ignored(Ignored::Config),
             ConfigWrite::Unchanged => {}
-            // Another vCPU may be in the middle of reading what changed.
+            // Another vCPU may be reading the configuration space.
             ConfigWrite::Changed => self.interrupt.next_generation(),
         }
         queues.config_written();

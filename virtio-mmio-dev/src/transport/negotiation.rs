@@ -1,8 +1,8 @@
-//! The status and the features: how a driver and the device come to terms.
+//! Writes to the status and to the feature registers.
 
 use super::MmioTransport;
 use crate::halves::{high, join, low};
-use crate::status::Move;
+use crate::status::Transition;
 use crate::{Ignored, Queues, Status, VirtioDevice, WriteOutcome, feature};
 
 impl<D: VirtioDevice> MmioTransport<D> {
@@ -10,24 +10,24 @@ impl<D: VirtioDevice> MmioTransport<D> {
         let status = self.status();
         let ignored = WriteOutcome::Ignored;
         match status.write(value) {
-            Move::Reset => return self.reset(queues),
-            Move::Keep => {}
-            Move::Refuse => return ignored(Ignored::Status(status)),
+            Transition::Reset => return self.reset(queues),
+            Transition::Unchanged => {}
+            Transition::Invalid => return ignored(Ignored::Status(status)),
             _ if self.regs.reset_pending => return ignored(Ignored::ResetPending),
-            Move::Fail => {
+            Transition::Failed => {
                 self.interrupt.set_status(Status::FAILED);
                 queues.failed();
                 self.stop_all(queues);
             }
-            Move::Set(bits) => self.interrupt.set_status(bits),
-            Move::CheckFeatures(bits) => {
+            Transition::Set(bits) => self.interrupt.set_status(bits),
+            Transition::FeaturesOk(bits) => {
                 if !self.features_valid(true) {
                     return ignored(Ignored::FeaturesRefused);
                 }
                 self.interrupt.set_status(bits);
                 self.accept_features();
             }
-            Move::GoLive(bits) => {
+            Transition::DriverOk(bits) => {
                 if !status.contains(Status::FEATURES_OK) {
                     if !self.features_valid(false) {
                         return ignored(Ignored::FeaturesRefused);
@@ -52,7 +52,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// Replaces one page: what an earlier negotiation left there must not survive.
+    /// Replaces one page: what an earlier negotiation left there is removed.
     pub(super) fn write_driver_features(&mut self, value: u32) -> WriteOutcome {
         if self.status().is_negotiated() {
             return WriteOutcome::Ignored(Ignored::FeaturesFinal);

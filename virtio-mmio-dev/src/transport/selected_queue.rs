@@ -14,7 +14,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
     }
 
     /// A driver may have a queue ready before it has its features accepted, as SeaBIOS 1.14 does:
-    /// what the rings depend on is looked at when they go live.
+    /// features are applied to the queue at `DRIVER_OK`.
     pub(super) fn write_queue_ready(
         &mut self,
         value: u32,
@@ -66,13 +66,13 @@ impl<D: VirtioDevice> MmioTransport<D> {
             if self.features() & feature::NOTIFICATION_DATA != 0 { value & 0xffff } else { value };
         match u16::try_from(index) {
             Ok(index) if self.queue(index).is_some() => WriteOutcome::Notify(index),
-            // Before DRIVER_OK it counts: going live is a notification of every queue.
-            Ok(index) if self.is_to_go_live(index) => WriteOutcome::Done,
+            // Not lost before DRIVER_OK: each queue is started as notified.
+            Ok(index) if self.may_be_started(index) => WriteOutcome::Done,
             _ => WriteOutcome::Ignored(Ignored::NoQueue),
         }
     }
 
-    fn is_to_go_live(&self, index: u16) -> bool {
+    fn may_be_started(&self, index: u16) -> bool {
         let ended = Status::DRIVER_OK | Status::FAILED;
         !self.status().intersects(ended) && self.regs.queues.get(usize::from(index)).is_some()
     }

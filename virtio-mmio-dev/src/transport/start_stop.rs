@@ -5,7 +5,7 @@ use super::service::Service;
 use crate::{PendingWrite, Queues, Stop, TransportState, VirtioDevice, WriteOutcome};
 
 impl<D: VirtioDevice> MmioTransport<D> {
-    /// Takes the queues of a [restored](Self::restore) transport into service, if it is live. A
+    /// Takes the queues of a [restored](crate::MmioTransportBuilder::restore) transport into service, if it is live. A
     /// reset, or a queue's stop, that was pending is done with this, as no queue is in service that
     /// it could wait for.
     pub fn resume(&mut self, queues: &mut impl Queues<D>) {
@@ -89,7 +89,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         if self.is_pending(write) { WriteOutcome::Pending(write) } else { WriteOutcome::Done }
     }
 
-    /// Does what the driver's stop of a queue asked for, if it did and the queue has stopped.
+    /// Finishes the stop that the driver asked for, if it did and the queue is no longer in service.
     fn finish_stop(&mut self, index: u16) {
         let index = usize::from(index);
         let max = self.device.queue_max_sizes().get(index).copied();
@@ -101,7 +101,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         }
     }
 
-    /// Does the reset, if the driver asked for one and all queues have stopped. The status reads 0
+    /// Finishes the reset, if the driver asked for one and no queue is in service. The status reads 0
     /// from then on, and no earlier [`Interrupt`](crate::Interrupt) does anything any more.
     fn finish_reset(&mut self) {
         let stopped = self.service.iter().all(|service| *service == Service::Stopped);
@@ -113,7 +113,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
     }
 
     fn indices(&self) -> std::ops::Range<u16> {
-        // `new` has seen that a u16 is enough.
+        // `MmioTransportBuilder::build` checked that their number is a u16.
         0..u16::try_from(self.service.len()).unwrap_or(u16::MAX)
     }
 }
