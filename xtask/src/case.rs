@@ -43,6 +43,8 @@ pub(crate) struct Case {
     pub(crate) stock_guest: bool,
     /// Whether U-Boot does, as a guest's firmware.
     pub(crate) uboot: bool,
+    /// Whether dom0 runs systemd, and has the daemon's package instead of the daemon.
+    pub(crate) systemd: bool,
     /// Whether our daemon does.
     pub(crate) daemon: bool,
     /// Other binaries of the examples that do.
@@ -109,6 +111,7 @@ impl Case {
             series: None,
             stock_guest: false,
             uboot: false,
+            systemd: false,
             daemon: true,
             binaries: Vec::new(),
             tools: Vec::new(),
@@ -141,6 +144,7 @@ impl Case {
             ("guest-kernel", "slim") => self.stock_guest = false,
             ("guest-kernel", "stock") => self.stock_guest = true,
             ("guest-firmware", "u-boot") => self.uboot = true,
+            ("dom0", "systemd") => (self.systemd, self.daemon) = (true, false),
             ("daemon", "none") => self.daemon = false,
             ("binary", _) => self.binaries.push(value.to_owned()),
             ("tool", _) => self.tools.push(value.to_owned()),
@@ -226,6 +230,8 @@ mod tests {
         let case = parse("# about: a\n").unwrap();
         assert!(case.tools.is_empty() && !case.uboot);
         assert!(parse("# about: a\n# guest-firmware: other\n").is_err());
+        let case = parse("# about: a\n# dom0: systemd\n").unwrap();
+        assert!(case.systemd && case.examples().next().is_none(), "the package has the daemon");
     }
 
     #[test]

@@ -21,16 +21,36 @@ use std::process::Command;
 
 /// Builds the package of the daemon with these features, and looks it over; true if all is as it should be.
 pub(crate) fn run(architecture: Option<Architecture>, features: &[String]) -> Result<bool> {
+    let host = Architecture::host();
+    let architecture = match (architecture, &host) {
+        (Some(architecture), _) => architecture,
+        (None, Ok(host)) => *host,
+        (None, Err(error)) => bail!("{error:#}"),
+    };
+    let (package, deb) = build(&Cache::open()?, architecture, features)?;
+    println!("{}", deb.display());
+    let runs_here = host.is_ok_and(|host| host == architecture);
+    let findings = verify::all(&deb, &package, runs_here)?;
+    for finding in &findings {
+        println!("deb: {finding}");
+    }
+    Ok(!findings.iter().any(verify::Finding::is_fault))
+}
+
+/// The package for arm64, as it is released.
+pub(crate) fn for_testbed(cache: &Cache) -> Result<PathBuf> {
+    Ok(build(cache, Architecture::Arm64, &[])?.1)
+}
+
+fn build(
+    cache: &Cache,
+    architecture: Architecture,
+    features: &[String],
+) -> Result<(Package, PathBuf)> {
     if !quiet(Command::new("dpkg-deb").arg("--version")) {
         bail!("there is no dpkg-deb, which makes the package: install dpkg");
     }
-    let host = Architecture::host();
-    let architecture = match architecture {
-        Some(architecture) => architecture,
-        None => host.as_ref().copied().map_err(|error| anyhow::anyhow!("{error:#}"))?,
-    };
-    let cache = Cache::open()?;
-    let compiler = Compiler::choose_for(architecture, &cache)?;
+    let compiler = Compiler::choose_for(architecture, cache)?;
     let package = Package {
         name: DAEMON,
         architecture,
@@ -39,15 +59,8 @@ pub(crate) fn run(architecture: Option<Architecture>, features: &[String]) -> Re
         pages: pages()?,
         licences: Licences::of(compiler.target(), features)?,
     };
-    let dir = paths::target().join("debian");
-    let deb = package.build(&dir)?;
-    println!("{}", deb.display());
-    let runs_here = host.is_ok_and(|host| host == architecture);
-    let findings = verify::all(&deb, &package, runs_here)?;
-    for finding in &findings {
-        println!("deb: {finding}");
-    }
-    Ok(!findings.iter().any(verify::Finding::is_fault))
+    let deb = package.build(&paths::target().join("debian"))?;
+    Ok((package, deb))
 }
 
 /// The man pages and shell completions, made anew: `man/` and `completions/` in a directory.

@@ -34,6 +34,7 @@ mod shell;
 mod source;
 mod suite;
 mod suites;
+mod systemd;
 mod testbed;
 mod toolchain;
 mod toolstack;

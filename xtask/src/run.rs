@@ -54,7 +54,11 @@ pub(crate) fn run(
     fs::create_dir_all(&dir)?;
     fs::create_dir_all(paths::results("logs"))?;
 
-    let disks = disks(testbed, case, &dir)?;
+    let mut disks = disks(testbed, case, &dir)?;
+    if case.systemd {
+        let root = testbed.systemd()?.root(dir.join("dom0-root.img"))?;
+        disks.push(("dom0-root".to_owned(), root));
+    }
     let mut machine = machine(testbed, binaries, Some(case), &dir)?;
     machine.disks =
         disks.iter().map(|(name, image)| (name.clone(), image.path().to_owned())).collect();
@@ -176,15 +180,27 @@ pub(crate) fn machine(
 ) -> Result<Machine> {
     let initrd = dir.join("initrd.cpio");
     let mut file = BufWriter::new(File::create(&initrd)?);
-    std::io::copy(&mut File::open(testbed.dom0())?, &mut file)?;
-    cargo_of(testbed, binaries, case)?.write(&mut file)?;
+    let kernel = match case.filter(|case| case.systemd) {
+        Some(case) => {
+            let systemd = testbed.systemd()?;
+            let mut archive = systemd.initramfs(case)?;
+            guests(&mut archive, "payload/", testbed, binaries, Some(case))?;
+            archive.write(&mut file)?;
+            systemd.kernel()
+        }
+        None => {
+            std::io::copy(&mut File::open(testbed.dom0())?, &mut file)?;
+            cargo_of(testbed, binaries, case)?.write(&mut file)?;
+            testbed.kernel()
+        }
+    };
     file.flush().with_context(|| format!("writing {}", initrd.display()))?;
     Ok(Machine {
         xen: match case.map(|case| case.hypervisor) {
             Some(Hypervisor::Debian) => testbed.xen_debian(),
             Some(Hypervisor::Ioreq) | None => testbed.xen(),
         },
-        kernel: testbed.kernel(),
+        kernel,
         initrd_size: fs::metadata(&initrd)?.len(),
         initrd,
         memory: case.map_or(2048, |case| case.memory),
@@ -209,17 +225,30 @@ fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<A
     for example in case.map_or(vec![DAEMON], |case| case.examples().collect()) {
         archive.file(&format!("usr/bin/{example}"), 0o755, &binaries.join(example))?;
     }
-    archive.file("guest/slim/Image", 0o644, &testbed.kernel())?;
-    archive.bytes("guest/slim/initrd", 0o644, slim_initrd(testbed, binaries, case)?);
+    guests(&mut archive, "", testbed, binaries, case)?;
+    Ok(archive)
+}
+
+/// Adds what guests boot, below `prefix`.
+fn guests(
+    archive: &mut Archive,
+    prefix: &str,
+    testbed: &Testbed,
+    binaries: &Path,
+    case: Option<&Case>,
+) -> Result<()> {
+    let path = |name: &str| format!("{prefix}guest/{name}");
+    archive.file(&path("slim/Image"), 0o644, &testbed.kernel())?;
+    archive.bytes(&path("slim/initrd"), 0o644, slim_initrd(testbed, binaries, case)?);
     if case.is_some_and(|case| case.uboot) {
-        archive.file("guest/u-boot/u-boot.bin", 0o644, &testbed.uboot()?)?;
+        archive.file(&path("u-boot/u-boot.bin"), 0o644, &testbed.uboot()?)?;
     }
     if case.is_none_or(|case| case.stock_guest) {
         let [kernel, initrd] = testbed.stock();
-        archive.file("guest/stock/vmlinuz", 0o644, &kernel)?;
-        archive.file("guest/stock/initrd", 0o644, &initrd)?;
+        archive.file(&path("stock/vmlinuz"), 0o644, &kernel)?;
+        archive.file(&path("stock/initrd"), 0o644, &initrd)?;
     }
-    Ok(archive)
+    Ok(())
 }
 
 fn slim_initrd(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<Vec<u8>> {

@@ -56,7 +56,8 @@ impl fmt::Display for Tally {
 
 /// Runs the cases; true if none failed.
 pub(crate) fn run(cases: &[Case], jobs: usize, verbose: bool) -> Result<bool> {
-    let testbed = Testbed::build(false)?;
+    let mut testbed = Testbed::build(false)?;
+    testbed.prepare(cases)?;
     let binaries = testbed.binaries(cases)?;
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     let alone = cases.len() == 1;

@@ -1,5 +1,6 @@
 //! The testbed as a whole: every artefact a run may need, and what it is made of.
 
+use crate::apt::Package;
 use crate::cache::{Artefact, Cache};
 use crate::case::{Case, DAEMON};
 use crate::cross::{self, Compiler};
@@ -8,6 +9,7 @@ use crate::log::output;
 use crate::resolution::SUITE;
 use crate::series::Series;
 use crate::suites::PassedOver;
+use crate::systemd::Systemd;
 use crate::xen::Sources;
 use crate::xen_tree::XenTree;
 use crate::{domains, host, image, kernel, paths, uboot, xen};
@@ -31,6 +33,11 @@ pub(crate) struct Testbed {
     /// Why there is none, if so: a mirror can lack its source.
     uboot: Result<Artefact, String>,
     compiler: Compiler,
+    /// The stock kernel's.
+    stock_package: Package,
+    /// busybox, for a dom0's initramfs.
+    busybox: PathBuf,
+    systemd: Option<Systemd>,
     /// Xen's.
     pub(crate) series: Series,
     pub(crate) xen_version: String,
@@ -110,6 +117,9 @@ impl Testbed {
             guest: domains::guest(&cache, &dom0_tree)?,
             rootfs: image::rootfs(&cache, &rootfs_tree)?,
             uboot: uboot::guest(&cache, &debian).map_err(|error| format!("{error:#}")),
+            stock_package: packages.stock_kernel.clone(),
+            busybox: dom0_tree.path("usr/bin/busybox"),
+            systemd: None,
             xen,
             kernel,
             stock_kernel,
@@ -118,6 +128,20 @@ impl Testbed {
             xen_version,
             versions,
         })
+    }
+
+    /// Builds what only some cases want, if these do.
+    pub(crate) fn prepare(&mut self, cases: &[Case]) -> Result<()> {
+        if self.systemd.is_none() && cases.iter().any(|case| case.systemd) {
+            let cache = Cache::open()?;
+            self.systemd = Some(Systemd::build(&cache, &self.stock_package, self.busybox.clone())?);
+        }
+        Ok(())
+    }
+
+    /// A dom0 that runs systemd, which was [prepared](Self::prepare).
+    pub(crate) fn systemd(&self) -> Result<&Systemd> {
+        self.systemd.as_ref().context("no dom0 with systemd was prepared")
     }
 
     /// Our binaries for the domains: the guests' tools, and what `cases` bring to dom0.
