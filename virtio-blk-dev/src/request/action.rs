@@ -6,13 +6,15 @@ use crate::sector::SECTOR_SIZE;
 /// What to do for a valid request. Offsets are in bytes, within the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Read {
-        offset: u64,
-    },
-    Write {
-        offset: u64,
-    },
+    Read { offset: u64 },
+    Write { offset: u64 },
     Flush,
+    Other(OtherAction),
+}
+
+/// What to do for a request that isn't on the fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherAction {
     GetId,
     GetLifetime,
     /// The ranges are listed in the request's data.
@@ -36,8 +38,10 @@ pub(crate) fn decide(
             return Ok(Action::Read { offset });
         }
         RequestKind::Flush => return Ok(Action::Flush),
-        RequestKind::GetId => return Ok(Action::GetId),
-        RequestKind::GetLifetime if limits.lifetime => return Ok(Action::GetLifetime),
+        RequestKind::GetId => return Ok(Action::Other(OtherAction::GetId)),
+        RequestKind::GetLifetime if limits.lifetime => {
+            return Ok(Action::Other(OtherAction::GetLifetime));
+        }
         RequestKind::GetLifetime | RequestKind::Other => return Err(Status::Unsupported),
         _ => {}
     }
@@ -54,7 +58,8 @@ pub(crate) fn decide(
         RequestKind::WriteZeroes => limits.write_zeroes.map(|_| RangeKind::WriteZeroes),
         _ => limits.secure_erase.map(|_| RangeKind::SecureErase),
     };
-    range.map(Action::Ranges).ok_or(Status::Unsupported)
+    let kind = range.ok_or(Status::Unsupported)?;
+    Ok(Action::Other(OtherAction::Ranges(kind)))
 }
 
 /// The byte offset of a read or write.
@@ -137,7 +142,7 @@ mod tests {
         }
         assert_eq!(on(0), Ok(Action::Read { offset: 0 }));
         assert_eq!(on(4), Ok(Action::Flush));
-        assert_eq!(on(8), Ok(Action::GetId));
+        assert_eq!(on(8), Ok(Action::Other(OtherAction::GetId)));
     }
 
     #[test]

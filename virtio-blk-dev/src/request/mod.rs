@@ -10,7 +10,7 @@ mod segment;
 mod status;
 mod used_len;
 
-pub(crate) use action::{Action, decide};
+pub(crate) use action::{Action, OtherAction, decide};
 pub(crate) use blk_request::BlkRequest;
 pub(crate) use header::Header;
 pub(crate) use kind::RangeKind;

@@ -6,9 +6,7 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 use super::answers::Outcome;
 use super::pipeline::RequestPipeline;
 use crate::engine::Engine;
-use crate::request::BlkRequest;
-use crate::request::RangeKind;
-use crate::request::{Action, Status, decide};
+use crate::request::{Action, BlkRequest, OtherAction, RangeKind, Status, decide};
 
 /// Rate limiting: when a request may start.
 impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
@@ -74,7 +72,9 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
         match decide(request.kind, request.sector, data_out, data_in, &self.params) {
             Ok(Action::Read { .. }) => data_in,
             Ok(Action::Write { .. }) => data_out,
-            Ok(Action::Ranges(kind @ (RangeKind::WriteZeroes | RangeKind::SecureErase))) => {
+            Ok(Action::Other(OtherAction::Ranges(
+                kind @ (RangeKind::WriteZeroes | RangeKind::SecureErase),
+            ))) => {
                 let listed = self.in_flight.list(batch, request, kind, &self.params);
                 listed.map_or(0, |()| request.bytes)
             }

@@ -5,8 +5,7 @@ use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory};
 
 use super::clock::Clock;
-use crate::request::BlkRequest;
-use crate::request::{RequestKind, Status, used_len};
+use crate::request::{BlkRequest, RequestKind, Status, used_len};
 use crate::stats::Counters;
 
 /// How a request ended.

@@ -13,8 +13,9 @@ use super::operations::{Operations, is_cancelled};
 use super::rate_limiter::{RateLimiter, Reservation};
 use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
-use crate::request::BlkRequest;
-use crate::request::{Action, Header, RequestKind, Status, decide, lifetime_bytes};
+use crate::request::{
+    Action, BlkRequest, Header, OtherAction, RequestKind, Status, decide, lifetime_bytes,
+};
 use crate::stats::{Counters, HostError};
 
 /// The state of a worker besides its queue: takes each request from its header to its completion.
@@ -149,7 +150,10 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
             Ok(Action::Read { offset }) => (Command::Read, offset, data_in),
             Ok(Action::Write { offset }) => (Command::Write, offset, data_out),
             Ok(Action::Flush) => (Command::Flush, 0, 0),
-            _ => return self.submit_uncommon(batch, request, action, durable),
+            Ok(Action::Other(other)) => {
+                return self.submit_other(batch, request, Ok(other), durable);
+            }
+            Err(status) => return self.submit_other(batch, request, Err(status), durable),
         };
         let durable = durable && command == Command::Write;
         request.bytes = len;
@@ -159,24 +163,20 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     }
 
     #[inline(never)]
-    fn submit_uncommon<M: GuestMemory>(
+    fn submit_other<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         request: BlkRequest<D>,
-        action: Result<Action, Status>,
+        action: Result<OtherAction, Status>,
         durable: bool,
     ) {
         let outcome = match action {
-            Ok(Action::Ranges(kind)) => {
+            Ok(OtherAction::Ranges(kind)) => {
                 let io = self.in_flight.start_ranges(batch, request, kind, durable, &self.params);
                 return self.enqueue(batch, io);
             }
-            Ok(Action::GetId) => Outcome::copied(&request, self.params.serial.as_bytes()),
-            Ok(Action::GetLifetime) => self.lifetime(&request),
-            // Handled by `submit_request`.
-            Ok(Action::Read { .. } | Action::Write { .. } | Action::Flush) => {
-                Outcome::failed(Status::IoErr)
-            }
+            Ok(OtherAction::GetId) => Outcome::copied(&request, self.params.serial.as_bytes()),
+            Ok(OtherAction::GetLifetime) => self.lifetime(&request),
             Err(status) => Outcome::failed(status),
         };
         self.complete_now(batch, request, &outcome);

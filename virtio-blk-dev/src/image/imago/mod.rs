@@ -23,9 +23,8 @@ use self::chain::Chain;
 use self::journal::Journal;
 use self::storage::Layer;
 use self::zeroing::Zeroing;
-use super::Alignment;
 use super::bounce_io::{BounceIo, total};
-use super::{Commands, Image, ImageFormat, ImageWarning, OpenError, Topology};
+use super::{Alignment, Commands, Image, ImageFormat, ImageWarning, OpenError, Topology};
 use crate::buffers::{Sink, Source};
 use crate::sector::SECTOR_SIZE;
 

@@ -18,9 +18,8 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Permissions};
 
 use super::*;
-use crate::engine::Command;
-use crate::engine::IoAllocation;
 use crate::engine::wait::wait_readable;
+use crate::engine::{Command, IoAllocation};
 
 const SECTOR: u64 = 512;
 
