@@ -57,6 +57,7 @@
 //! | Xen and dom0's kernel | everything | they are trusted |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod deferred;
 mod device_model;
 mod error;
 pub mod eventfd;
@@ -64,16 +65,20 @@ pub mod eventfd;
 pub mod fake;
 mod liveness;
 mod page;
+mod ports;
 mod request;
+mod request_kind;
 mod server;
 mod server_id;
 mod sys;
 mod xen_device_model;
 
+pub use deferred::DeferredRequest;
 pub use device_model::{DeviceModel, ServerInfo};
 pub use error::{Error, Operation};
 pub use liveness::Liveness;
-pub use request::{Request, RequestKind};
+pub use request::Request;
+pub use request_kind::RequestKind;
 pub use server::{IoreqServer, Stats};
 pub use server_id::ServerId;
 pub use xen_device_model::XenDeviceModel;

@@ -1,88 +1,23 @@
 //! One trapped access, which is answered when it is dropped.
 
 use std::io;
+use std::sync::Arc;
 
-use xen_evtchn::{EventChannel, Port};
-
-use crate::page::RawRequest;
-use crate::sys::{IOREQ_TYPE_COPY, IOREQ_TYPE_INVALIDATE, Ioreq};
-
-/// The request of a vCPU (`hvm/ioreq.h`). It is validated: `size` is 1, 2, 4 or 8, and `addr + size` doesn't
-/// wrap. The caller has to check whether `addr` belongs to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestKind {
-    /// A load from guest-physical `addr`.
-    Read {
-        /// The first byte.
-        addr: u64,
-        /// Bytes: 1, 2, 4 or 8.
-        size: u8,
-    },
-    /// A store to guest-physical `addr`.
-    Write {
-        /// The first byte.
-        addr: u64,
-        /// Bytes: 1, 2, 4 or 8.
-        size: u8,
-        /// The value, little-endian as the guest sees it, with zeroes above `size` bytes.
-        data: u64,
-    },
-    /// The guest's memory map has changed: drop cached foreign mappings. It is the first request of every
-    /// boot and goes to every server of the guest at once; the vCPU waits for all of them.
-    Invalidate,
-    /// A type (`IOREQ_TYPE_*`) that isn't used on Arm, or a memory access that isn't valid: a string operation,
-    /// data by pointer, another size. Reads give all ones.
-    Unsupported(u8),
-}
-
-impl RequestKind {
-    pub(crate) fn new(raw: &RawRequest) -> Self {
-        // The type first: the other fields of an INVALIDATE mean nothing.
-        match raw.kind {
-            IOREQ_TYPE_INVALIDATE => return Self::Invalidate,
-            IOREQ_TYPE_COPY if raw.count == 1 && !raw.data_is_ptr() => {}
-            kind => return Self::Unsupported(kind),
-        }
-        let addr = raw.addr;
-        let size = match raw.size {
-            size @ (1 | 2 | 4 | 8) if addr.checked_add(u64::from(size) - 1).is_some() => size as u8,
-            _ => return Self::Unsupported(raw.kind),
-        };
-        if raw.is_read() {
-            Self::Read { addr, size }
-        } else {
-            // Xen on Arm sends the whole register, whatever the width of the store.
-            Self::Write { addr, size, data: raw.data & mask(size) }
-        }
-    }
-}
-
-/// The bits of an access of `size` bytes.
-fn mask(size: u8) -> u64 {
-    u64::MAX >> (64 - 8 * u32::from(size))
-}
-
-/// Tells a vCPU that its request was answered. A trait, so that [`Request`] needn't have the type of the
-/// event channel.
-pub(crate) trait Notifier {
-    fn notify_vcpu(&self) -> io::Result<()>;
-}
-
-impl<E: EventChannel> Notifier for Port<E> {
-    fn notify_vcpu(&self) -> io::Result<()> {
-        self.notify()
-    }
-}
+use crate::deferred::{Deferred, DeferredRequest};
+use crate::page::{IoreqPage, RawRequest};
+use crate::ports::Ports;
+use crate::request_kind::RequestKind;
 
 /// A request taken from its slot. The vCPU waits for the answer.
 ///
 /// It is answered in any case, also if it is dropped by an early return or a panic: reads give all ones then.
-/// A request that is [forgotten](std::mem::forget) is returned again by the server.
+/// A request that is [forgotten](std::mem::forget) is returned again by the server. To answer it after others
+/// have been served, [defer](Self::defer) it.
 #[must_use = "dropping a request answers it with all ones"]
 pub struct Request<'a> {
-    pub(crate) slot: &'a Ioreq,
-    pub(crate) notifier: &'a dyn Notifier,
+    pub(crate) page: &'a Arc<IoreqPage>,
+    pub(crate) ports: &'a dyn Ports,
+    pub(crate) deferred: &'a Arc<Deferred>,
     /// Where a failed notification is stored, to be returned by the next `next_request`.
     pub(crate) failure: &'a mut Option<(u32, io::Error)>,
     pub(crate) vcpu: u32,
@@ -108,6 +43,20 @@ impl Request<'_> {
     /// [`next_request`](crate::IoreqServer::next_request).
     pub fn complete(self) {}
 
+    /// Lets the vCPU wait for an answer that comes later, maybe from another thread, while the server goes on with
+    /// other requests. Another vCPU's are not held up.
+    pub fn defer(self) -> DeferredRequest {
+        let Self { page, ports, deferred, vcpu, kind, raw, .. } = &self;
+        let later = DeferredRequest::new(
+            Arc::clone(page),
+            ports.share(),
+            Arc::clone(deferred),
+            (*vcpu, *kind, raw.is_read() && !raw.data_is_ptr()),
+        );
+        std::mem::forget(self);
+        later
+    }
+
     /// Answers a read. `data` is little-endian as the guest sees it, and truncated to the access's size. For
     /// other requests it is ignored.
     pub fn complete_read(mut self, data: u64) {
@@ -117,15 +66,9 @@ impl Request<'_> {
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
-        let data = match self.kind {
-            RequestKind::Read { size, .. } => Some(self.data & mask(size)),
-            RequestKind::Unsupported(_) if self.raw.is_read() && !self.raw.data_is_ptr() => {
-                Some(u64::MAX)
-            }
-            _ => None,
-        };
-        self.slot.answer(data);
-        if let Err(source) = self.notifier.notify_vcpu() {
+        let is_read = self.raw.is_read() && !self.raw.data_is_ptr();
+        self.page.slot(self.vcpu as usize).answer(self.kind.answer(is_read, self.data));
+        if let Err(source) = self.ports.notify(self.vcpu) {
             *self.failure = Some((self.vcpu, source));
         }
     }

@@ -12,17 +12,19 @@ use std::time::{Duration, Instant};
 use xen_evtchn::{EventChannel, Port};
 use xen_foreignmem::{DomId, ForeignMemory, RESOURCE_IOREQ_SERVER};
 
+use crate::deferred::Deferred;
 use crate::device_model::DeviceModel;
 use crate::error::{Error, Operation};
 use crate::eventfd::{EventFds, IoEventFd};
 use crate::liveness::Liveness;
 use crate::page::{IoreqPage, SLOTS};
-use crate::request::{Request, RequestKind};
+use crate::request::Request;
+use crate::request_kind::RequestKind;
 use crate::server_id::ServerId;
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
 
-/// How long a server that ends waits for its vCPUs to take their last answers. One that has not by then, as of a
-/// guest that is paused, hangs when it runs again. On a loaded host it may be a while until a vCPU runs.
+/// How long a server that ends waits for its vCPUs to take their last answers, as on a loaded host they may run late.
+/// One that has not by then, as of a guest that is paused, hangs when it runs again.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// How often it checks in that time whether the guest is gone.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(10);
@@ -56,6 +58,7 @@ pub struct IoreqServer<M: DeviceModel, F: ForeignMemory, E: EventChannel> {
     // In the order in which they have to be dropped: the ports, the page, the server.
     ports: Arc<[Port<E>]>,
     page: Arc<IoreqPage>,
+    deferred: Arc<Deferred>,
     registration: Registration<M>,
     evtchn: Arc<E>,
     nr_vcpus: u16,
@@ -119,6 +122,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         Ok(Self {
             ports: Arc::new([]),
             page: Arc::new(IoreqPage::new(page)),
+            deferred: Arc::new(Deferred::new()),
             registration,
             evtchn,
             nr_vcpus,
@@ -222,6 +226,9 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
                     self.masked.push(self.ports[usize::from(slot.vcpu)].number());
                     self.recheck.push(slot.vcpu);
                 }
+                if self.deferred.is_kept(slot.vcpu.into()) {
+                    continue;
+                }
                 match self.page.slot(slot.vcpu.into()).claim() {
                     Some(raw) => break (slot.vcpu, raw),
                     None => self.stats.spurious += u64::from(slot.event),
@@ -233,10 +240,10 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             }
         };
         self.stats.requests += 1;
-        let index = usize::from(vcpu);
         Ok(Some(Request {
-            slot: self.page.slot(index),
-            notifier: &self.ports[index],
+            page: &self.page,
+            ports: &self.ports,
+            deferred: &self.deferred,
             failure: &mut self.failure,
             vcpu: vcpu.into(),
             raw,
@@ -317,10 +324,15 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     fn answer_all(&mut self) {
         for (vcpu, port) in self.ports.iter().enumerate() {
             let slot = self.page.slot(vcpu);
-            if let Some(raw) = slot.claim() {
+            if self.deferred.is_kept(vcpu) {
+                if self.deferred.take(vcpu, || slot.answer(Some(u64::MAX))) {
+                    let _ = port.notify();
+                }
+            } else if let Some(raw) = slot.claim() {
                 drop(Request {
-                    slot,
-                    notifier: port,
+                    page: &self.page,
+                    ports: &self.ports,
+                    deferred: &self.deferred,
                     failure: &mut self.failure,
                     vcpu: vcpu as u32,
                     raw,

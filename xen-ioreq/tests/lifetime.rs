@@ -171,3 +171,57 @@ fn a_question_that_could_not_be_asked_says_nothing_of_the_guest() {
     assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
     assert!(server.liveness().is_alive().unwrap());
 }
+
+#[test]
+fn a_deferred_request_is_answered_later_and_holds_up_no_other_vcpu() {
+    let domain = guest(2);
+    let mut server = server(&domain);
+    let mut first = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    let request = server.next_request().unwrap().unwrap();
+    let deferred = request.defer();
+    assert_eq!(deferred.vcpu(), 0);
+    for value in 1..4 {
+        // It isn't handed out again meanwhile.
+        let mut other = domain.vcpu(1).begin_read(BASE + 4, 4).unwrap();
+        serve(&mut server, |_| value);
+        assert_eq!(other.poll(), Some(Ok(value)));
+        assert_eq!(first.poll(), None);
+    }
+    thread::spawn(move || deferred.complete_read(7)).join().unwrap();
+    assert_eq!(first.poll(), Some(Ok(7)));
+    // And its vCPU goes on as before.
+    let mut next = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    serve(&mut server, |_| 9);
+    assert_eq!(next.poll(), Some(Ok(9)));
+}
+
+#[test]
+fn a_server_that_ends_answers_what_was_deferred_and_whoever_kept_it_does_no_more() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    let mut access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    let deferred = server.next_request().unwrap().unwrap().defer();
+    let ends = thread::spawn(move || drop(server));
+    let start = Instant::now();
+    let value = loop {
+        match access.poll() {
+            Some(value) => break value,
+            None => assert!(start.elapsed() < Duration::from_secs(10), "nobody answers"),
+        }
+        thread::yield_now();
+    };
+    assert_eq!(value, Ok(0xffff_ffff));
+    ends.join().unwrap();
+    deferred.complete_read(3);
+    assert_eq!(domain.hung_vcpus(), [0_u32; 0]);
+    assert_nothing_left(&domain);
+}
+
+#[test]
+fn a_deferred_request_that_is_dropped_is_answered() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    let mut access = domain.vcpu(0).begin_write(BASE, 4, 1).unwrap();
+    drop(server.next_request().unwrap().unwrap().defer());
+    assert!(access.poll().is_some_and(|result| result.is_ok()));
+}
