@@ -109,8 +109,8 @@ fn a_generic_device_without_a_type_is_waited_for_and_its_window_left_alone() {
     // One of another type in its place gets the window.
     it.host.remove(&generic);
     it.host.plug(&generic.clone().with("type", "virtio,device4"));
-    it.host.settle();
-    assert!(!it.host.window(&generic).is_there(), "for its own backend to claim");
+    // For its own backend to claim.
+    it.host.settle_for(Duration::from_secs(20), |host| !host.window(&generic).is_there());
 }
 
 #[test]
@@ -156,7 +156,8 @@ fn what_xenstore_has_no_room_for_is_tried_again_until_it_has() {
         host.plug(&disk);
         host.store.fail_next(op, times, errno);
         host.settle();
-        assert_eq!(host.state(&disk).as_deref(), Some("1"), "{op:?} {errno}");
+        // A single failure may be over by now.
+        assert!(times == 1 || host.state(&disk).as_deref() == Some("1"), "{op:?} {errno}");
         assert_eq!(host.error(&disk), None, "{op:?} {errno}");
         host.settle_for(Duration::from_secs(20), |host| host.state(&disk).as_deref() == Some("2"));
         assert_eq!(host.window(&disk).read(reg::MAGIC), MAGIC, "{op:?} {errno}");

@@ -13,23 +13,22 @@ use common::{
     guest_kernel::{GuestKernel, Sharing},
     host::FakePlatform,
     ring_driver::{
-        CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, RingDriver, VERSION_1, WRITE, until,
+        CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, OK, RingDriver, VERSION_1, WRITE, until,
     },
     watchdog::watchdog,
-    window::{Window, reg},
+    window::{MAGIC, Window, reg},
 };
 use virtio_blk_dev::{Image, Sink, Source};
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
     Handles,
-    guest::{Attachment, Guest, GuestError, MapBudget, Notices},
-    node::{DeviceId, DeviceNode, Kind},
+    guest::{Attachment, Command, Event, EventBox, Guest, MapBudget},
+    node::{DeviceId, DeviceNode, Kind, WINDOW_SIZE},
 };
 use xen_virtio_blk::{
-    disks::Disks, metrics::render, nodes::DiskNodes, settings::DiskSettings, storage::Storage,
+    disks::Disks, figures::Figures, metrics::render, nodes::DiskNodes, settings::DiskSettings,
+    storage::Storage,
 };
-
-const BASE: u64 = 0x0200_0000;
 
 /// An image whose flushes wait until somebody lets them go.
 #[derive(Default)]
@@ -86,87 +85,154 @@ impl Image for StuckImage {
     }
 }
 
-const ID: DeviceId = DeviceId { domid: 1, kind: Kind::VirtioDisk, devid: 51712 };
+fn id_of(nth: u32) -> DeviceId {
+    DeviceId { domid: 1, kind: Kind::VirtioDisk, devid: 51712 + 16 * nth }
+}
 
-fn disk(image: &Arc<StuckImage>) -> Attachment<Disks> {
+fn base_of(nth: u32) -> u64 {
+    0x0200_0000 + u64::from(nth) * WINDOW_SIZE
+}
+
+fn disk(nth: u32, image: &Arc<StuckImage>) -> Attachment<Disks> {
     let storage = Storage::Other(Arc::clone(image) as Arc<dyn Image>);
     Attachment {
-        node: DeviceNode::new(ID, BASE, 33, false),
+        node: DeviceNode::new(id_of(nth), base_of(nth), 33 + nth, false),
         config: DiskNodes { image: PathBuf::from("/stuck"), read_only: false, discard: true },
         resources: (DiskSettings::default(), storage),
     }
 }
 
-fn start(domain: &FakeDomain, domid: u16, patience: Duration) -> Guest<Disks> {
-    let handles = Handles::<FakePlatform> {
-        model: domain.device_model(),
-        memory: domain.foreign_memory(),
-        grants: domain.grant_table(),
-        events: domain.event_channel().unwrap(),
-    };
-    let notices = Notices::channel().unwrap().0;
-    Guest::start(domid, handles, MapBudget::default(), notices, patience).unwrap().0
+/// A guest that is served, and what it has told.
+struct Served {
+    guest: Option<Guest<Disks>>,
+    events: EventBox<Disks>,
+    domain: FakeDomain,
 }
 
-/// A guest that has asked for a flush, which its storage doesn't finish.
-fn stuck(patience: Duration) -> (Guest<Disks>, FakeDomain, Arc<StuckImage>) {
-    let domain = FakeDomain::builder().domid(1).build();
-    let image = Arc::new(StuckImage::default());
-    let guest = start(&domain, 1, patience);
-    guest.attach(disk(&image)).unwrap();
-    let kernel = GuestKernel::new(&domain, Sharing::Foreign);
-    let window = Window::new(domain.vcpu(0), BASE);
-    let mut driver = RingDriver::start(window, &kernel, VERSION_1 | FEATURE_FLUSH);
+impl Served {
+    fn new() -> Self {
+        let domain = FakeDomain::builder().domid(1).vcpus(2).build();
+        let handles = Handles::<FakePlatform> {
+            model: domain.device_model(),
+            memory: domain.foreign_memory(),
+            grants: domain.grant_table(),
+            events: domain.event_channel().unwrap(),
+        };
+        let (sender, events) = EventBox::channel().unwrap();
+        let (guest, _) = Guest::start(1, handles, MapBudget::default(), sender).unwrap();
+        Self { guest: Some(guest), events, domain }
+    }
+
+    fn send(&self, command: Command<Disks>) {
+        self.guest.as_ref().expect("a guest that is served").send(command);
+    }
+
+    /// The next event, if there is one in this time.
+    fn event(&mut self, timeout: Duration) -> Option<Event<Disks>> {
+        let mut events = self.events.take(timeout);
+        assert!(events.len() < 2, "more than was asked for");
+        events.pop()
+    }
+
+    fn attach(&mut self, nth: u32, image: &Arc<StuckImage>) -> Arc<Figures> {
+        self.send(Command::Attach(Box::new(disk(nth, image))));
+        match self.event(LONG) {
+            Some(Event::Attached(id, Ok(figures))) if id == id_of(nth) => figures,
+            _ => panic!("the disk should be attached"),
+        }
+    }
+
+    /// Its driver of a disk.
+    fn driver(&self, nth: u32, features: u64) -> RingDriver {
+        let kernel = GuestKernel::new(&self.domain, Sharing::Foreign);
+        RingDriver::start(self.window(nth), &kernel, VERSION_1 | features)
+    }
+
+    fn window(&self, nth: u32) -> Window {
+        Window::new(self.domain.vcpu(nth), base_of(nth))
+    }
+
+    /// The disk is let go of.
+    fn is_detached(&mut self, nth: u32, timeout: Duration) -> bool {
+        matches!(self.event(timeout), Some(Event::Detached(id)) if id == id_of(nth))
+    }
+}
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(60);
+const NOT_YET: Duration = Duration::from_millis(50);
+
+/// A guest that has asked its disk 0 for a flush, which the storage doesn't finish.
+fn stuck() -> (Served, RingDriver, Arc<StuckImage>) {
+    let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
+    it.attach(0, &image);
+    let mut driver = it.driver(0, FEATURE_FLUSH);
     let (header, status) = (driver.header(FLUSH, 0), driver.filled(&[0xff]));
     driver.chain(0, &[(header.device, 16, 0), (status.device, 1, WRITE)]);
     driver.offer(0);
     until("the flush to begin", || image.is_flushing());
-    (guest, domain, image)
+    (it, driver, image)
 }
 
 #[test]
 fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
     let _watchdog = watchdog();
-    let (guest, _domain, image) = stuck(Duration::from_millis(50));
+    let (mut it, _driver, image) = stuck();
     let begin = Instant::now();
-    let detaching = guest.detach(ID);
-    assert!(!detaching.is_done(Duration::from_millis(50)));
-    let other = guest.reserve(BASE + 0x200..=BASE + 0x3ff).unwrap_err();
-    assert!(matches!(other, GuestError::Stuck { domid: 1, .. }), "{other}");
-    drop(guest);
-    assert!(begin.elapsed() < Duration::from_secs(5), "it was waited for");
+    it.send(Command::Detach(id_of(0)));
+    assert!(!it.is_detached(0, NOT_YET));
+    // Meanwhile another one comes and goes.
+    it.attach(1, &Arc::default());
+    assert_eq!(it.window(1).read(reg::MAGIC), MAGIC);
+    it.send(Command::Detach(id_of(1)));
+    assert!(it.is_detached(1, LONG));
+    it.guest = None;
+    assert!(begin.elapsed() < Duration::from_secs(30), "it was waited for");
+    assert!(it.event(NOT_YET).is_none(), "it has not ended yet");
     image.release();
+    assert!(matches!(it.event(LONG), Some(Event::Ended(1))));
 }
 
 #[test]
 fn storage_that_answers_late_is_closed_then() {
     let _watchdog = watchdog();
-    let (guest, domain, image) = stuck(Duration::from_secs(60));
-    let late = Arc::clone(&image);
-    let answering = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        late.release();
-    });
-    let detaching = guest.detach(ID);
-    assert!(!detaching.is_done(Duration::ZERO), "its storage has not answered yet");
-    assert!(detaching.is_done(Duration::from_secs(60)));
-    drop(guest);
-    answering.join().unwrap();
+    let (mut it, driver, image) = stuck();
+    it.send(Command::Detach(id_of(0)));
+    assert!(!it.is_detached(0, NOT_YET), "its storage has not answered yet");
+    assert_eq!(it.window(0).read(reg::MAGIC), u32::MAX, "nothing is there any more");
+    image.release();
+    assert!(it.is_detached(0, LONG));
     assert_eq!(Arc::strong_count(&image), 1, "nobody holds the image");
-    assert_eq!(domain.foreign_memory().live_mappings(), 0);
+    drop(driver);
+    it.guest = None;
+    assert!(matches!(it.event(LONG), Some(Event::Ended(1))));
+    assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
+}
+
+#[test]
+fn a_reset_of_a_disk_whose_storage_is_stuck_holds_up_no_other_disk_of_its_guest() {
+    let _watchdog = watchdog();
+    let (mut it, _driver, image) = stuck();
+    let other = Arc::new(StuckImage::default());
+    other.release();
+    it.attach(1, &other);
+    let mut reset = it.domain.vcpu(0).begin_write(base_of(0) + reg::STATUS, 4, 0).unwrap();
+    assert_eq!(reset.poll(), None);
+    let mut driver = it.driver(1, FEATURE_FLUSH);
+    assert_eq!(driver.request(FLUSH, 0, None).0, OK);
+    assert_eq!(reset.poll(), None, "memory of the guest's is still in use");
+    image.release();
+    assert!(reset.wait().is_ok());
+    assert_eq!(it.window(0).read(reg::STATUS), 0);
 }
 
 #[test]
 fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
     let _watchdog = watchdog();
-    let domain = FakeDomain::builder().domid(1).build();
-    let image = Arc::new(StuckImage::default());
-    let guest = start(&domain, 1, Duration::from_secs(60));
-    guest.attach(disk(&image)).unwrap();
-    let kernel = GuestKernel::new(&domain, Sharing::Foreign);
-    let window = Window::new(domain.vcpu(0), BASE);
-    let features = VERSION_1 | FEATURE_FLUSH | CONFIG_WCE;
-    let mut driver = RingDriver::start(window.clone(), &kernel, features);
+    let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
+    it.attach(0, &image);
+    let window = it.window(0);
+    let mut driver = it.driver(0, FEATURE_FLUSH | CONFIG_WCE);
     // Its thread has been at work, and has had time to fall asleep.
     let page = driver.buffer(512);
     assert_eq!(driver.request(IN, 0, Some((page.device, 512))).0, IOERR);
@@ -182,24 +248,19 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
 #[test]
 fn a_flush_that_failed_is_in_the_metrics_as_long_as_the_image_is_open() {
     let _watchdog = watchdog();
-    let domain = FakeDomain::builder().domid(1).build();
-    let image = Arc::new(StuckImage::default());
-    let guest = start(&domain, 1, Duration::from_secs(60));
-    let figures = [guest.attach(disk(&image)).unwrap()];
+    let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
+    let figures = [it.attach(0, &image)];
     let told = |value| {
         let text = render(&figures);
         text.contains(&format!(
             "xen_virtio_blk_flush_failed{{domid=\"1\",devid=\"51712\"}} {value}\n"
         ))
     };
-    let kernel = GuestKernel::new(&domain, Sharing::Foreign);
-    let features = VERSION_1 | FEATURE_FLUSH;
     assert!(told(0));
     image.fail();
     for _ in 0..2 {
         // Each resets the device first.
-        let window = Window::new(domain.vcpu(0), BASE);
-        let mut driver = RingDriver::start(window, &kernel, features);
+        let mut driver = it.driver(0, FEATURE_FLUSH);
         assert_eq!(driver.request(FLUSH, 0, None).0, IOERR);
         assert!(told(1));
         image.state.lock().unwrap().fails = false;

@@ -8,7 +8,7 @@ use std::sync::{
 use backend_process::chain;
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{BlockDevice, ImageWarning, RequestKind};
-use virtio_mmio_dev::{Ignored, MmioTransport, Queues, WriteOutcome};
+use virtio_mmio_dev::{Ignored, MmioTransport, PendingWrite, Queues, WriteOutcome};
 use xen_virtio_backend::{
     Device, Host, Parts, Refusal,
     node::{DeviceId, DeviceNode},
@@ -103,19 +103,32 @@ impl<H: Host> Device for Disk<H> {
         self.transport.read(offset, data);
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
+    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome {
         self.figures.count_ioreq();
-        match self.transport.write(offset, data, &mut self.queues) {
-            WriteOutcome::Notify(queue) => return Some(queue),
-            WriteOutcome::Ignored(why) => self.log_ignored(offset, data, why),
-            // A queue's stop is waited for.
-            WriteOutcome::Done | WriteOutcome::Pending(_) => {}
+        let outcome = self.transport.write(offset, data, &mut self.queues);
+        if let WriteOutcome::Ignored(why) = outcome {
+            self.log_ignored(offset, data, why);
         }
-        None
+        outcome
+    }
+
+    fn is_pending(&mut self, write: PendingWrite) -> bool {
+        for queue in self.queues.take_stopped() {
+            self.transport.queue_stopped(queue);
+        }
+        self.transport.is_pending(write)
     }
 
     fn kick(&mut self, queue: u16) {
         self.queues.notify(queue);
+    }
+
+    fn begin_stop(&mut self) {
+        self.queues.begin_stop();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.queues.are_stopped()
     }
 
     /// Takes on the size that the image has now, and tells the guest.

@@ -1,6 +1,12 @@
 //! The queues of one disk: the threads that serve them, and what these need.
 
-use std::{error::Error, io, sync::Arc};
+use std::{
+    error::Error,
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use backend_process::{chain, limits};
 use tracing::{info, warn};
@@ -9,8 +15,7 @@ use virtio_mmio_dev::{Interrupt, QueueConfig, Queues, Stop};
 use virtio_worker::{LogLimit, Wake};
 use xen_foreignmem::DomainMemory;
 use xen_virtio_backend::{
-    Host, Refusal,
-    guest::Notices,
+    Host, Notices, Refusal,
     node::{DeviceId, DeviceNode},
 };
 
@@ -20,6 +25,10 @@ use crate::{
     storage::Storage,
     worker_thread::{Idle, Serving, StartError, WorkerThread},
 };
+
+/// A queue that stops takes no longer, if its storage has nothing in hand: it is waited for, as the write that stops it is
+/// answered sooner so.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Marks an address that is a grant (`XEN_GRANT_DMA_ADDR_OFF`, Linux drivers/xen/grant-dma-ops.c).
 const GRANT: u64 = 1 << 63;
@@ -37,6 +46,8 @@ pub(crate) struct DiskQueues<H: Host> {
     storage: Storage,
     limiter: Option<Arc<RateLimiter>>,
     workers: Vec<Option<WorkerThread>>,
+    /// Queues whose workers were told to end, and whose end is not waited for.
+    draining: Vec<u16>,
     /// What the workers are lent, of the queues that are not served. Made with the disk, and kept over resets: when
     /// the guest starts its queues, a descriptor that can't be had would be a guest that hangs in its boot.
     idle: Vec<Option<Idle>>,
@@ -70,6 +81,7 @@ impl<H: Host> DiskQueues<H> {
             memory,
             storage,
             workers: (0..count).map(|_| None).collect(),
+            draining: Vec::new(),
             idle: Vec::new(),
             figures,
             grants: node.grants,
@@ -103,9 +115,32 @@ impl<H: Host> DiskQueues<H> {
         self.negotiated
     }
 
-    /// Finishes what is in flight, and ends the threads.
+    /// Has the threads finish what is in flight and end, without waiting for them.
+    pub(crate) fn begin_stop(&mut self) {
+        self.workers.iter().flatten().for_each(WorkerThread::begin_stop);
+    }
+
+    /// Finishes what is in flight, and waits for the end of the threads.
     pub(crate) fn stop_all(&mut self) {
-        (0..self.workers.len()).for_each(|index| self.stop_worker(index));
+        self.begin_stop();
+        (0..self.workers.len()).for_each(|index| self.join(index));
+    }
+
+    /// Whether no thread is left.
+    pub(crate) fn are_stopped(&self) -> bool {
+        self.workers.iter().flatten().all(WorkerThread::is_stopped)
+    }
+
+    /// The queues that were [`Draining`](Stop::Draining) and have stopped.
+    pub(crate) fn take_stopped(&mut self) -> Vec<u16> {
+        let is_stopped = |queue: &u16| match &self.workers[usize::from(*queue)] {
+            Some(worker) => worker.is_stopped(),
+            None => true,
+        };
+        let stopped: Vec<_> = self.draining.iter().copied().filter(is_stopped).collect();
+        self.draining.retain(|queue| !stopped.contains(queue));
+        stopped.iter().for_each(|queue| self.join(usize::from(*queue)));
+        stopped
     }
 
     /// What the worker of a queue needs, of a disk that is being attached, and can still be refused.
@@ -167,7 +202,8 @@ impl<H: Host> DiskQueues<H> {
         )
     }
 
-    fn stop_worker(&mut self, index: usize) {
+    /// Takes what a queue's worker was lent back from it. Waits for its end.
+    fn join(&mut self, index: usize) {
         if let Some(worker) = self.workers[index].take() {
             self.idle[index] = Some(worker.stop());
             self.figures.stopped(index);
@@ -220,7 +256,19 @@ impl<H: Host> Queues<BlockDevice> for DiskQueues<H> {
     }
 
     fn stop(&mut self, queue: u16) -> Stop {
-        self.stop_worker(queue.into());
+        let index = usize::from(queue);
+        if let Some(worker) = &self.workers[index] {
+            worker.begin_stop();
+            let begin = Instant::now();
+            while !worker.is_stopped() {
+                if begin.elapsed() > SOON {
+                    self.draining.push(queue);
+                    return Stop::Draining;
+                }
+                thread::yield_now();
+            }
+            self.join(index);
+        }
         Stop::Done
     }
 

@@ -118,11 +118,21 @@ impl WorkerThread {
         Arc::clone(&self.counters)
     }
 
-    /// Finishes what is in flight and unmaps the rings. Returns what the next thread of the queue needs.
-    /// Lists of ranges end early: the guest has reset the disk or the queue, or loses the disk, and
-    /// waits for no answer.
-    pub(crate) fn stop(self) -> Idle {
+    /// Has the thread finish what is in flight and end, without waiting for it. Lists of ranges end early: the guest
+    /// has reset the disk or the queue, or loses the disk, and waits for no answer.
+    pub(crate) fn begin_stop(&self) {
         self.canceller.cancel();
+        self.thread.begin_stop();
+    }
+
+    /// The thread has ended, and nothing of the queue is mapped any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// [Begins to stop](Self::begin_stop), and waits for the end. Gives back what the queue was lent.
+    pub(crate) fn stop(self) -> Idle {
+        self.begin_stop();
         let stopped = self.thread.stop();
         Idle { engine: stopped.engine, wake: stopped.wake }
     }

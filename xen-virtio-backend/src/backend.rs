@@ -2,12 +2,13 @@
 
 use std::{error::Error, sync::Arc};
 
+use virtio_mmio_dev::{PendingWrite, WriteOutcome};
 use xen_foreignmem::DomainMemory;
 
 use crate::{
-    guest::Notices,
     host::{Host, InterruptLine},
     node::{DeviceNode, DeviceType, NodeError, NodeReader},
+    notices::Notices,
 };
 
 /// A kind of device.
@@ -95,12 +96,26 @@ pub trait Device: Send {
     /// The guest reads `data.len()` bytes at `offset` in the window.
     fn read(&mut self, offset: u64, data: &mut [u8]);
 
-    /// The guest writes `data` at `offset` in the window. Gives the queue to [`kick`](Self::kick) when the write
-    /// is answered.
-    fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16>;
+    /// The guest writes `data` at `offset` in the window.
+    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome;
 
-    /// The driver has notified a queue.
+    /// Whether a write that came to [`WriteOutcome::Pending`] is still not to be answered. Asked from time to time.
+    fn is_pending(&mut self, write: PendingWrite) -> bool {
+        let _ = write;
+        false
+    }
+
+    /// The driver has notified a queue, and goes on.
     fn kick(&mut self, queue: u16);
+
+    /// Begins to end: takes no more requests, finishes what is in flight, and ends its threads, without waiting for any
+    /// of that. Nothing else is asked of the device then but [`is_stopped`](Self::is_stopped).
+    fn begin_stop(&mut self) {}
+
+    /// It has ended: dropping it waits for nothing.
+    fn is_stopped(&self) -> bool {
+        true
+    }
 
     /// The operator says that what the device stands on may have changed, as an image's size.
     fn refresh(&mut self) {}

@@ -12,8 +12,10 @@ pub mod guest;
 mod handshake;
 mod host;
 pub mod node;
+mod notices;
 
 pub use amount::amount;
 pub use backend::{Backend, Built, Device, Parts, Refusal};
 pub use handshake::{Handshake, HandshakeError};
 pub use host::{Handles, Host, InterruptLine, Xen};
+pub use notices::Notices;

@@ -20,7 +20,7 @@ use xen_ioreq::{
     fake::{FakeDeviceModel, FakeDomain},
 };
 use xen_store::{Error, Perm, Store, TxId, WatchEvent, fake::FakeStore};
-use xen_virtio_backend::{self as backend, Handles, Handshake};
+use xen_virtio_backend::{self as backend, Backend, Handles, Handshake, guest::MapBudget};
 use xen_virtio_blk::{
     disks::Disks,
     figures::Figures,
@@ -206,14 +206,15 @@ impl Disk {
 
 /// One host with its backend. Nothing happens in the backend's handshake but in [`Host::settle`]; guests'
 /// accesses are answered at any time.
-pub struct Host {
+pub struct Host<B: Backend = Disks> {
     /// The toolstack's connection.
     pub store: FakeStore,
-    backend: Option<Handshake<WatchedStore, FakePlatform, Disks>>,
+    backend: Option<Handshake<WatchedStore, FakePlatform, B>>,
+    make_backend: Box<dyn Fn() -> B>,
+    map_budget: MapBudget,
     on_write: Arc<Mutex<Option<OnWrite>>>,
     on_transaction: Arc<Mutex<Option<OnTransaction>>>,
     platform: FakePlatform,
-    settings: Settings,
     images: TempDir,
 }
 
@@ -229,6 +230,19 @@ impl Host {
     }
 
     pub fn with_settings(settings: Settings) -> Self {
+        let budget = settings.map_budget();
+        Self::with_backend(budget, move || Disks::new(settings.clone()))
+    }
+
+    /// What the disks that are there have done.
+    pub fn figures(&mut self) -> Vec<Arc<Figures>> {
+        self.backend.as_mut().expect("a running backend").figures()
+    }
+}
+
+impl<B: Backend> Host<B> {
+    /// With a backend of any kind.
+    pub fn with_backend(map_budget: MapBudget, make_backend: impl Fn() -> B + 'static) -> Self {
         let store = FakeStore::new();
         store.mkdir(None, "/local/domain/0/backend").unwrap();
         let mut host = Self {
@@ -237,7 +251,8 @@ impl Host {
             on_write: Arc::default(),
             on_transaction: Arc::default(),
             platform: FakePlatform::default(),
-            settings,
+            make_backend: Box::new(make_backend),
+            map_budget,
             images: TempDir::new().unwrap(),
         };
         host.start_backend();
@@ -251,9 +266,8 @@ impl Host {
             on_write: Arc::clone(&self.on_write),
             on_transaction: Arc::clone(&self.on_transaction),
         };
-        let budget = self.settings.map_budget();
-        let disks = Disks::new(self.settings.clone());
-        let backend = Handshake::new(store, self.platform.clone(), disks, budget);
+        let (platform, backend) = (self.platform.clone(), (self.make_backend)());
+        let backend = Handshake::new(store, platform, backend, self.map_budget);
         self.backend = Some(backend.unwrap());
     }
 
@@ -265,11 +279,6 @@ impl Host {
     /// The operator says that images have other sizes now. Guests hear of it soon.
     pub fn refresh_capacities(&self) {
         self.backend.as_ref().expect("a running backend").refresh();
-    }
-
-    /// What the disks that are there have done.
-    pub fn figures(&mut self) -> Vec<Arc<Figures>> {
-        self.backend.as_mut().expect("a running backend").figures()
     }
 
     /// Does `look` at everything that the backend is about to write.
@@ -345,15 +354,24 @@ impl Host {
     /// Lets the backend do what there is to do. It must come to rest by itself.
     pub fn settle(&mut self) {
         let backend = self.backend.as_mut().expect("a running backend");
-        for _ in 0..16 {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(60) {
             backend.handle_events().unwrap();
-            let mut fds = [PollFd::from_borrowed_fd(backend.store().as_fd(), PollFlags::IN)];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            if poll(&mut fds, Some(&now)).unwrap() == 0 {
+            let mut fds = [backend.store().as_fd(), backend.events()]
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            // Who waits for a thread hears of it.
+            let tv_nsec = if backend.is_at_rest() { 0 } else { 10_000_000 };
+            let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec };
+            if poll(&mut fds, Some(&timeout)).unwrap() == 0 && backend.is_at_rest() {
                 return;
             }
         }
         panic!("the backend finds something to do for ever");
+    }
+
+    /// Lets the backend do what there is to do, whether threads of its have answered or not.
+    pub fn look(&mut self) {
+        self.backend.as_mut().expect("a running backend").handle_events().unwrap();
     }
 
     /// Lets the backend do what there is to do, now and later, until `done`.
@@ -361,10 +379,10 @@ impl Host {
         let begin = Instant::now();
         while !done(self) {
             assert!(begin.elapsed() < patience, "it isn't done after {patience:?}");
-            self.settle();
+            self.look();
             let backend = self.backend.as_ref().expect("a running backend");
             let pause = backend.wait().unwrap_or(Duration::from_millis(10));
-            thread::sleep(pause.min(Duration::from_millis(100)));
+            thread::sleep(pause.min(Duration::from_millis(10)));
         }
     }
 

@@ -215,6 +215,9 @@ impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
             self.liveness = Instant::now();
             self.handshake.release_dead();
         }
+        if !matches!(self.link, Link::Up) {
+            self.handshake.handle_ends();
+        }
         Ok(())
     }
 
@@ -272,9 +275,11 @@ impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
             Link::Lost => None,
         };
         let own = [&self.orders.stop, &self.orders.report, &self.orders.resize];
-        // What is said while xenstore is lost waits for it.
-        let notices = connected.then(|| self.handshake.notices());
-        let fds = own.map(|signals| signals.as_fd()).into_iter().chain(link).chain(notices);
+        let fds = own
+            .map(|signals| signals.as_fd())
+            .into_iter()
+            .chain(link)
+            .chain([self.handshake.events()]);
         let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

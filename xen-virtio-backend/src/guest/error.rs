@@ -33,7 +33,7 @@ pub enum GuestError {
         /// What is wrong, and where.
         source: Refusal,
     },
-    /// The guest's thread waits for storage.
+    /// The guest's thread doesn't answer.
     #[error(
         "domain {domid}: the thread that serves it did not answer within {seconds} s, as the storage of one \
          of its devices does not: check the storage of its images"
@@ -42,7 +42,7 @@ pub enum GuestError {
         /// The guest.
         domid: DomId,
         /// How long it was waited for.
-        seconds: f32,
+        seconds: u64,
     },
     /// No thread can be made for the guest, or no descriptor to wake it by.
     #[error(
@@ -57,6 +57,15 @@ pub enum GuestError {
         domid: DomId,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// What served an earlier guest of the same number has not let go of it yet.
+    #[error(
+        "domain {domid}: an earlier guest with this number is not closed yet, as the storage of one of its devices \
+         does not answer: check the storage of its images, then create the guest again"
+    )]
+    Ending {
+        /// The guest.
+        domid: DomId,
     },
     /// The guest's thread has ended before the guest.
     #[error(

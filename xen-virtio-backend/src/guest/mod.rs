@@ -2,17 +2,15 @@
 
 mod command;
 mod error;
+mod event;
 mod handle;
 mod map_budget;
 mod memory;
-mod notices;
 mod service;
-mod table;
 mod unmapper;
 
-pub use command::Attachment;
+pub use command::{Attachment, Command};
 pub use error::GuestError;
-pub use handle::{Detaching, Guest};
+pub use event::{Event, EventBox, EventSender};
+pub use handle::Guest;
 pub use map_budget::MapBudget;
-pub use notices::{NoticeBox, Notices};
-pub(crate) use table::Guests;

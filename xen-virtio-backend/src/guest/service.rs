@@ -9,15 +9,16 @@ use std::{
 
 use backend_process::chain;
 use tracing::{debug, error, info, warn};
+use virtio_mmio_dev::{PendingWrite, WriteOutcome};
 use virtio_worker::{LogLimit, Wake};
-use xen_ioreq::{DomId, IoreqServer, Liveness, RequestKind};
+use xen_ioreq::{DeferredRequest, DomId, IoreqServer, Liveness, RequestKind};
 
 use super::{
     command::{Attachment, Command},
     error::GuestError,
+    event::{Event, EventSender},
     map_budget::MapBudget,
     memory::GuestMemory,
-    notices::Notices,
     unmapper::Unmapper,
 };
 use crate::{
@@ -32,6 +33,9 @@ const MAX_FAILURES: u32 = 16;
 /// How many requests are answered before the thread looks at what else there is to do.
 const MAX_REQUESTS: u32 = 256;
 
+/// How often it is looked whether a device or a queue has stopped: at first, and at most.
+const STOP_INTERVALS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
 /// A device and where its registers are.
 struct Placed<D> {
     window: RangeInclusive<u64>,
@@ -43,6 +47,11 @@ pub(super) struct Service<H: Host, B: Backend> {
     domid: DomId,
     // Before the server: a device's queues end before its server does.
     devices: BTreeMap<DeviceId, Placed<B::Device<H>>>,
+    /// Devices that are let go of and have not stopped yet.
+    stopping: BTreeMap<DeviceId, B::Device<H>>,
+    /// Writes that wait for a device's queues to stop.
+    pending: Vec<(DeviceId, PendingWrite, DeferredRequest)>,
+    stop_interval: Duration,
     server: IoreqServer<H::Model, H::Memory, H::Events>,
     /// Where windows without a device behind them begin: reads give all ones, which no driver takes for a
     /// virtio device. Unanswered, an access would be an external abort in the guest.
@@ -50,7 +59,7 @@ pub(super) struct Service<H: Host, B: Backend> {
     memory: GuestMemory<H>,
     unmapper: Unmapper,
     handles: Handles<H>,
-    notices: Notices,
+    events: EventSender<B>,
     limit: LogLimit,
 }
 
@@ -60,7 +69,7 @@ impl<H: Host, B: Backend> Service<H, B> {
         domid: DomId,
         handles: Handles<H>,
         budget: MapBudget,
-        notices: Notices,
+        events: EventSender<B>,
     ) -> Result<Self, GuestError> {
         let server = IoreqServer::create(
             Arc::clone(&handles.model),
@@ -76,8 +85,11 @@ impl<H: Host, B: Backend> Service<H, B> {
             memory: GuestMemory::new(&handles, budget),
             unmapper: Unmapper::new(domid),
             handles,
-            notices,
+            events,
             devices: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            pending: Vec::new(),
+            stop_interval: STOP_INTERVALS.0,
             empty: BTreeSet::new(),
             limit: LogLimit::new(),
         })
@@ -108,39 +120,45 @@ impl<H: Host, B: Backend> Service<H, B> {
                     false
                 }
             };
-            let timeout = more.then_some(Duration::ZERO);
+            let waits = !self.stopping.is_empty() || !self.pending.is_empty();
+            let look = waits.then_some(self.stop_interval);
+            let timeout = if more { Some(Duration::ZERO) } else { look };
             if let Err(error) = wake.wait(Some(self.server.as_fd()), timeout) {
                 error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
                 return;
             }
+            if waits {
+                self.stop_interval = (self.stop_interval * 2).min(STOP_INTERVALS.1);
+                self.answer_pending();
+                self.take_stopped();
+            }
             for command in inbox.try_iter() {
                 match command {
-                    Command::Attach(attachment, reply) => {
-                        let _ = reply.send(self.attach(*attachment));
+                    Command::Attach(attachment) => {
+                        let (id, attached) = (attachment.node.id, self.attach(*attachment));
+                        self.events.send(Event::Attached(id, attached));
                     }
-                    Command::Reserve(window, reply) => {
+                    Command::Reserve(id, window) => {
                         let base = *window.start();
                         let claimed = self.claim(window);
                         if claimed.is_ok() {
                             self.empty.insert(base);
                         }
-                        let _ = reply.send(claimed);
+                        self.events.send(Event::Reserved(id, claimed));
                     }
-                    Command::Release(window, reply) => {
-                        self.release(window);
-                        let _ = reply.send(());
-                    }
-                    Command::Detach(id, reply) => {
-                        self.detach(id);
-                        let _ = reply.send(());
-                    }
+                    Command::Release(window) => self.release(window),
+                    Command::Detach(id) => self.detach(id),
                     Command::Report => {
                         self.devices.values().for_each(|placed| placed.device.report());
                     }
                     Command::Refresh => {
                         self.devices.values_mut().for_each(|placed| placed.device.refresh());
                     }
-                    Command::Stop => return,
+                    Command::Stop => {
+                        // All at once; each is waited for when it is dropped.
+                        self.devices.values_mut().for_each(|placed| placed.device.begin_stop());
+                        return;
+                    }
                 }
             }
         }
@@ -151,7 +169,7 @@ impl<H: Host, B: Backend> Service<H, B> {
         let parts = Parts {
             memory: self.memory.for_device(node.grants),
             interrupt: InterruptLine::new(Arc::clone(&self.handles.model), node.irq),
-            notices: self.notices.clone(),
+            notices: self.events.notices(),
         };
         let Built { device, figures } = B::build(&node, config, resources, parts)
             .map_err(|source| GuestError::Device { id: node.id, source })?;
@@ -171,16 +189,47 @@ impl<H: Host, B: Backend> Service<H, B> {
 
     /// The window stays claimed: the guest may live on, and its driver may look there.
     fn detach(&mut self, id: DeviceId) {
-        let Some(placed) = self.devices.remove(&id) else { return };
-        self.empty.insert(*placed.window.start());
-        drop(placed);
-        if self.devices.is_empty() {
+        let Some(Placed { window, mut device }) = self.devices.remove(&id) else {
+            if !self.stopping.contains_key(&id) {
+                self.events.send(Event::Detached(id));
+            }
+            return;
+        };
+        self.empty.insert(*window.start());
+        // There is no device any more that these could wait for.
+        self.pending.retain(|(its, ..)| *its != id);
+        device.begin_stop();
+        self.stopping.insert(id, device);
+        self.stop_interval = STOP_INTERVALS.0;
+        self.take_stopped();
+    }
+
+    /// Answers the writes whose queues have stopped.
+    fn answer_pending(&mut self) {
+        let devices = &mut self.devices;
+        self.pending.retain(|(id, write, _)| {
+            devices.get_mut(id).is_some_and(|placed| placed.device.is_pending(*write))
+        });
+    }
+
+    /// Closes the devices that have stopped.
+    fn take_stopped(&mut self) {
+        let stopped: Vec<_> = self
+            .stopping
+            .iter()
+            .filter(|(_, device)| device.is_stopped())
+            .map(|(id, _)| *id)
+            .collect();
+        // It waits for nothing to drop them.
+        stopped.iter().for_each(|id| drop(self.stopping.remove(id)));
+        if !stopped.is_empty() && self.devices.is_empty() && self.stopping.is_empty() {
             // Nobody needs the guest's memory any more, and the toolstack will destroy the guest when
             // its devices are closed. While pages of it are mapped, Xen walks over all of them again in
             // each piece of that hypercall, and with one vCPU dom0 gets to do nothing else.
             drop(self.memory.invalidate());
             self.unmapper.finish();
         }
+        stopped.into_iter().for_each(|id| self.events.send(Event::Detached(id)));
     }
 
     /// Leaves a window that has no device here to another server.
@@ -192,8 +241,8 @@ impl<H: Host, B: Backend> Service<H, B> {
         }
     }
 
-    /// Answers every trap that waits now. No queue is waited for, but for a reset or a queue's end,
-    /// whose answers mean that the device has let go of the guest's memory.
+    /// Answers every trap that waits now. No queue is waited for: a reset or a queue's end, whose answers mean that
+    /// the device has let go of the guest's memory, is answered when that is so.
     ///
     /// True if there may be more: a guest that never stops asking must not keep its thread from what
     /// the handshake asks.
@@ -203,7 +252,7 @@ impl<H: Host, B: Backend> Service<H, B> {
             match request.kind() {
                 RequestKind::Read { addr, size } => {
                     let mut data = [0xff; 8];
-                    if let Some((device, offset)) = device_at(&mut self.devices, addr, size) {
+                    if let Some((_, device, offset)) = device_at(&mut self.devices, addr, size) {
                         device.read(offset, &mut data[..usize::from(size)]);
                     }
                     request.complete_read(u64::from_le_bytes(data));
@@ -211,14 +260,18 @@ impl<H: Host, B: Backend> Service<H, B> {
                 RequestKind::Write { addr, size, data } => {
                     let data = &data.to_le_bytes()[..usize::from(size)];
                     match device_at(&mut self.devices, addr, size) {
-                        Some((device, offset)) => {
-                            let kick = device.write(offset, data);
-                            // The vCPU goes on before the queue is looked at.
-                            request.complete();
-                            if let Some(queue) = kick {
+                        Some((id, device, offset)) => match device.write(offset, data) {
+                            WriteOutcome::Notify(queue) => {
+                                // The vCPU goes on before the queue is looked at.
+                                request.complete();
                                 device.kick(queue);
                             }
-                        }
+                            WriteOutcome::Pending(write) => {
+                                self.pending.push((id, write, request.defer()));
+                                self.stop_interval = STOP_INTERVALS.0;
+                            }
+                            WriteOutcome::Done | WriteOutcome::Ignored(_) => request.complete(),
+                        },
                         None => request.complete(),
                     }
                 }
@@ -250,10 +303,11 @@ fn device_at<D>(
     devices: &mut BTreeMap<DeviceId, Placed<D>>,
     addr: u64,
     size: u8,
-) -> Option<(&mut D, u64)> {
+) -> Option<(DeviceId, &mut D, u64)> {
     let last = addr.checked_add(u64::from(size) - 1)?;
-    let placed = devices
-        .values_mut()
-        .find(|Placed { window, .. }| window.contains(&addr) && window.contains(&last))?;
-    Some((&mut placed.device, addr - placed.window.start()))
+    let has_it = |(_, placed): &(&DeviceId, &mut Placed<D>)| {
+        placed.window.contains(&addr) && placed.window.contains(&last)
+    };
+    let (id, placed) = devices.iter_mut().find(has_it)?;
+    Some((*id, &mut placed.device, addr - placed.window.start()))
 }

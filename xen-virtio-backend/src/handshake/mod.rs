@@ -1,12 +1,17 @@
-//! The toolstack's handshake: which devices there are, and which are served.
+//! The toolstack's handshake: which devices there are, and which are served. It waits for no guest and no storage, but
+//! hears of them by [events](crate::guest::Event).
 
-mod deadline;
+mod guests;
+mod open;
+mod progress;
 mod reconcile;
 mod refusal;
 mod retry;
+mod stage;
+mod store;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, io, mem,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Weak},
@@ -16,16 +21,19 @@ use std::{
 use backend_process::chain;
 use tracing::{debug, info, warn};
 use xen_ioreq::DomId;
-use xen_store::{Store, StoreExt, WatchEvent};
+use xen_store::{Store, WatchEvent};
 
 use crate::{
     backend::Backend,
-    guest::{Guest, Guests, MapBudget, NoticeBox, Notices},
+    guest::{Command, Event, EventBox, EventSender, MapBudget},
     host::Host,
-    node::{DeviceId, ErrorNodes, Kind, NodeError, NodeReader, listing},
+    node::{DeviceId, ErrorNodes, NodeError, NodeReader, listing},
 };
 
+use guests::Guests;
 pub(crate) use retry::Retries;
+use stage::{Device, TIMEOUT};
+use store::{log_unless_disconnected, watch};
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +44,7 @@ pub enum HandshakeError {
     Store(#[from] xen_store::Error),
     /// No descriptor by which the guests' threads could be heard.
     #[error("can't make an eventfd")]
-    Notices(#[source] io::Error),
+    Events(#[source] io::Error),
 }
 
 /// Serves every device of one backend's below one domain's `backend/` directory.
@@ -46,10 +54,16 @@ pub struct Handshake<S: Store, H: Host, B: Backend> {
     /// Where the kinds stand.
     dir: String,
     guests: Guests<H, B>,
-    notices: NoticeBox,
+    devices: BTreeMap<DeviceId, Device<B>>,
+    events: EventBox<B>,
+    event_sender: EventSender<B>,
+    /// Events that were taken and not looked at, as xenstore was lost meanwhile.
+    unseen: VecDeque<Event<B>>,
     errors: ErrorNodes,
     /// Devices that were looked at and are not served: not to be tried at each of their events.
     refused: BTreeSet<DeviceId>,
+    /// Refused devices whose windows will be answered.
+    reserving: BTreeSet<DeviceId>,
     retries: Retries<Task>,
     /// Guests that live, though xenstore has no nodes of them any more.
     forgotten: BTreeSet<DomId>,
@@ -86,26 +100,23 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     /// # Errors
     /// xenstore refuses to say what this domain is, or to be watched; or there is no descriptor to be had.
     pub fn new(store: S, host: H, backend: B, budget: MapBudget) -> Result<Self, HandshakeError> {
-        // A driver domain has its own number here; dom0 may have no node at all.
-        let node = "domid";
-        let number = |text: String| {
-            let number = text.trim().parse();
-            number.map_err(|source| xen_store::Error::NotNumber { path: node.into(), source })
-        };
-        let domid = store.lookup(None, node)?.map_or(Ok(0), number)?;
-        let home = store.domain_path(domid)?;
+        let home = store::home(&store)?;
         let dir = format!("{home}/backend");
         watch(&store, &dir)?;
-        let (notices, notice_box) = Notices::channel().map_err(HandshakeError::Notices)?;
+        let (event_sender, events) = EventBox::channel().map_err(HandshakeError::Events)?;
         info!(dir, "watching for virtio devices");
         Ok(Self {
             backend: Arc::new(backend),
             store,
             dir,
-            guests: Guests::new(host, budget, notices),
-            notices: notice_box,
+            guests: Guests::new(host, budget, event_sender.clone()),
+            devices: BTreeMap::new(),
+            events,
+            event_sender,
+            unseen: VecDeque::new(),
             errors: ErrorNodes::new(home),
             refused: BTreeSet::new(),
+            reserving: BTreeSet::new(),
             retries: Retries::new(),
             forgotten: BTreeSet::new(),
             stopping: false,
@@ -114,9 +125,9 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         })
     }
 
-    /// Readable when a guest's thread has something for [`handle_events`](Self::handle_events).
-    pub fn notices(&self) -> BorrowedFd<'_> {
-        self.notices.as_fd()
+    /// Readable when there is something for [`handle_events`](Self::handle_events) that is not xenstore's.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 
     /// The store, to poll for events.
@@ -124,7 +135,8 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         &self.store
     }
 
-    /// Takes in what has happened in xenstore since the last call.
+    /// Takes in what has happened in xenstore and to the guests since the last call. Waits for neither guests nor
+    /// storage.
     ///
     /// # Errors
     ///
@@ -149,16 +161,12 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                 }
             }
         }
-        for (id, text) in self.notices.take() {
-            if self.guests.contains(id) {
-                self.errors.write(&self.store, id, &id.path(&self.dir), &text);
-            }
-        }
+        self.take_events()?;
         let listed = list && self.list(&mut touched)?;
         for &id in &touched {
-            let reconciled = self.reconcile(id);
-            self.settle(Task::Device(id), reconciled)?;
+            self.look_at(id)?;
         }
+        self.end_what_takes_too_long()?;
         if listed && !mem::replace(&mut self.listed, true) {
             self.tell_listed(&touched)?;
         }
@@ -183,7 +191,16 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
 
     /// How long [`handle_events`](Self::handle_events) may wait for the next event; `None`: until it comes.
     pub fn wait(&self) -> Option<Duration> {
-        self.retries.wait(Instant::now())
+        let deadlines = self.devices.values().filter_map(Device::deadline);
+        let next = deadlines.min().map(|at| at.saturating_duration_since(Instant::now()));
+        self.retries.wait(Instant::now()).into_iter().chain(next).min()
+    }
+
+    /// Whether no device is being opened, attached or let go of, and no guest is being let go of.
+    pub fn is_at_rest(&self) -> bool {
+        !self.devices.values().any(Device::is_waiting)
+            && self.reserving.is_empty()
+            && !self.guests.are_ending()
     }
 
     /// Adds every device that is in xenstore, or was when it was last looked at. False if that failed.
@@ -196,40 +213,45 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                 true
             }),
         )?;
-        touched.extend(self.guests.devices());
+        touched.extend(self.devices.keys());
         touched.extend(&self.refused);
         Ok(listed)
     }
 
-    /// Has what could not be done tried again. Gives whether it was done.
+    /// Brings a device in line with xenstore, now or when xenstore no longer refuses that.
+    fn look_at(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+        let reconciled = self.reconcile(id);
+        self.settle(Task::Device(id), reconciled).map(drop)
+    }
+
+    /// Has what could not be done tried again. Gives whether it was done; false is also what was begun.
     fn settle(
         &mut self,
         task: Task,
         result: Result<bool, xen_store::Error>,
     ) -> Result<bool, xen_store::Error> {
-        let done = match result {
-            Ok(done) => done,
-            Err(error) if error.is_disconnected() => return Err(error),
+        match result {
+            Ok(done) => {
+                if done && self.retries.done(task) {
+                    info!(%task, "xenstored no longer refuses the request");
+                }
+                Ok(done)
+            }
+            Err(error) if error.is_disconnected() => Err(error),
             Err(error) => {
                 if self.retries.failed(task, Instant::now()) {
                     warn!(%task, error = %chain(&error), "xenstored refused a request, which is repeated until it succeeds: see its log, and raise its quota if the error is EQUOTA");
                 } else {
                     debug!(%task, error = %chain(&error), "xenstored refused the request again");
                 }
-                return Ok(false);
+                Ok(false)
             }
-        };
-        if !done {
-            self.retries.failed(task, Instant::now());
-        } else if self.retries.done(task) {
-            info!(%task, "xenstored no longer refuses the request");
         }
-        Ok(done)
     }
 
-    /// Logs what every device has done so far.
+    /// Has every device log what it has done so far.
     pub fn report(&self) {
-        self.guests.iter().for_each(Guest::report);
+        self.guests.iter().for_each(|(_, guest)| guest.send(Command::Report));
     }
 
     /// What every device has done so far.
@@ -240,33 +262,62 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
 
     /// Has every device look at what it stands on, as its image's size, and tell its guest of what has changed.
     pub fn refresh(&self) {
-        self.guests.iter().for_each(Guest::refresh);
+        self.guests.iter().for_each(|(_, guest)| guest.send(Command::Refresh));
     }
 
     /// Refuses new devices from now on. Gives how many guests are served.
     pub fn begin_to_stop(&mut self) -> usize {
         self.stopping = true;
-        for (domid, devices) in self.guests.by_guest() {
+        for (domid, devices) in self.by_guest() {
             info!(domid, devices, "waiting for the guest to end");
         }
-        self.guests.len()
+        self.guests()
     }
 
     /// How many guests need this process.
     pub fn guests(&self) -> usize {
-        self.guests.len()
+        self.guests.iter().count()
     }
 
-    /// Lets go of everything. A guest that still runs loses its disks: its next access to one of their
-    /// windows has nobody to answer it.
+    /// Each guest's devices, as text.
+    fn by_guest(&self) -> impl Iterator<Item = (DomId, String)> {
+        self.guests.iter().map(|(domid, _)| {
+            let its = self.devices.iter().filter(|(id, _)| id.domid == domid);
+            let texts = its.map(|(id, device)| format!("{id} ({})", device.text()));
+            (domid, texts.collect::<Vec<_>>().join(", "))
+        })
+    }
+
+    /// Lets go of everything, and waits for that for some seconds. A guest that still runs loses its devices: its next
+    /// access to one of their windows has nobody to answer it.
     pub fn abandon(self) {
-        for (domid, devices) in self.guests.by_guest() {
+        for (domid, devices) in self.by_guest() {
             warn!(
                 domid,
                 devices,
                 "this program ends while the guest runs: it loses these devices, and its kernel will panic on its next access to one; `xl destroy` it, and create it again when {} runs",
                 B::NAME
             );
+        }
+    }
+
+    /// Waits for the threads of guests that were told to end, for some seconds.
+    fn wait_for_ends(&mut self) {
+        let begin = Instant::now();
+        while self.guests.are_ending() {
+            let left = TIMEOUT.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                warn!(
+                    seconds = TIMEOUT.as_secs(),
+                    "the memory and images of guests are not released yet, as the storage of their devices does not answer: this program ends all the same"
+                );
+                return;
+            }
+            for event in self.events.take(left) {
+                if let Event::Ended(domid) = event {
+                    self.guests.ended(domid);
+                }
+            }
         }
     }
 
@@ -280,37 +331,16 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         Ok(())
     }
 
-    /// Lets go of the guests that have ended.
-    pub fn release_dead(&mut self) {
-        self.guests.release_dead();
-        self.forgotten.retain(|domid| self.guests.is_alive(*domid));
-    }
-
     /// Whether there are guests of whose end xenstore will not tell.
     pub fn has_forgotten_guests(&self) -> bool {
         !self.forgotten.is_empty()
     }
 }
 
-/// Has xenstore tell of every device below `dir`, and of the end of guests.
-fn watch(store: &dyn Store, dir: &str) -> Result<(), xen_store::Error> {
-    for kind in Kind::ALL {
-        store.watch(&format!("{dir}/{}", kind.dir()), kind.dir())?;
-    }
-    store.watch("@releaseDomain", "release")
-}
-
-/// What xenstore refuses concerns one node; only a lost connection concerns all.
-fn log_unless_disconnected<T>(
-    result: Result<T, xen_store::Error>,
-    consequence: &str,
-) -> Result<Option<T>, xen_store::Error> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_disconnected() => Err(error),
-        Err(error) => {
-            warn!(error = %chain(&error), "{consequence}");
-            Ok(None)
-        }
+impl<S: Store, H: Host, B: Backend> Drop for Handshake<S, H, B> {
+    /// Lets go of everything.
+    fn drop(&mut self) {
+        self.guests.end();
+        self.wait_for_ends();
     }
 }

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use backend_process::chain;
-use tracing::{info, warn};
+use tracing::warn;
 use xen_store::{Store, StoreExt, XenbusState};
 
-use super::{Handshake, deadline, log_unless_disconnected, refusal::AttachError};
+use super::{
+    Handshake, log_unless_disconnected,
+    open::open,
+    refusal::AttachError,
+    stage::{Device, Read, Stage},
+};
 use crate::{
     backend::{Backend, Refusal},
-    guest::Attachment,
+    guest::Command,
     host::Host,
     node::{
         self, DeviceId, DeviceNode, DeviceType, Kind, NodeError, NodeReader, listing::read_node,
@@ -18,8 +23,8 @@ use crate::{
 };
 
 impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
-    /// Brings what is served in line with what xenstore says of one device. False if its storage holds it up: it
-    /// is to be looked at again.
+    /// Brings what is served in line with what xenstore says of one device, or begins to: what comes of that is an
+    /// event, after which it is looked at again. Whether it is done.
     pub(super) fn reconcile(&mut self, id: DeviceId) -> Result<bool, xen_store::Error> {
         let path = id.path(&self.dir);
         let Some(state) = self.store.xenbus_state(None, &path)? else {
@@ -36,7 +41,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         }
         let online = read_node(&self.store, &format!("{path}/online"))?;
         if state == XenbusState::Closing || online.as_deref() == Some("0") {
-            let closed = self.guests.detach(id, "the toolstack closed it");
+            let closed = self.let_go(id, "the toolstack closed it");
             if closed && state != XenbusState::Closed {
                 self.store.change_xenbus_state(&path, state, XenbusState::Closed)?;
             }
@@ -52,13 +57,20 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             {
                 return Ok(true);
             }
-            self.refused.remove(&id);
-            if !self.guests.detach(id, "another device was written in its place") {
+            if let Some(device) = self.devices.get(&id)
+                && device.is_waiting()
+            {
+                // Of one that is being let go of, the end is waited for; of one that is being attached, its nodes are
+                // compared then.
                 return Ok(false);
             }
-            return self.attach_or_refuse(id, &path);
+            self.refused.remove(&id);
+            if !self.let_go(id, "another device was written in its place") {
+                return Ok(false);
+            }
+            return self.open_or_refuse(id, &path);
         }
-        if !self.guests.contains(id) && self.refused.insert(id) {
+        if !self.devices.contains_key(&id) && self.refused.insert(id) {
             warn!(%id, %state, "the device is not served: its state in xenstore is that of a device an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
         }
         Ok(true)
@@ -97,64 +109,55 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                 return Ok(true);
             }
         }
-        Ok(self.guests.detach(id, "its nodes were removed"))
+        Ok(self.let_go(id, "its nodes were removed"))
     }
 
     /// Leaves a generic device to the backend of its type: to claim its window too would take the guest's accesses
     /// from that one.
     fn leave(&mut self, id: DeviceId, path: &str) {
         self.refused.remove(&id);
-        self.guests.detach(id, "a device of another type was written in its place");
-        if let Ok(window) = read_window(&NodeReader::new(&self.store, None, id, path)) {
-            self.guests.release(id.domid, window);
+        self.let_go(id, "a device of another type was written in its place");
+        if let Ok(window) = read_window(&NodeReader::new(&self.store, None, id, path))
+            && let Some(guest) = self.guests.get(id.domid)
+        {
+            guest.send(Command::Release(window));
         }
     }
 
-    /// Serves a new device, or says why not. False if it is no longer the one that was looked at.
-    fn attach_or_refuse(&mut self, id: DeviceId, path: &str) -> Result<bool, xen_store::Error> {
+    /// Has a new device opened, or says why it is not served.
+    fn open_or_refuse(&mut self, id: DeviceId, path: &str) -> Result<bool, xen_store::Error> {
         log_unless_disconnected(
             self.errors.sweep(&self.store, id.domid),
             "error nodes of guests that have ended can't be removed from xenstore: remove them with `xenstore-rm`",
         )?;
-        let read = match self.attach(id, path) {
-            Ok(read) => read,
+        match self.begin_to_open(id, path) {
+            Ok(opening) => {
+                self.devices.insert(id, Device::new(opening));
+                Ok(false)
+            }
             Err(AttachError::Refused(Refusal::Node(NodeError::Store(error))))
                 if error.is_temporary() || error.is_disconnected() =>
             {
-                return Err(error);
+                Err(error)
             }
-            Err(error) => {
-                let refused = self.refuse(id, path, &error);
-                if id.kind == Kind::Virtio {
-                    // libxl doesn't wait for these, so the guest will run, and its driver look.
-                    self.reserve(id, path);
-                }
-                return refused.map(|()| true);
-            }
-        };
-        match self.announce(id, path, &read) {
-            Ok(true) => info!(%id, "serving"),
-            Ok(false) => return Ok(false),
-            Err(error) => {
-                // What is served has been announced, so that an `Initialising` device is always a new one. A lost
-                // connection leaves open whether it was.
-                if !error.is_disconnected() {
-                    self.guests.detach(id, "its state can't be written");
-                }
-                return Err(error);
-            }
+            Err(error) => self.refuse(id, &error).map(|()| true),
         }
-        self.errors.remove(&self.store, id).map(|()| true)
+    }
+
+    fn begin_to_open(&self, id: DeviceId, path: &str) -> Result<Stage<B>, AttachError> {
+        let read = self.read(&NodeReader::new(&self.store, None, id, path))?;
+        if self.stopping {
+            return Err(AttachError::Stopping { program: B::NAME, guests: self.guests() });
+        }
+        open(Arc::clone(&self.backend), read.clone(), self.event_sender.clone())
+            .map_err(AttachError::Thread)?;
+        Ok(Stage::Opening { read, wanted: true })
     }
 
     /// Lets the guest run, unless the nodes have changed since they were read: while it was opened, the
     /// toolstack may have written another device in this one's place.
-    fn announce(
-        &self,
-        id: DeviceId,
-        path: &str,
-        read: &(DeviceNode, B::Config),
-    ) -> Result<bool, xen_store::Error> {
+    pub(super) fn announce(&self, id: DeviceId, read: &Read<B>) -> Result<bool, xen_store::Error> {
+        let path = &id.path(&self.dir);
         self.store.transaction(|tx| {
             let state = self.store.xenbus_state(Some(tx), path)?;
             let unchanged = match self.read(&NodeReader::new(&self.store, Some(tx), id, path)) {
@@ -172,46 +175,28 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     }
 
     /// What xenstore says of a device.
-    fn read(&self, node: &NodeReader<'_>) -> Result<(DeviceNode, B::Config), Refusal> {
+    fn read(&self, node: &NodeReader<'_>) -> Result<Read<B>, Refusal> {
         // The backend's own first: it may have a better reason than a missing node.
         let config = self.backend.read(node)?;
         Ok((DeviceNode::read(node)?, config))
     }
 
-    fn attach(&mut self, id: DeviceId, path: &str) -> Result<(DeviceNode, B::Config), AttachError> {
-        let (node, config) = self.read(&NodeReader::new(&self.store, None, id, path))?;
-        if self.stopping {
-            return Err(AttachError::Stopping { program: B::NAME, guests: self.guests.len() });
-        }
-        let (backend, its) = (Arc::clone(&self.backend), config.clone());
-        let opened = deadline::within(deadline::OPEN, move || backend.open(&node, &its));
-        let resources = opened.map_err(AttachError::Thread)?.ok_or_else(|| {
-            AttachError::Slow { device: B::describe(&config), seconds: deadline::OPEN.as_secs() }
-        })??;
-        let attachment = Attachment { node, config: config.clone(), resources };
-        let text = B::describe(&config);
-        let figures = self.guests.attach(id, Some(text), |guest| guest.attach(attachment))?;
-        self.figures.push(Arc::downgrade(&figures));
-        Ok((node, config))
-    }
-
     /// Answers the window of a device that is refused, so that the guest finds nothing there.
-    fn reserve(&mut self, id: DeviceId, path: &str) {
-        let reserved = read_window(&NodeReader::new(&self.store, None, id, path))
-            .map_err(|error| AttachError::from(Refusal::from(error)))
-            .and_then(|window| Ok(self.guests.attach(id, None, |guest| guest.reserve(window))?));
-        if let Err(error) = reserved {
-            warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
-        }
+    fn reserve(&mut self, id: DeviceId, path: &str) -> Result<(), AttachError> {
+        let window = read_window(&NodeReader::new(&self.store, None, id, path));
+        let window = window.map_err(Refusal::from)?;
+        self.guests.take_on(id.domid)?.send(Command::Reserve(id, window));
+        self.reserving.insert(id);
+        Ok(())
     }
 
     /// Says why a device is not served where the integrator looks, and ends libxl's wait.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         id: DeviceId,
-        path: &str,
         error: &AttachError,
     ) -> Result<(), xen_store::Error> {
+        let path = &id.path(&self.dir);
         let mut message = chain(error).to_string();
         if let Some(advice) = error.advice() {
             message = format!("{message}: {advice}");
@@ -222,7 +207,13 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         match id.kind {
             // libxl gives up at once, naming this path, instead of waiting for its time-out.
             Kind::VirtioDisk => node::remove(&self.store, &format!("{path}/state")),
-            Kind::Virtio => Ok(()),
+            // libxl doesn't wait for these, so the guest will run, and its driver look.
+            Kind::Virtio => {
+                if let Err(error) = self.reserve(id, path) {
+                    warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
+                }
+                Ok(())
+            }
         }
     }
 }
