@@ -19,11 +19,12 @@ use common::{
     window::{MAGIC, Window, reg},
 };
 use virtio_blk_dev::{Image, Sink, Source};
+use virtio_mmio_dev::WINDOW_SIZE;
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
     Handles,
     guest::{Attachment, Command, Event, EventBox, Guest, MapBudget},
-    node::{DeviceId, DeviceNode, Kind, WINDOW_SIZE},
+    node::{DeviceId, DeviceNode, Kind},
 };
 use xen_virtio_blk::{
     disks::Disks, figures::Figures, metrics::render, nodes::DiskNodes, settings::DiskSettings,
