@@ -23,6 +23,23 @@ check "the guests' user ids have a base" sh -c 'grep -q "^xen-virtio-guest:[^:]*
 check "dom0 can serve disks" xen-virtio-blk check
 check "io_uring isn't refused to the service" fails says "io_uring can't be used"
 
+# What a process under the unit's restrictions must be able to give up, and what it must not gain.
+cat >/run/confine.sh <<'END'
+set -ex
+unshare --mount --net --ipc --uts mount -t tmpfs none /tmp
+setpriv --clear-groups --regid 1879048193 --reuid 1879048193 --inh-caps=-all --bounding-set=-all --no-new-privs \
+    sh -c 'grep -q "^CapBnd:.0000000000000000" /proc/self/status && [ "$(id -u)" = 1879048193 ]'
+refused() { if "$@"; then echo "not refused: $*"; exit 1; fi; }
+refused unshare --user true
+refused dd if=/dev/kmsg of=/dev/null count=0
+refused dd if=/dev/zero of=/usr/bin/test-of-the-testbed count=1
+dd if=/dev/xen/evtchn of=/dev/null count=0
+END
+sed -e 's|^ExecStart=.*|ExecStart=/bin/sh /run/confine.sh|' -e 's/^Type=.*/Type=oneshot/' -e '/^Restart/d' -e '/^WatchdogSec/d' \
+    /usr/lib/systemd/system/$UNIT >/run/systemd/system/confine.service
+confine() { systemctl daemon-reload && systemctl start confine || { journalctl -q -o cat -u confine; return 1; }; }
+check "a process of the service can confine itself, and has no more than it needs" confine
+
 GUEST_CMDLINE=xvt.script=steady
 guest_config steady 160 1 slim "$(virtio_disk "$(image steady 16M)" xvda)"
 check "xl create" guest_create steady || give_up "a guest is created"
