@@ -23,7 +23,7 @@ use virtio_mmio_dev::WINDOW_SIZE;
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
     Handles,
-    guest::{Attachment, Command, Event, EventBox, Guest, MapBudget},
+    guest::{Attachment, Command, End, Event, EventBox, Guest, MapBudget},
     node::{DeviceId, DeviceNode, Kind},
 };
 use xen_virtio_blk::{
@@ -191,7 +191,7 @@ fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
     assert!(begin.elapsed() < Duration::from_secs(30), "it was waited for");
     assert!(it.event(NOT_YET).is_none(), "it has not ended yet");
     image.release();
-    assert!(matches!(it.event(LONG), Some(Event::Ended(1))));
+    assert!(matches!(it.event(LONG), Some(Event::Ended(1, End::Stopped))));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn storage_that_answers_late_is_closed_then() {
     assert_eq!(Arc::strong_count(&image), 1, "nobody holds the image");
     drop(driver);
     it.guest = None;
-    assert!(matches!(it.event(LONG), Some(Event::Ended(1))));
+    assert!(matches!(it.event(LONG), Some(Event::Ended(1, End::Stopped))));
     assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
 }
 

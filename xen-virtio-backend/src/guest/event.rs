@@ -35,7 +35,18 @@ pub enum Event<B: Backend> {
     /// What the operator should find in the error nodes of a device.
     Notice(DeviceId, String),
     /// A guest's thread has ended and let go of everything.
-    Ended(DomId),
+    Ended(DomId, End),
+}
+
+/// Why a guest's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// The guest is destroyed.
+    GuestDestroyed,
+    /// It failed; the guest may still run.
+    Failed,
 }
 
 /// Where events go to.

@@ -13,7 +13,7 @@ use xen_ioreq::{DomId, Liveness};
 use super::{
     command::Command,
     error::GuestError,
-    event::{Event, EventSender},
+    event::{End, Event, EventSender},
     map_budget::MapBudget,
     service::Service,
 };
@@ -54,8 +54,8 @@ impl<B: Backend> Guest<B> {
             .name(format!("guest-{domid}"))
             .spawn(move || {
                 let Ok(events) = begun.recv() else { return };
-                let _end = End { domid, events };
-                service.run(&inbox, wake);
+                let mut teller = Teller { domid, events, end: End::Failed };
+                teller.end = service.run(&inbox, wake);
             })
             .map_err(no_thread)?;
         // From here on it tells of its end.
@@ -78,12 +78,13 @@ impl<B: Backend> Drop for Guest<B> {
 }
 
 /// Tells of the thread's end, however it ends.
-struct End<B: Backend> {
+struct Teller<B: Backend> {
     domid: DomId,
     events: EventSender<B>,
+    end: End,
 }
 
-impl<B: Backend> Drop for End<B> {
+impl<B: Backend> Drop for Teller<B> {
     fn drop(&mut self) {
         if thread::panicking() {
             error!(
@@ -91,6 +92,6 @@ impl<B: Backend> Drop for End<B> {
                 "the guest's thread panicked, and the guest is no longer served: `xl destroy` and `xl create` it; report this as a bug"
             );
         }
-        self.events.send(Event::Ended(self.domid));
+        self.events.send(Event::Ended(self.domid, self.end));
     }
 }

@@ -11,6 +11,6 @@ mod unmapper;
 
 pub use command::{Attachment, Command};
 pub use error::GuestError;
-pub use event::{Event, EventBox, EventSender};
+pub use event::{End, Event, EventBox, EventSender};
 pub use handle::Guest;
 pub use map_budget::MapBudget;

@@ -16,7 +16,7 @@ use xen_ioreq::{DeferredRequest, DomId, IoreqServer, Liveness, RequestKind};
 use super::{
     command::{Attachment, Command},
     error::GuestError,
-    event::{Event, EventSender},
+    event::{End, Event, EventSender},
     map_budget::MapBudget,
     memory::GuestMemory,
     unmapper::Unmapper,
@@ -101,7 +101,7 @@ impl<H: Host, B: Backend> Service<H, B> {
     }
 
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
-    pub(super) fn run(mut self, inbox: &Receiver<Command<B>>, mut wake: Wake) {
+    pub(super) fn run(mut self, inbox: &Receiver<Command<B>>, mut wake: Wake) -> End {
         let mut failures = 0;
         loop {
             let more = match self.answer_requests() {
@@ -111,10 +111,11 @@ impl<H: Host, B: Backend> Service<H, B> {
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == MAX_FAILURES || matches!(self.liveness().is_alive(), Ok(false)) {
+                    let destroyed = matches!(self.liveness().is_alive(), Ok(false));
+                    if failures == MAX_FAILURES || destroyed {
                         // The guest is gone, or its event channels are: nothing more can be answered.
                         warn!(domid = self.domid, error = %chain(&error), "the guest is no longer served, as it has ended or its event channels failed: if it still runs, `xl destroy` and `xl create` it");
-                        return;
+                        return if destroyed { End::GuestDestroyed } else { End::Failed };
                     }
                     warn!(domid = self.domid, error = %chain(&error), "an access of the guest to a device's registers may be unanswered: if one of its vCPUs hangs, `xl destroy` and `xl create` it");
                     false
@@ -125,7 +126,7 @@ impl<H: Host, B: Backend> Service<H, B> {
             let timeout = if more { Some(Duration::ZERO) } else { look };
             if let Err(error) = wake.wait(Some(self.server.as_fd()), timeout) {
                 error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
-                return;
+                return End::Failed;
             }
             if waits {
                 self.stop_interval = (self.stop_interval * 2).min(STOP_INTERVALS.1);
@@ -157,7 +158,7 @@ impl<H: Host, B: Backend> Service<H, B> {
                     Command::Stop => {
                         // All at once; each is waited for when it is dropped.
                         self.devices.values_mut().for_each(|placed| placed.device.begin_stop());
-                        return;
+                        return End::Stopped;
                     }
                 }
             }

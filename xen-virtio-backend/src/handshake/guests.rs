@@ -90,11 +90,9 @@ impl<H: Host, B: Backend> Guests<H, B> {
         dead
     }
 
-    /// The thread of a guest has ended. True if nobody had told it to, and the guest lives.
+    /// The thread of a guest has ended. True if nobody had told it to.
     pub(super) fn ended(&mut self, domid: DomId) -> bool {
-        let alive = self.is_alive(domid);
-        self.guests.remove(&domid);
-        alive
+        matches!(self.guests.remove(&domid), Some(State::Served { .. }))
     }
 
     /// Has all end.

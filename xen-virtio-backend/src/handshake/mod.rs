@@ -314,7 +314,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                 return;
             }
             for event in self.events.take(left) {
-                if let Event::Ended(domid) = event {
+                if let Event::Ended(domid, _) = event {
                     self.guests.ended(domid);
                 }
             }

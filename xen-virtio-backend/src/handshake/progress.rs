@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, Refusal},
-    guest::{Attachment, Command, Event, GuestError},
+    guest::{Attachment, Command, End, Event, GuestError},
     host::Host,
     node::DeviceId,
 };
@@ -38,7 +38,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         self.release_dead();
         for event in self.events.take(std::time::Duration::ZERO) {
             match event {
-                Event::Ended(domid) => {
+                Event::Ended(domid, _) => {
                     self.guests.ended(domid);
                     // What comes of that for its devices' nodes is found out when all are listed again.
                     self.devices.retain(|id, device| {
@@ -81,7 +81,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                 }
                 Ok(())
             }
-            Event::Ended(domid) => self.ended(domid),
+            Event::Ended(domid, end) => self.ended(domid, end),
         }
     }
 
@@ -155,26 +155,30 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     }
 
     /// A guest's thread has ended, and let go of its devices.
-    fn ended(&mut self, domid: DomId) -> Result<(), xen_store::Error> {
-        let unexpected = self.guests.ended(domid);
+    fn ended(&mut self, domid: DomId, end: End) -> Result<(), xen_store::Error> {
+        let unexpected = self.guests.ended(domid) && end == End::Failed;
         self.reserving.retain(|id| id.domid != domid);
         if unexpected {
             error!(domid, "{ENDED}");
         }
         let is_its = |(id, device): (&DeviceId, &Device<B>)| {
-            let gone = id.domid == domid && !matches!(device.stage, Stage::Opening { .. });
-            gone.then_some(*id)
+            let attached = id.domid == domid && !matches!(device.stage, Stage::Opening { .. });
+            attached.then_some(*id)
         };
         for id in self.devices.iter().filter_map(is_its).collect::<Vec<_>>() {
-            self.devices.remove(&id);
-            if unexpected {
-                let path = id.path(&self.dir);
-                self.refused.insert(id);
-                self.errors.write(&self.store, id, &path, ENDED);
-                let to = XenbusState::Closed;
-                self.store.change_xenbus_state(&path, XenbusState::InitWait, to)?;
-            } else {
-                self.look_at(id)?;
+            let stage = self.devices.remove(&id).map(|device| device.stage);
+            match stage {
+                Some(Stage::Attaching { .. }) if unexpected => {
+                    self.refuse(id, &AttachError::Guest(GuestError::Ended { domid }))?;
+                }
+                Some(Stage::Serving { .. }) if unexpected => {
+                    let path = id.path(&self.dir);
+                    self.refused.insert(id);
+                    self.errors.write(&self.store, id, &path, ENDED);
+                    let to = XenbusState::Closed;
+                    self.store.change_xenbus_state(&path, XenbusState::InitWait, to)?;
+                }
+                _ => self.look_at(id)?,
             }
         }
         Ok(())

@@ -1,0 +1,195 @@
+//! What goes wrong with one disk, or with one guest, is no other guest's trouble.
+
+mod common;
+
+use std::{
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use common::{
+    guest_kernel::{GuestKernel, Sharing},
+    host::{Disk, Host, sector_pattern},
+    virtio_driver::probe,
+    watchdog::watchdog,
+};
+use virtio_blk_dev::RawImage;
+use xen_virtio_backend::{
+    self as backend, Backend, Built, Parts, Refusal,
+    guest::MapBudget,
+    node::{DeviceNode, DeviceType, NodeReader},
+};
+use xen_virtio_blk::{disk, disks::Disks, figures::Figures, nodes::DiskNodes, settings::Settings};
+
+/// Opened, when somebody says so.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn wait(&self) {
+        let (open, opened) = &*self.0;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// Disks, of which those with `slow` in the image's name open when the gate does, and those with `panic` in it make the
+/// guest's thread panic.
+struct Troubled {
+    disks: Disks,
+    gate: Gate,
+}
+
+fn names(nodes: &DiskNodes, word: &str) -> bool {
+    nodes.image.file_name().is_some_and(|name| name.to_string_lossy().contains(word))
+}
+
+impl Backend for Troubled {
+    const NAME: &'static str = "troubled";
+
+    type Config = DiskNodes;
+    type Resources = <Disks as Backend>::Resources;
+    type Figures = Figures;
+    type Device<H: backend::Host> = disk::Disk<H>;
+
+    fn claims(&self, device_type: DeviceType) -> bool {
+        self.disks.claims(device_type)
+    }
+
+    fn read(&self, node: &NodeReader<'_>) -> Result<DiskNodes, Refusal> {
+        self.disks.read(node)
+    }
+
+    fn open(&self, node: &DeviceNode, nodes: &DiskNodes) -> Result<Self::Resources, Refusal> {
+        if names(nodes, "slow") {
+            self.gate.wait();
+        }
+        self.disks.open(node, nodes)
+    }
+
+    fn build<H: backend::Host>(
+        node: &DeviceNode,
+        nodes: DiskNodes,
+        resources: Self::Resources,
+        parts: Parts<H>,
+    ) -> Result<Built<disk::Disk<H>, Figures>, Refusal> {
+        assert!(!names(&nodes, "panic"), "a fault on purpose");
+        Disks::build(node, nodes, resources, parts)
+    }
+
+    fn describe(nodes: &DiskNodes) -> String {
+        Disks::describe(nodes)
+    }
+}
+
+fn host() -> (Host<Troubled>, Gate) {
+    let gate = Gate::default();
+    let its = gate.clone();
+    let make = move || Troubled { disks: Disks::new(Settings::default()), gate: its.clone() };
+    (Host::with_backend(MapBudget::default(), make), gate)
+}
+
+/// The `nth` disk of a guest, of two sectors.
+fn disk(host: &Host<Troubled>, domid: u16, nth: u32, name: &str) -> Disk {
+    Disk::new(domid, nth, &host.image(&format!("{domid}-{name}.img"), 1024))
+}
+
+fn state(host: &Host<Troubled>, disk: &Disk) -> Option<String> {
+    host.state(disk)
+}
+
+fn is_free(disk: &Disk) -> bool {
+    let path = std::str::from_utf8(&disk.nodes["params"]).unwrap();
+    RawImage::open(Path::new(path), false).is_ok()
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn images_that_do_not_open_delay_no_other_disk() {
+    let _watchdog = watchdog();
+    let (mut host, gate) = host();
+    host.create_guest(1);
+    let kernel = GuestKernel::new(&host.create_guest(2), Sharing::Foreign);
+    let slow = [0, 1].map(|nth| disk(&host, 1, nth, &format!("slow{nth}")));
+    let [own, other] = [disk(&host, 1, 2, "own"), disk(&host, 2, 0, "other")];
+    slow.iter().chain([&own, &other]).for_each(|disk| host.plug(disk));
+    let begin = Instant::now();
+    host.settle_for(LONG, |host| {
+        [&own, &other].iter().all(|disk| state(host, disk).as_deref() == Some("2"))
+    });
+    // Before the slow ones are given up, which is after 8 s.
+    assert!(slow.iter().all(|disk| state(&host, disk).as_deref() == Some("1")));
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    let mut driver = probe(host.window(&other), &kernel).unwrap();
+    let mut data = [0; 512];
+    driver.read_blocks(1, &mut data).unwrap();
+    assert_eq!(data, sector_pattern(1));
+    gate.open();
+    host.settle_for(LONG, |host| slow.iter().all(|disk| state(host, disk).as_deref() == Some("2")));
+}
+
+#[test]
+fn a_disk_that_is_closed_while_its_image_opens_is_closed_when_the_image_is() {
+    let _watchdog = watchdog();
+    let (mut host, gate) = host();
+    host.create_guest(1);
+    let slow = disk(&host, 1, 0, "slow");
+    host.plug(&slow);
+    host.look();
+    host.unplug(&slow);
+    for _ in 0..5 {
+        host.look();
+        assert_eq!(state(&host, &slow).as_deref(), Some("5"), "its image may be opened yet");
+    }
+    gate.open();
+    host.settle_for(LONG, |host| state(host, &slow).as_deref() == Some("6"));
+    assert!(is_free(&slow));
+}
+
+#[test]
+fn an_image_that_does_not_open_in_time_is_refused_and_can_be_tried_again() {
+    let _watchdog = watchdog();
+    let (mut host, gate) = host();
+    host.create_guest(1);
+    let slow = disk(&host, 1, 0, "slow");
+    host.plug(&slow);
+    host.settle_for(LONG, |host| host.error(&slow).is_some());
+    let error = host.error(&slow).unwrap();
+    assert!(error.contains("1-slow.img did not open within 8 s"), "{error}");
+    assert_eq!(state(&host, &slow), None, "libxl would wait");
+    gate.open();
+    host.remove(&slow);
+    host.settle();
+    assert!(is_free(&slow), "what was opened too late is closed");
+    host.serve(&slow);
+}
+
+#[test]
+fn a_guest_whose_thread_panics_loses_its_disks_and_no_other_guest_does() {
+    let _watchdog = watchdog();
+    let (mut host, _gate) = host();
+    let domain = host.create_guest(1);
+    let kernel = GuestKernel::new(&host.create_guest(2), Sharing::Foreign);
+    let [served, bad] = [disk(&host, 1, 0, "served"), disk(&host, 1, 1, "panic")];
+    let other = disk(&host, 2, 0, "other");
+    [&served, &other].into_iter().for_each(|disk| host.serve(disk));
+    let mut driver = probe(host.window(&other), &kernel).unwrap();
+    host.plug(&bad);
+    host.settle();
+    assert_eq!(state(&host, &served).as_deref(), Some("6"));
+    let error = host.error(&served).expect("a reason");
+    assert!(error.contains("has ended before it"), "{error}");
+    assert_eq!(state(&host, &bad), None, "libxl would wait");
+    assert!(host.error(&bad).is_some());
+    assert!(is_free(&served));
+    assert_eq!((domain.servers(), domain.foreign_memory().live_mappings()), (0, 0));
+    let mut data = [0; 512];
+    driver.read_blocks(1, &mut data).unwrap();
+    assert_eq!(data, sector_pattern(1));
+}
