@@ -135,7 +135,7 @@ pub(crate) fn serve<M: DeviceModel, F: ForeignMemory, G: GrantTable, E: EventCha
             }
         }
         if let Some(device) = &mut device {
-            busy |= device.process(|_, _, request| fill(request, &mut bytes));
+            busy |= device.process(|_, _, request| Some(fill(request, &mut bytes)));
         }
         while store.next_event()?.is_some() {
             if matches!(liveness.is_alive(), Ok(false)) {

@@ -3,14 +3,15 @@
 use vm_memory::GuestAddressSpace;
 
 use crate::{
-    Chain, Ignored, Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Stop, VirtioDevice,
-    WriteOutcome, process_queue,
+    Chain, Ignored, Interrupt, LiveQueue, MmioTransport, Progress, QueueConfig, Queues, Stop,
+    VirtioDevice, WriteOutcome, process_queue_while,
 };
 
-/// A device that answers its requests at once (an entropy source, a clock, a bus), on the thread that
-/// answers its registers: a transport and its live queues.
+/// A device whose requests are answered on the thread that answers its registers: a transport and its
+/// live queues. Each request is answered at once (an entropy source, a clock, a bus), or left in its
+/// queue until the host has what it needs (the input of a console).
 ///
-/// A device whose requests wait for something, as a disk's do, implements [`Queues`] instead and gives
+/// A device whose requests take long, as a disk's do, implements [`Queues`] instead and gives
 /// each queue to a worker: no vCPU should wait for the request of another.
 ///
 /// ```
@@ -28,7 +29,7 @@ use crate::{
 /// // As traps bring them:
 /// device.write(Register::Status.offset(), &1_u32.to_le_bytes());
 /// // When the trap is answered; and again while it says so, between other things:
-/// let more = device.process(|_device, _queue, chain| chain.copy_to(0, &[0; 4]).map_or(0, |_| 4));
+/// let more = device.process(|_device, _queue, chain| Some(chain.copy_to(0, &[0; 4]).map_or(0, |_| 4)));
 /// # assert!(!more);
 /// # Ok::<(), Error>(())
 /// ```
@@ -45,7 +46,8 @@ struct InlineQueues<R: GuestAddressSpace, Q: GuestAddressSpace> {
 
 struct InlineQueue<R: GuestAddressSpace, Q: GuestAddressSpace> {
     live: Option<LiveQueue<R, Q>>,
-    notified: bool,
+    /// What is known of its chains.
+    progress: Progress,
 }
 
 impl<D, R: GuestAddressSpace, Q: GuestAddressSpace> Queues<D> for InlineQueues<R, Q> {
@@ -55,19 +57,20 @@ impl<D, R: GuestAddressSpace, Q: GuestAddressSpace> Queues<D> for InlineQueues<R
             // Failing, it has set `DEVICE_NEEDS_RESET`: the rings are not there.
             queue.live = LiveQueue::new(config, &self.rings, requests, interrupt).ok();
             // The driver may have notified it before.
-            queue.notified = true;
+            queue.progress = Progress::More;
         }
     }
 
     fn notify(&mut self, queue: u16) {
         if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
-            queue.notified = true;
+            queue.progress = Progress::More;
         }
     }
 
     fn stop(&mut self, queue: u16) -> Stop {
         if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
             queue.live = None;
+            queue.progress = Progress::Idle;
         }
         Stop::Done
     }
@@ -76,7 +79,7 @@ impl<D, R: GuestAddressSpace, Q: GuestAddressSpace> Queues<D> for InlineQueues<R
 impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D, R, Q> {
     /// A device behind `transport`, whose rings and whose requests' buffers are in these memories.
     pub fn new(mut transport: MmioTransport<D>, rings: R, requests: Q) -> Self {
-        let none = || InlineQueue { live: None, notified: false };
+        let none = || InlineQueue { live: None, progress: Progress::Idle };
         let queues = transport.device().queue_max_sizes().iter().map(|_| none()).collect();
         let mut queues = InlineQueues { rings, requests, queues };
         // It may be a restored one.
@@ -102,20 +105,41 @@ impl<D: VirtioDevice, R: GuestAddressSpace, Q: GuestAddressSpace> InlineDevice<D
     }
 
     /// Serves what the driver has made available in the queues it has notified: `serve` is given the
-    /// device, the queue's index and a chain, and gives the number of bytes it wrote.
+    /// device, the queue's index and a chain, and gives the number of bytes it wrote. With `None` the
+    /// chain stays the next one of its queue, which is [blocked](Self::blocked) then.
     ///
-    /// True if it stopped with more to do, see [`process_queue`]: call it again, after a look at
-    /// whatever else there is to do.
-    pub fn process(&mut self, mut serve: impl FnMut(&mut D, u16, &Chain<Q>) -> u32) -> bool {
+    /// True if it stopped with more to do, see [`process_queue`](crate::process_queue): call it again,
+    /// after a look at whatever else there is to do.
+    pub fn process(
+        &mut self,
+        mut serve: impl FnMut(&mut D, u16, &Chain<Q>) -> Option<u32>,
+    ) -> bool {
         let device = self.transport.device_mut();
         let mut more = false;
         for (index, queue) in (0..).zip(&mut self.queues.queues) {
-            if let (Some(live), true) = (&mut queue.live, queue.notified) {
-                queue.notified = process_queue(live, |chain| serve(device, index, chain));
-                more |= queue.notified;
+            if let (Some(live), Progress::More) = (&mut queue.live, queue.progress) {
+                queue.progress = process_queue_while(live, |chain| serve(device, index, chain));
+                more |= queue.progress == Progress::More;
             }
         }
         more
+    }
+
+    /// The queues whose next chain could not be answered yet. Each is served again after
+    /// [`resume`](Self::resume), or when the driver notifies it.
+    pub fn blocked(&self) -> impl Iterator<Item = u16> {
+        let queues = (0..).zip(&self.queues.queues);
+        queues.filter(|(_, queue)| queue.progress == Progress::Blocked).map(|(index, _)| index)
+    }
+
+    /// What a [blocked](Self::blocked) queue waits for may be there: the next
+    /// [`process`](Self::process) serves it.
+    pub fn resume(&mut self, queue: u16) {
+        if let Some(queue) = self.queues.queues.get_mut(usize::from(queue))
+            && queue.progress == Progress::Blocked
+        {
+            queue.progress = Progress::More;
+        }
     }
 
     /// The transport.

@@ -156,7 +156,7 @@ pub use device::{ConfigWrite, SharedMemory, VENDOR_ID, VirtioDevice};
 pub use error::{Error, QueueError};
 pub use inline::InlineDevice;
 pub use interrupt::{Interrupt, IrqLine};
-pub use process::process_queue;
+pub use process::{Progress, process_queue, process_queue_while};
 pub use queue::{Batch, Buffer, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, RingFault};
 pub use queue_config::QueueConfig;
 pub use queues::{Queues, Stop};

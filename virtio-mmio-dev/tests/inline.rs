@@ -49,10 +49,12 @@ fn new_device(memory: &Counted) -> Device {
 }
 
 /// Serves as an echo of `byte`, eight times.
-fn with<Q: GuestAddressSpace>(byte: u8) -> impl FnMut(&mut TestDevice, u16, &Chain<Q>) -> u32 {
+fn with<Q: GuestAddressSpace>(
+    byte: u8,
+) -> impl FnMut(&mut TestDevice, u16, &Chain<Q>) -> Option<u32> {
     move |_, queue, chain| {
         assert_eq!(queue, 0);
-        chain.copy_to(0, &[byte; 8]).unwrap() as u32
+        Some(chain.copy_to(0, &[byte; 8]).unwrap() as u32)
     }
 }
 
@@ -106,12 +108,48 @@ fn a_driver_that_never_stops_does_not_keep_the_caller() {
     let more = device.process(|_, _, _| {
         served += 1;
         offer(&mut ring, served % 16);
-        0
+        Some(0)
     });
     assert!(more);
     assert_eq!(served, 16);
     assert!(!device.process(with(0)), "without another kick");
     assert_eq!(ring.used_idx(), 17);
+}
+
+#[test]
+fn a_chain_that_can_not_be_answered_yet_stays_first_in_its_queue() {
+    let memory = Rc::new(ram());
+    let mut device = new_device(&memory);
+    let mut ring = Ring::new(&*memory, 16);
+    bring_up(&mut device, RING.desc);
+    for head in 0..3 {
+        offer(&mut ring, head);
+    }
+    write(&mut device, Register::QueueNotify, 0);
+    let unused = Rc::strong_count(&memory);
+    let only_first =
+        |_: &mut TestDevice, _, chain: &Chain<Counted>| (chain.head() == 0).then_some(8);
+    assert!(!device.process(only_first), "nothing to do but to wait");
+    assert_eq!(ring.used(), [(0, 8)], "what was answered before is published");
+    assert_eq!(device.blocked().collect::<Vec<_>>(), [0]);
+    assert_eq!(Rc::strong_count(&memory), unused, "a chain that waits keeps no memory");
+    assert!(!device.process(with(1)));
+    assert_eq!(ring.used(), [], "it is not tried again before something has changed");
+    // Another kick has it tried again, and a resumed queue is served.
+    write(&mut device, Register::QueueNotify, 0);
+    assert!(!device.process(|_, _, _| None));
+    device.resume(0);
+    assert!(!device.process(with(1)));
+    assert_eq!(ring.used(), [(1, 8), (2, 8)]);
+    assert_eq!(device.blocked().count(), 0);
+    device.resume(0);
+    assert!(!device.process(|_, _, _| unreachable!()), "a queue that isn't blocked");
+    // The driver may take back what waits.
+    offer(&mut ring, 3);
+    write(&mut device, Register::QueueNotify, 0);
+    assert!(!device.process(|_, _, _| None));
+    write(&mut device, Register::Status, 0);
+    assert_eq!(device.blocked().count(), 0);
 }
 
 #[test]

@@ -114,6 +114,14 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
         self.once().pop()
     }
 
+    /// Takes back that a chain was popped, as [`Batch::put_back`] does.
+    ///
+    /// # Errors
+    /// The chain, if another was popped after it.
+    pub fn put_back(&mut self, chain: Chain<D>) -> Result<(), Chain<D>> {
+        self.once().put_back(chain)
+    }
+
     /// Gives a chain back, as [`Batch::complete`] does.
     pub fn complete(&mut self, chain: Chain<D>, len: u32) {
         self.once().complete(chain, len);
