@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// Lines of code, without blank ones and comments, that the guide promises of its example.
-const MAX_CODE_LINES: usize = 149;
+const MAX_CODE_LINES: usize = 60;
 
 const EXAMPLE: &str = "examples/virtio-rng/main.rs";
 
@@ -45,7 +45,7 @@ fn position(text: &str, lines: &[&str]) -> Option<usize> {
 fn every_excerpt_of_the_guide_is_in_the_file_it_names() {
     let guide = read("docs/write-your-own-backend.md");
     let excerpts = excerpts(&guide);
-    assert!(excerpts.len() >= 10, "{} excerpts", excerpts.len());
+    assert!(excerpts.len() >= 6, "{} excerpts", excerpts.len());
     let mut before = 0;
     for Excerpt { file, lines } in excerpts {
         let excerpt = lines.join("\n");

@@ -1,13 +1,13 @@
 //! What an author of a backend writes: which devices it serves, and what one of them does.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, os::fd::BorrowedFd, sync::Arc};
 
 use virtio_mmio_dev::{PendingWrite, WriteOutcome};
 use xen_foreignmem::DomainMemory;
 
 use crate::{
     host::{Host, InterruptLine},
-    node::{DeviceNode, DeviceType, NodeError, NodeReader},
+    node::{DeviceId, DeviceNode, DeviceType, NodeError, NodeReader},
     notices::Notices,
 };
 
@@ -107,6 +107,21 @@ pub trait Device: Send {
 
     /// The driver has notified a queue, and goes on.
     fn kick(&mut self, queue: u16);
+
+    /// Serves what is to be served on the guest's thread, after traps were answered. True if it stopped with more to
+    /// do, as a driver that adds requests without end must keep no other device from its own.
+    fn process(&mut self) -> bool {
+        false
+    }
+
+    /// Adds the descriptors, under the device's own number, that the guest's thread is to wait for in its stead
+    /// (level-triggered, until they are readable).
+    fn wait_for<'a>(&'a self, fds: &mut Vec<(DeviceId, BorrowedFd<'a>)>) {
+        let _ = fds;
+    }
+
+    /// One of the descriptors that it [waits for](Self::wait_for) is readable. [`process`](Self::process) follows.
+    fn ready(&mut self) {}
 
     /// Begins to end: takes no more requests, finishes what is in flight, and ends its threads, without waiting for any
     /// of that. Nothing else is asked of the device then but [`is_stopped`](Self::is_stopped).

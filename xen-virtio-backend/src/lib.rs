@@ -11,11 +11,14 @@ pub mod daemon;
 pub mod guest;
 mod handshake;
 mod host;
+mod inline;
 pub mod node;
 mod notices;
 
 pub use amount::amount;
 pub use backend::{Backend, Built, Device, Parts, Refusal};
+pub use daemon::{main, run};
 pub use handshake::{Handshake, HandshakeError};
 pub use host::{Handles, Host, InterruptLine, Xen};
+pub use inline::{Inline, InlineDevices, InlineService};
 pub use notices::Notices;

@@ -46,21 +46,6 @@ impl AsFd for Signals {
     }
 }
 
-/// Has the first of `signals` that comes do nothing, and the second end the process with status 1: for a program that
-/// ends by itself when those that it serves have, and does so without being told.
-///
-/// # Errors
-/// One of `signals` can't be handled, as SIGKILL.
-pub fn end_at_the_second(signals: &[i32]) -> io::Result<()> {
-    let first = Arc::new(AtomicBool::new(false));
-    for &signal in signals {
-        // In this order: what the first one sets is seen by the next only.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&first))?;
-        signal_hook::flag::register(signal, Arc::clone(&first))?;
-    }
-    Ok(())
-}
-
 /// Has a write beyond RLIMIT_FSIZE, or to a pipe without a reader, fail with EFBIG or EPIPE, and
 /// not end the process: it is an error of the disk that was written, and no other's.
 ///

@@ -2,8 +2,10 @@
 
 mod contact;
 mod main_loop;
+mod program;
 mod run_dir;
 
 pub use contact::{Connect, Contact, ContactError, open};
 pub use main_loop::{Daemon, DaemonError, Extras, Metrics, Orders};
+pub use program::{Options, RunError, main, run};
 pub use run_dir::{RunDir, RunDirError};

@@ -19,12 +19,14 @@ use rustix::{
 pub enum RunDirError {
     /// Another process has it.
     #[error(
-        "another xen-virtio-blk ({}) serves the disks of this domain already (it holds {}): stop that one first, or \
+        "another {program} ({}) serves the devices of this domain already (it holds {}): stop that one first, or \
          leave it to serve",
         .pid.as_ref().map_or("of unknown process id".into(), |pid| format!("process {pid}")),
         path.display()
     )]
     Busy {
+        /// The program's name.
+        program: &'static str,
         /// The lock.
         path: PathBuf,
         /// Of the other process, as it wrote it there.
@@ -47,12 +49,12 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes and locks the directory at `path`. Two daemons that follow the same toolstack would both take on each
+    /// Makes and locks the directory at `path` for `program`. Two daemons that follow the same toolstack would both take on each
     /// device.
     ///
     /// # Errors
     /// Another process has it, or it can't be made.
-    pub fn lock(path: &Path) -> Result<Self, RunDirError> {
+    pub fn lock(path: &Path, program: &'static str) -> Result<Self, RunDirError> {
         let unusable = |source| RunDirError::Unusable { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(unusable)?;
         let file = path.join("lock");
@@ -71,7 +73,7 @@ impl RunDir {
                 let mut pid = String::new();
                 let read = lock.take(16).read_to_string(&mut pid);
                 let pid = read.ok().and_then(|_| pid.trim().parse().ok());
-                return Err(RunDirError::Busy { path: file, pid });
+                return Err(RunDirError::Busy { program, path: file, pid });
             }
             Err(error) => return Err(unusable(error.into())),
         }
@@ -89,9 +91,9 @@ mod tests {
     fn a_second_daemon_is_told_of_the_first_ones_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
-        let first = RunDir::lock(&path).unwrap();
+        let first = RunDir::lock(&path, "program").unwrap();
         for _ in 0..2 {
-            let error = RunDir::lock(&path).unwrap_err();
+            let error = RunDir::lock(&path, "program").unwrap_err();
             assert!(
                 matches!(&error, RunDirError::Busy { pid, .. } if *pid == Some(process::id())),
                 "{error}"
@@ -99,7 +101,7 @@ mod tests {
             assert!(error.to_string().contains(&format!("process {}", process::id())), "{error}");
         }
         drop(first);
-        RunDir::lock(&path).expect("what an ended daemon has left is no obstacle");
+        RunDir::lock(&path, "program").expect("what an ended daemon has left is no obstacle");
     }
 
     #[test]
@@ -108,7 +110,7 @@ mod tests {
         let victim = dir.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         std::os::unix::fs::symlink(&victim, dir.path().join("lock")).unwrap();
-        let error = RunDir::lock(dir.path()).unwrap_err();
+        let error = RunDir::lock(dir.path(), "program").unwrap_err();
         assert!(matches!(error, RunDirError::Unusable { .. }), "{error}");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     }

@@ -7,6 +7,7 @@ mod handle;
 mod map_budget;
 mod memory;
 mod service;
+mod sleep;
 mod unmapper;
 
 pub use command::{Attachment, Command};

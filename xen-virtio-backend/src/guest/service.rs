@@ -19,6 +19,7 @@ use super::{
     event::{End, Event, EventSender},
     map_budget::MapBudget,
     memory::GuestMemory,
+    sleep::sleep,
     unmapper::Unmapper,
 };
 use crate::{
@@ -121,12 +122,22 @@ impl<H: Host, B: Backend> Service<H, B> {
                     false
                 }
             };
+            let more = self.process() || more;
             let waits = !self.stopping.is_empty() || !self.pending.is_empty();
             let look = waits.then_some(self.stop_interval);
             let timeout = if more { Some(Duration::ZERO) } else { look };
-            if let Err(error) = wake.wait(Some(self.server.as_fd()), timeout) {
-                error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
-                return End::Failed;
+            let devices = self.devices.values().map(|placed| &placed.device);
+            let ready = match sleep(&mut wake, self.server.as_fd(), devices, timeout) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
+                    return End::Failed;
+                }
+            };
+            for id in ready {
+                if let Some(placed) = self.devices.get_mut(&id) {
+                    placed.device.ready();
+                }
             }
             if waits {
                 self.stop_interval = (self.stop_interval * 2).min(STOP_INTERVALS.1);
@@ -163,6 +174,15 @@ impl<H: Host, B: Backend> Service<H, B> {
                 }
             }
         }
+    }
+
+    /// Has the devices serve what they serve on this thread. True if there is more.
+    fn process(&mut self) -> bool {
+        let mut more = false;
+        for placed in self.devices.values_mut() {
+            more |= placed.device.process();
+        }
+        more
     }
 
     fn attach(&mut self, attachment: Attachment<B>) -> Result<Arc<B::Figures>, GuestError> {

@@ -1,0 +1,140 @@
+//! A backend's program, from its start to its end.
+
+use std::{fmt, io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use backend_process::{Logging, Notify, Signals, chain, limits, output, signals};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::retry_on_intr,
+};
+use tracing::info;
+use xen_store::XenStore;
+
+use super::{
+    contact::{Connect, Contact, ContactError, open},
+    main_loop::{Daemon, DaemonError, Extras, Metrics, Orders},
+    run_dir::{RunDir, RunDirError},
+};
+use crate::{
+    backend::Backend,
+    guest::MapBudget,
+    handshake::{Handshake, HandshakeError},
+    host::Xen,
+};
+
+/// What the operator says of a backend's process.
+#[non_exhaustive]
+pub struct Options<F> {
+    /// Where the lock is that keeps a second daemon away.
+    pub run_dir: PathBuf,
+    /// How much of each guest's memory may be mapped.
+    pub map_budget: MapBudget,
+    /// Where the devices' figures go.
+    pub metrics: Option<Box<dyn Metrics<F> + Send>>,
+    /// How long the end of guests is waited for after the first order to stop; without end if there is none.
+    pub stop_timeout: Option<Duration>,
+}
+
+impl<F> Options<F> {
+    /// The defaults, with this run directory.
+    pub fn new(run_dir: impl Into<PathBuf>) -> Self {
+        let (metrics, stop_timeout) = (None, None);
+        Self { run_dir: run_dir.into(), map_budget: MapBudget::default(), metrics, stop_timeout }
+    }
+}
+
+/// Why a backend's program ends though it was not told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// SIGXFSZ or one of the signals that give orders.
+    #[error("can't handle signals")]
+    Signals(#[source] io::Error),
+    /// Another process serves these devices, or the lock can't be had.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// There is no thread or descriptor to connect to xenstored with, or xenstored can't be reached.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
+    /// The main thread can't wait for xenstored.
+    #[error("can't wait for xenstored")]
+    Poll(#[source] io::Error),
+    /// Xenstore can't be watched.
+    #[error("can't watch xenstore for devices")]
+    Handshake(#[from] HandshakeError),
+    /// Later.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+}
+
+/// A whole program: logs to the standard error, and serves the devices of `backend` until it is told to stop. Its run
+/// directory is `/run/` and the backend's name.
+///
+/// The first SIGTERM or SIGINT has it refuse new devices and end when the last guest has; a second one ends it at
+/// once. At SIGUSR1 each device logs what it has done, at SIGHUP it looks at what it stands on.
+pub fn main<B: Backend>(backend: B) -> ExitCode {
+    let logging = match Logging::start() {
+        Ok(logging) => logging,
+        Err(error) => return output::failure(B::NAME, error),
+    };
+    let run_dir = PathBuf::from("/run").join(B::NAME);
+    let result = run(backend, Options::new(run_dir));
+    logging.end(B::NAME, &result.map_err(Failure))
+}
+
+/// Serves the devices of `backend` until it is told to stop, as [`main`](crate::main) does, for a program with options
+/// and a log of its own.
+///
+/// # Errors
+/// There is nothing to serve them with, or it was lost while no guest was served.
+pub fn run<B: Backend>(backend: B, options: Options<B::Figures>) -> Result<(), RunError> {
+    signals::survive_failed_writes().map_err(RunError::Signals)?;
+    limits::raise_open_files();
+    let signals = |which: &[i32]| Signals::new(which).map_err(RunError::Signals);
+    let orders = Orders {
+        stop: signals(&[signals::SIGTERM, signals::SIGINT])?,
+        report: signals(&[signals::SIGUSR1])?,
+        resize: signals(&[signals::SIGHUP])?,
+    };
+    let Options { run_dir, map_budget, metrics, stop_timeout } = options;
+    let _run_dir = RunDir::lock(&run_dir, B::NAME)?;
+    let connect: Connect<XenStore> = Arc::new(open);
+    let Some(store) = first_contact(&connect, &orders.stop)? else {
+        info!("told to stop before xenstored answered");
+        return Ok(());
+    };
+    let handshake = Handshake::new(store, Xen, backend, map_budget)?;
+    let extras = Extras { metrics, stop_timeout, notify: Notify::from_env() };
+    Ok(Daemon::new(handshake, connect, orders, extras).run()?)
+}
+
+/// The connection to xenstored; `None` if the order to stop comes first.
+fn first_contact(
+    connect: &Connect<XenStore>,
+    stop: &Signals,
+) -> Result<Option<XenStore>, RunError> {
+    let contact = Contact::begin(connect)?;
+    loop {
+        if stop.take() > 0 {
+            return Ok(None);
+        }
+        if let Some(store) = contact.take() {
+            return Ok(Some(store?));
+        }
+        let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(&contact, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, None)).map_err(|error| RunError::Poll(error.into()))?;
+    }
+}
+
+/// An error, what caused it, and what to do about it if that was a limit of the system's.
+struct Failure(RunError);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = chain(&self.0).to_string();
+        match limits::advice(&self.0) {
+            Some(advice) if !text.contains(&advice) => write!(f, "{advice}: {text}"),
+            _ => f.write_str(&text),
+        }
+    }
+}
