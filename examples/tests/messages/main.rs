@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use collect::{Level, Message, collect};
 
 /// The programs, then the libraries whose errors they print.
-const SOURCES: [(&str, &[&str]); 13] = [
+const SOURCES: [(&str, &[&str]); 14] = [
     ("xen-virtio-blk", &["examples/xen-virtio-blk"]),
     ("vhost-user-blk", &["examples/vhost-user-blk/src"]),
     ("virtio-rng", &["examples/virtio-rng"]),
+    ("virtio-console", &["examples/virtio-console"]),
     ("xen-virtio-backend", &["xen-virtio-backend/src"]),
     ("backend-process", &["examples/process/src"]),
     ("virtio-blk-dev", &["virtio-blk-dev/src"]),

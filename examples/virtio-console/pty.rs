@@ -1,0 +1,93 @@
+//! The pseudoterminal of one console.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    io::Errno,
+    pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt},
+    termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr},
+};
+use xen_virtio_backend::node::DeviceId;
+
+/// Why there is no terminal for a console.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "can't make a pseudoterminal for the console: mount devpts at /dev/pts, or raise the sysctl kernel.pty.max"
+)]
+pub(crate) struct PtyError(#[from] io::Error);
+
+/// A pseudoterminal, raw: the guest's own terminal edits and echoes.
+pub(crate) struct Pty {
+    /// What is typed is read here, what the guest prints written. It doesn't block.
+    ours: OwnedFd,
+    /// The side that users open. While it is open here, the other has no hang-up when they close it, which would be
+    /// readable without end.
+    _theirs: OwnedFd,
+    /// Bytes for which there was no room, as nobody reads.
+    lost: u64,
+}
+
+impl Pty {
+    /// Makes one and logs its name.
+    pub(crate) fn open(id: DeviceId) -> Result<Self, PtyError> {
+        let pty = Self::new().map_err(io::Error::from)?;
+        let name = ptsname(&pty.ours, Vec::new()).map_err(io::Error::from)?;
+        tracing::info!(%id, terminal = %name.to_string_lossy(), "the guest's console is this terminal");
+        Ok(pty)
+    }
+
+    fn new() -> Result<Self, Errno> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let ours = openpt(flags)?;
+        grantpt(&ours)?;
+        unlockpt(&ours)?;
+        let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+        let mut attributes = tcgetattr(&theirs)?;
+        attributes.make_raw();
+        tcsetattr(&theirs, OptionalActions::Now, &attributes)?;
+        fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+        Ok(Self { ours, _theirs: theirs, lost: 0 })
+    }
+
+    /// Readable when something was typed.
+    pub(crate) fn input(&self) -> BorrowedFd<'_> {
+        self.ours.as_fd()
+    }
+
+    /// Takes what was typed, `None` if nothing was.
+    pub(crate) fn read(&self, bytes: &mut [u8]) -> Option<usize> {
+        rustix::io::read(&self.ours, bytes).ok()
+    }
+
+    /// Prints `bytes`. The terminal keeps some tens of KiB for a reader; what is beyond that is lost.
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.ours, bytes) {
+                Ok(count @ 1..) => bytes = &bytes[count..],
+                Err(Errno::INTR) => {}
+                Ok(0) | Err(_) => {
+                    return self.lose(bytes.len() as u64);
+                }
+            }
+        }
+    }
+
+    /// Columns and rows. Both are 0 until a user's program has set them.
+    pub(crate) fn size(&self) -> (u16, u16) {
+        tcgetwinsize(&self.ours).map_or((0, 0), |size| (size.ws_col, size.ws_row))
+    }
+
+    /// Counts bytes that are not printed.
+    pub(crate) fn lose(&mut self, bytes: u64) {
+        self.lost += bytes;
+    }
+
+    /// How many bytes there was no room for.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+}
