@@ -23,7 +23,7 @@ guest_config steady 160 1 slim "$(virtio_disk "$(image steady 16M)" xvda)"
 check "xl create" guest_create steady || give_up "a guest is created"
 expect steady "%% round"
 kill -TERM "$DAEMON_PID"
-check "the daemon says what it waits for" daemon_says "told to stop: new disks are refused"
+check "the daemon says what it waits for" daemon_says "told to stop: new devices are refused"
 rounds=$(guest_said steady "%% round")
 check "the guest's disk goes on" wait_for 30 further steady $((rounds + 3))
 check "the daemon waits for the guest" kill -0 "$DAEMON_PID"
@@ -46,7 +46,7 @@ sleep 1
 check "the daemon waits for an idle guest, too" kill -0 "$DAEMON_PID"
 stops_at_once "again, under a guest"
 check "the log says which guest loses what" daemon_says "virtio_disk/$domid/51712 (/dev/shm/resting.img)"
-check "and that it does" daemon_says "it loses these disks"
+check "and that it does" daemon_says "it loses these devices"
 
 daemon_start run --stop-timeout 3
 check "the guest without a backend can be destroyed" xl destroy resting

@@ -97,7 +97,10 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             // The directory has gone: whatever comes there next is another device.
             self.refused.remove(&id);
             let home = self.store.domain_path(id.domid)?;
-            if self.guests.is_alive(id.domid) && self.store.children(None, &home)?.is_empty() {
+            if self.devices.contains_key(&id)
+                && self.guests.is_alive(id.domid)
+                && self.store.children(None, &home)?.is_empty()
+            {
                 // No toolstack removes all nodes of a guest that lives: xenstored was started anew and has lost
                 // them.
                 if self.forgotten.insert(id.domid) {
