@@ -28,7 +28,7 @@ rounds=$(guest_said steady "%% round")
 check "the guest's disk goes on" wait_for 30 further steady $((rounds + 3))
 check "the daemon waits for the guest" kill -0 "$DAEMON_PID"
 guest_config late 128 1 slim "$(virtio_disk "$(image late 16M)" xvda)"
-guest_refused late "was told to stop and refuses new disks"
+guest_refused late "was told to stop and refuses new devices"
 rounds=$(guest_said steady "%% round")
 check "the guest's disk goes on, still" wait_for 30 further steady $((rounds + 3))
 check "none of its rounds failed" [ "$(guest_said steady "%% script steady status")" = 0 ]
