@@ -111,7 +111,10 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         }
         if let Some(pool) = &handle.pool {
             let access = (access.allow(Permissions::Read), write);
+            // What is mapped already is not copied as well: a copy that goes to the guest at the end would not be seen
+            // through the mapping.
             if range.len <= domain.layout.copy_max_bytes()
+                && !pins.maps_any_of(range)
                 && pins.bounce(table, pool, range, access, &domain.counters).map_err(failed)?
             {
                 return Ok(Walk::Copied { range, page: 0 });

@@ -102,6 +102,15 @@ impl Pins {
         })
     }
 
+    /// Whether a page of a granted range is mapped, for whatever access.
+    pub(crate) fn maps_any_of(&self, range: GrantRange) -> bool {
+        let (start, end) = (range.addr(), range.addr() + range.len as u64);
+        self.grants
+            .iter()
+            .map(MappedGrants::window)
+            .any(|held| held.start < end && start < held.end)
+    }
+
     /// Whether each page of a granted range is mapped for this access already, wherever.
     pub(crate) fn mapped_by_pages(&self, range: GrantRange, write: bool) -> bool {
         (0..range.pages).all(|page| self.mapped(range.page(page), write).is_some())

@@ -88,6 +88,15 @@ impl Guest {
     }
 }
 
+/// Has the model take the bytes of buffers that nobody filled for cleared, where they are found so.
+fn adopt(model: &mut [u8], found: &[u8], unfilled: &[bool]) {
+    for ((model, found), unfilled) in model.iter_mut().zip(found).zip(unfilled) {
+        if *unfilled && *found == 0 {
+            *model = 0;
+        }
+    }
+}
+
 fn check(guest: &Guest, layout: Layout, requests: &[Vec<Access>], rings: bool) {
     let memory = guest.memory(layout);
     let (for_rings, for_requests) = (memory.rings(), memory.requests());
@@ -97,6 +106,8 @@ fn check(guest: &Guest, layout: Layout, requests: &[Vec<Access>], rings: bool) {
         // A request's accesses to RAM and to grants of the same page don't see each other while it
         // lasts, as grants may be copied; a guest that mixes them has itself to blame.
         let granted = accesses.first().is_some_and(|first| first.granted);
+        // Where buffers were taken that nobody filled: what arrives there is cleared, or what was read before.
+        let mut unfilled = vec![false; SIZE];
         for access in accesses.iter().map(|a| Access { granted, ..a.clone() }) {
             let (addr, limit) = guest.place(&access);
             let end = access.at + access.len;
@@ -109,8 +120,8 @@ fn check(guest: &Guest, layout: Layout, requests: &[Vec<Access>], rings: bool) {
                 // A copy that only goes to the guest is found out when it goes.
                 assert!(failed || (granted && access.write.is_some()), "{access:?}");
                 if !failed {
-                    // Its bytes up to the end of the grants arrive, cleared.
-                    model[access.at..].fill(0);
+                    // Its bytes up to the end of the grants arrive.
+                    unfilled[access.at..].fill(true);
                 }
                 continue;
             }
@@ -120,20 +131,33 @@ fn check(guest: &Guest, layout: Layout, requests: &[Vec<Access>], rings: bool) {
                         (0..access.len).map(|n| value.wrapping_add(n as u8)).collect();
                     guard.write_slice(&bytes, addr).unwrap();
                     model[access.at..end].copy_from_slice(&bytes);
+                    unfilled[access.at..end].fill(false);
                 }
                 None => {
                     let mut bytes = vec![0; access.len];
                     guard.read_slice(&mut bytes, addr).unwrap();
+                    adopt(&mut model[access.at..end], &bytes, &unfilled[access.at..end]);
                     assert_eq!(bytes, model[access.at..end], "{access:?}");
                 }
             }
         }
         drop(guard);
         assert_eq!(guest.grants.live_mappings(), 0);
-        assert!(guest.contents() == model, "after {accesses:?}");
+        let contents = guest.contents();
+        adopt(&mut model, &contents, &unfilled);
+        assert!(contents == model, "after {accesses:?}");
     }
     drop((for_rings, for_requests, memory));
     assert_eq!(guest.foreign.live_mappings(), 0);
+}
+
+#[test]
+fn what_is_written_to_grants_that_were_mapped_for_reading_is_read_as_written() {
+    let guest = Guest::new(1);
+    // Too long to be copied, and short enough.
+    let lens = [(0, 3 * PAGE_SIZE, None), (100, PAGE_SIZE, Some(7)), (90, 20, None)];
+    let accesses = lens.map(|(at, len, write)| Access { granted: true, at, len, write });
+    check(&guest, guest.layout(1).copy_max(PAGE_SIZE).bounce_pages(6), &[accesses.to_vec()], false);
 }
 
 proptest! {
