@@ -55,7 +55,9 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             }
             // Enables notifications, and handles what arrived in the meantime.
             let progress = self.run();
-            if progress.processed > 0 || progress.more {
+            // A ring that was found broken just now is told of before the thread sleeps.
+            let broken = !fault_reported && self.queue.fault().is_some();
+            if progress.processed > 0 || progress.more || broken {
                 poller.busy(self.pipeline.instant());
                 continue;
             }
