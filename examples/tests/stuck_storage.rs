@@ -228,6 +228,19 @@ fn a_reset_of_a_disk_whose_storage_is_stuck_holds_up_no_other_disk_of_its_guest(
 }
 
 #[test]
+fn a_reset_of_a_disk_that_is_detached_meanwhile_is_not_answered_before_its_storage_has_answered() {
+    let _watchdog = watchdog();
+    let (mut it, _driver, image) = stuck();
+    let mut reset = it.domain.vcpu(0).begin_write(base_of(0) + reg::STATUS, 4, 0).unwrap();
+    it.send(Command::Detach(id_of(0)));
+    assert!(!it.is_detached(0, NOT_YET));
+    assert_eq!(reset.poll(), None, "memory of the guest's is still in use");
+    image.release();
+    assert!(it.is_detached(0, LONG));
+    assert!(reset.wait().is_ok());
+}
+
+#[test]
 fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
     let _watchdog = watchdog();
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));

@@ -49,7 +49,7 @@ pub(super) struct Service<H: Host, B: Backend> {
     // Before the server: a device's queues end before its server does.
     devices: BTreeMap<DeviceId, Placed<B::Device<H>>>,
     /// Devices that are let go of and have not stopped yet.
-    stopping: BTreeMap<DeviceId, B::Device<H>>,
+    stopping: BTreeMap<DeviceId, Placed<B::Device<H>>>,
     /// Writes that wait for a device's queues to stop.
     pending: Vec<(DeviceId, PendingWrite, DeferredRequest)>,
     stop_interval: Duration,
@@ -141,8 +141,8 @@ impl<H: Host, B: Backend> Service<H, B> {
             }
             if waits {
                 self.stop_interval = (self.stop_interval * 2).min(STOP_INTERVALS.1);
-                self.answer_pending();
                 self.take_stopped();
+                self.answer_pending();
             }
             for command in inbox.try_iter() {
                 match command {
@@ -210,26 +210,25 @@ impl<H: Host, B: Backend> Service<H, B> {
 
     /// The window stays claimed: the guest may live on, and its driver may look there.
     fn detach(&mut self, id: DeviceId) {
-        let Some(Placed { window, mut device }) = self.devices.remove(&id) else {
+        let Some(mut placed) = self.devices.remove(&id) else {
             if !self.stopping.contains_key(&id) {
                 self.events.send(Event::Detached(id));
             }
             return;
         };
-        self.empty.insert(*window.start());
-        // There is no device any more that these could wait for.
-        self.pending.retain(|(its, ..)| *its != id);
-        device.begin_stop();
-        self.stopping.insert(id, device);
+        self.empty.insert(*placed.window.start());
+        placed.device.begin_stop();
+        self.stopping.insert(id, placed);
         self.stop_interval = STOP_INTERVALS.0;
         self.take_stopped();
     }
 
-    /// Answers the writes whose queues have stopped.
+    /// Answers the writes whose queues have stopped; of a device that is let go of, when all of it has.
     fn answer_pending(&mut self) {
-        let devices = &mut self.devices;
-        self.pending.retain(|(id, write, _)| {
-            devices.get_mut(id).is_some_and(|placed| placed.device.is_pending(*write))
+        let (devices, stopping) = (&mut self.devices, &self.stopping);
+        self.pending.retain(|(id, write, _)| match devices.get_mut(id) {
+            Some(placed) => placed.device.is_pending(*write),
+            None => stopping.contains_key(id),
         });
     }
 
@@ -238,7 +237,7 @@ impl<H: Host, B: Backend> Service<H, B> {
         let stopped: Vec<_> = self
             .stopping
             .iter()
-            .filter(|(_, device)| device.is_stopped())
+            .filter(|(_, placed)| placed.device.is_stopped())
             .map(|(id, _)| *id)
             .collect();
         // It waits for nothing to drop them.
@@ -293,7 +292,13 @@ impl<H: Host, B: Backend> Service<H, B> {
                             }
                             WriteOutcome::Done | WriteOutcome::Ignored(_) => request.complete(),
                         },
-                        None => request.complete(),
+                        // The driver may take the answer for the end of a device that has not stopped yet.
+                        None => match device_at(&mut self.stopping, addr, size) {
+                            Some((id, ..)) => {
+                                self.pending.push((id, PendingWrite::Reset, request.defer()));
+                            }
+                            None => request.complete(),
+                        },
                     }
                 }
                 RequestKind::Invalidate => {
