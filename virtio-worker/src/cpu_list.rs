@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -7,6 +6,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The number of a CPU, less than [`Cpu::END`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Cpu(usize);
 
 impl Cpu {
@@ -45,7 +45,10 @@ impl fmt::Display for Cpu {
 ///
 /// The text form is that of `taskset -c`, such as `0-3,6`. A CPU that is listed twice is refused: two
 /// threads that poll on one CPU take turns of a whole scheduler tick.
+///
+/// With the feature `serde` it is a sequence of their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CpuList(Vec<Cpu>);
 
 /// Why a text is not a list of CPUs.
@@ -84,21 +87,40 @@ impl CpuList {
     }
 }
 
+impl CpuList {
+    /// Adds a CPU. As each is in the list once, the list has at most [`Cpu::END`] of them.
+    fn add(&mut self, cpu: Cpu) -> Result<(), ParseCpuListError> {
+        if self.0.contains(&cpu) {
+            return Err(ParseCpuListError::Twice(cpu));
+        }
+        self.0.push(cpu);
+        Ok(())
+    }
+}
+
 impl FromStr for CpuList {
     type Err = ParseCpuListError;
 
     fn from_str(text: &str) -> Result<Self, ParseCpuListError> {
-        let (mut cpus, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut list = Self::default();
         for part in text.split(',') {
             let range = range(part).ok_or_else(|| ParseCpuListError::Part(part.to_owned()))?;
-            for cpu in range.filter_map(Cpu::new) {
-                if !seen.insert(cpu) {
-                    return Err(ParseCpuListError::Twice(cpu));
-                }
-                cpus.push(cpu);
-            }
+            range.filter_map(Cpu::new).try_for_each(|cpu| list.add(cpu))?;
         }
-        Ok(Self(cpus))
+        Ok(list)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for CpuList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let numbers = <Vec<usize> as serde::Deserialize>::deserialize(deserializer)?;
+        let mut list = Self::default();
+        for number in numbers {
+            let cpu = Cpu::new(number).ok_or_else(|| ParseCpuListError::Part(number.to_string()));
+            cpu.and_then(|cpu| list.add(cpu)).map_err(serde::de::Error::custom)?;
+        }
+        Ok(list)
     }
 }
 
@@ -146,6 +168,21 @@ mod tests {
         for text in ["1,1", "0-2,1", "1,0-1"] {
             let error = ParseCpuListError::Twice(Cpu(1));
             assert_eq!(text.parse::<CpuList>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "serde")]
+    fn a_list_passes_serde_and_what_is_no_list_does_not() {
+        let passed = |numbers: &[usize]| {
+            let bytes = postcard::to_stdvec(numbers).unwrap();
+            postcard::from_bytes::<CpuList>(&bytes)
+        };
+        let bytes = postcard::to_stdvec(&list("4,1-2")).unwrap();
+        assert_eq!(postcard::from_bytes::<CpuList>(&bytes), Ok(list("4,1-2")));
+        assert_eq!(passed(&[]), Ok(CpuList::default()));
+        for numbers in [&[1, 2, 1][..], &[Cpu::END]] {
+            assert!(passed(numbers).is_err(), "{numbers:?}");
         }
     }
 

@@ -1,10 +1,23 @@
 /// What addresses, offsets and lengths of direct I/O must be multiples of. Both are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Alignment {
     /// The alignment of addresses in memory.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "power_of_two"))]
     pub memory: u32,
     /// The alignment of offsets in the image, and of the length of each buffer.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "power_of_two"))]
     pub offset: u32,
+}
+
+#[cfg(feature = "serde")]
+fn power_of_two<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match <u32 as serde::Deserialize>::deserialize(deserializer)? {
+        bytes if bytes.is_power_of_two() => Ok(bytes),
+        bytes => {
+            Err(serde::de::Error::custom(format!("an alignment of {bytes} is not a power of two")))
+        }
+    }
 }
 
 impl Alignment {

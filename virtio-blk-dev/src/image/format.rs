@@ -9,6 +9,8 @@ pub struct UnknownFormat(pub String);
 /// What a disk image's bytes mean. The operator states it; it is never told from the bytes, which
 /// a guest may have written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum ImageFormat {
     /// The disk's bytes.

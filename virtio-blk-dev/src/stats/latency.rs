@@ -70,9 +70,21 @@ impl Recorder {
 
 /// A histogram of how long requests took, from being taken out of the ring to being published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Latency {
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "counts"))]
     counts: Vec<u64>,
     nanos: u64,
+}
+
+/// None, or one of each bucket.
+#[cfg(feature = "serde")]
+fn counts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let counts = <Vec<u64> as serde::Deserialize>::deserialize(deserializer)?;
+    match counts.len() {
+        0 | BUCKETS => Ok(counts),
+        len => Err(serde::de::Error::invalid_length(len, &"a count of each bucket, or none")),
+    }
 }
 
 impl Latency {

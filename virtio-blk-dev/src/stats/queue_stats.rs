@@ -5,6 +5,7 @@ use crate::request::RequestKind;
 
 /// A copy of a queue's [`Counters`](super::Counters).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stats {
     pub(super) ops: [OpStats; RequestKind::ALL.len()],
     /// Requests taken and not answered yet.
@@ -24,6 +25,7 @@ pub struct Stats {
 
 /// The requests of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OpStats {
     /// Requests answered, whatever the status.
     pub requests: u64,
