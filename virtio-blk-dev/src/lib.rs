@@ -144,8 +144,8 @@ pub use engine::{
 #[cfg(feature = "imago")]
 pub use image::ImagoImage;
 pub use image::{
-    Alignment, Commands, Flusher, Image, ImageFormat, ImageWarning, Lifetime, OpenError, RangeCall,
-    RawImage, RawOptions, Topology, UnknownFormat,
+    Alignment, Commands, Flusher, Image, ImageFacts, ImageFiles, ImageFormat, ImageWarning,
+    Lifetime, OpenError, PartsError, RangeCall, RawImage, RawOptions, Topology, UnknownFormat,
 };
 pub use request::RequestKind;
 pub use sector::SECTOR_SIZE;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::no_room::is_no_room;
 use super::{Completion, Engine, Io, Operation};
-use crate::image::{Flusher, Image, Lifetime};
+use crate::image::{Flusher, Image, Lifetime, RawImage};
 
 /// A synchronous engine: carries out each operation when it is submitted, by system calls that block the
 /// thread. Works on every kernel.
@@ -12,6 +12,12 @@ pub struct SyncEngine<I: ?Sized> {
     image: Arc<I>,
     /// Used for flushes instead of the image, if the image has one.
     pub(super) flusher: Option<Box<dyn Flusher>>,
+}
+
+impl SyncEngine<RawImage> {
+    /// Open file descriptions of a writable image that an engine uses for itself: see
+    /// [`RawOptions::spares`](crate::RawOptions::spares).
+    pub const DESCRIPTIONS: u16 = 1;
 }
 
 impl<I: Image + ?Sized> SyncEngine<I> {

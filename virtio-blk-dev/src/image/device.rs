@@ -3,7 +3,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Lifetime, Topology, sys};
+use super::wear::Wear;
+use super::{Topology, sys};
 
 /// The attributes of a block device in sysfs.
 #[derive(Debug)]
@@ -48,26 +49,16 @@ impl Device {
         self.queue("logical_block_size")?.try_into().ok()
     }
 
-    /// Its wear, if it is an eMMC (not a partition) that reports it. All values undefined is no report.
-    pub(super) fn lifetime(&self) -> Option<Lifetime> {
-        let text = |name| fs::read_to_string(self.directory.join("device").join(name)).ok();
-        let (pre_eol_info, life_time) = (text("pre_eol_info")?, text("life_time")?);
-        let mut types = life_time.split_whitespace().map(hexadecimal);
-        let lifetime = Lifetime {
-            pre_eol_info: hexadecimal(pre_eol_info.trim())?,
-            device_lifetime_est_typ_a: types.next()??,
-            device_lifetime_est_typ_b: types.next()??,
-        };
-        (lifetime != Lifetime::default()).then_some(lifetime)
+    /// Its wear, if it is an eMMC (not a partition) that reports it.
+    pub(super) fn wear(&self) -> Option<Wear> {
+        let open = |name| File::open(self.directory.join("device").join(name)).ok();
+        let wear = Wear::new(open("pre_eol_info")?, open("life_time")?);
+        wear.read().is_some().then_some(wear)
     }
 }
 
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn hexadecimal(text: &str) -> Option<u16> {
-    u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// A block device's topology. Values other than its logical block size may be missing or inconsistent.
@@ -101,7 +92,12 @@ pub(super) fn kernel_release() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Lifetime;
     use super::*;
+
+    fn lifetime(device: &Device) -> Option<Lifetime> {
+        device.wear()?.read()
+    }
 
     fn device(attributes: &[(&str, &str)]) -> (tempfile::TempDir, Device) {
         let root = tempfile::tempdir().unwrap();
@@ -145,9 +141,9 @@ mod tests {
             device_lifetime_est_typ_a: 2,
             device_lifetime_est_typ_b: 11,
         };
-        assert_eq!((device.zeroes(), device.lifetime()), (true, Some(wear)));
+        assert_eq!((device.zeroes(), lifetime(&device)), (true, Some(wear)));
         device.directory.push("part");
-        assert_eq!((device.zeroes(), device.lifetime()), (true, None));
+        assert_eq!((device.zeroes(), lifetime(&device)), (true, None));
     }
 
     #[test]
@@ -161,7 +157,7 @@ mod tests {
         ] {
             let (_root, device) =
                 device(&[("device/pre_eol_info", pre_eol_info), ("device/life_time", life_time)]);
-            assert_eq!(device.lifetime(), None, "{pre_eol_info:?} {life_time:?}");
+            assert_eq!(lifetime(&device), None, "{pre_eol_info:?} {life_time:?}");
         }
     }
 }

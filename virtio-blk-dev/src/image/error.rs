@@ -118,6 +118,18 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The image can't be opened once more for a queue, which [`RawOptions::spares`](crate::RawOptions::spares)
+    /// asks for.
+    #[error(
+        "disk image {path} can't be opened once more, as each queue needs it to get write errors: check that \
+         /proc is mounted, and the limit of open files"
+    )]
+    Spare {
+        /// The image's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The image isn't of its format, uses what can't be served of it, or is damaged.
     #[error(
         "disk image {path} can't be opened as {format}: look at it with `qemu-img info` and \

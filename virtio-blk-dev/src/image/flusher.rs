@@ -74,6 +74,22 @@ mod tests {
     }
 
     #[test]
+    fn spare_descriptions_are_used_before_the_file_is_opened_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4096).unwrap();
+        let image = RawOptions::new().spares(2).open(file.path()).unwrap();
+        let spares = [image.reopen().unwrap(), image.reopen().unwrap()];
+        assert!(!Arc::ptr_eq(&spares[0], &spares[1]));
+        let opened = image.reopen().expect("/proc");
+        assert!(spares.iter().all(|spare| !Arc::ptr_eq(spare, &opened)));
+        drop(spares);
+        let descriptors = |file: &Arc<File>| file.as_raw_fd();
+        let again = [image.reopen().unwrap(), image.reopen().unwrap()];
+        assert!(again.iter().all(|spare| descriptors(spare) != descriptors(&opened)));
+        assert_eq!(again.map(|spare| Arc::strong_count(&spare)), [2; 2], "the image's own");
+    }
+
+    #[test]
     fn an_image_that_is_only_read_has_no_flusher() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(4096).unwrap();

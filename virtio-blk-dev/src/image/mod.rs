@@ -3,8 +3,10 @@
 mod alignment;
 mod bounce_io;
 mod commands;
+mod descriptors;
 mod device;
 mod error;
+mod files;
 mod flusher;
 mod format;
 #[cfg(feature = "imago")]
@@ -14,11 +16,17 @@ mod lock;
 mod locked_file;
 mod open;
 mod options;
+mod parts_error;
+#[cfg(feature = "serde")]
+mod path_bytes;
 mod range_call;
 mod raw;
+mod raw_files;
+mod spares;
 mod sys;
 mod topology;
 mod warning;
+mod wear;
 
 use std::io;
 use std::sync::Arc;
@@ -31,9 +39,11 @@ pub use self::format::{ImageFormat, UnknownFormat};
 pub use self::imago::ImagoImage;
 pub use alignment::Alignment;
 pub use commands::Commands;
+pub use files::{ImageFacts, ImageFiles};
 pub use flusher::Flusher;
 pub use lifetime::Lifetime;
 pub use options::RawOptions;
+pub use parts_error::PartsError;
 pub use range_call::RangeCall;
 pub use raw::RawImage;
 pub use topology::Topology;

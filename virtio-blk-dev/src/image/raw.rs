@@ -2,14 +2,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::alignment::Alignment;
 use super::bounce_io::{BounceIo, total};
-use super::device::Device;
+use super::error::OpenError;
 use super::flusher::{Flusher, reopen};
 use super::range_call::RangeCall;
+use super::raw_files::{RawFacts, RawFiles};
+use super::spares::Spares;
 use super::warning::{HEAD, ImageWarning, other_format};
+use super::wear::Wear;
 use super::{Commands, Image, Lifetime, Topology, sys};
 use crate::aligned_buffer::AlignedBuffer;
 use crate::buffers::{Sink, Source};
@@ -30,19 +34,48 @@ use crate::buffers::{Sink, Source};
 /// other write-back error (see [`Durability`](crate::Durability)).
 #[derive(Debug)]
 pub struct RawImage {
-    pub(super) file: File,
-    pub(super) capacity: AtomicU64,
-    pub(super) trimmed: AtomicU64,
-    pub(super) topology: Topology,
-    pub(super) commands: Commands,
-    pub(super) read_only: bool,
+    file: File,
+    capacity: AtomicU64,
+    trimmed: AtomicU64,
+    topology: Topology,
+    commands: Commands,
+    read_only: bool,
     /// For an image open for direct I/O.
-    pub(super) bounce: Option<BounceIo>,
-    /// For an image that is a block device.
-    pub(super) device: Option<Device>,
+    bounce: Option<BounceIo>,
+    is_block_device: bool,
+    /// With [`Commands::lifetime`].
+    wear: Option<Wear>,
+    spares: Spares,
 }
 
 impl RawImage {
+    /// The image of these files.
+    pub(super) fn new(files: RawFiles) -> Result<Self, OpenError> {
+        let RawFiles { facts, file, wear, spares } = files;
+        let RawFacts { path, read_only, is_block_device, topology, commands, alignment, .. } =
+            facts;
+        let image = Self {
+            file,
+            capacity: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
+            topology,
+            commands,
+            read_only,
+            bounce: alignment.map(BounceIo::new),
+            is_block_device,
+            wear,
+            spares: Spares::new(spares),
+        };
+        match image.refresh_capacity() {
+            Ok(0) => {
+                let (size, block) = (image.trimmed(), topology.logical_block_size);
+                Err(OpenError::TooSmall { path, size, block })
+            }
+            Ok(_) => Ok(image),
+            Err(source) => Err(OpenError::Size { path, source }),
+        }
+    }
+
     /// Bytes at the file's end that are less than a logical block, which the guest doesn't see.
     pub fn trimmed(&self) -> u64 {
         self.trimmed.load(Ordering::Relaxed)
@@ -76,7 +109,7 @@ impl RawImage {
 
     /// Whether this is a block device rather than a file. The [`RangeCall`]s depend on it.
     pub fn is_block_device(&self) -> bool {
-        self.device.is_some()
+        self.is_block_device
     }
 
     /// A header of another format gives a warning, not an error: the guest may have written it.
@@ -87,18 +120,22 @@ impl RawImage {
         other_format(head.get(..read)?).map(|found| ImageWarning::OtherFormat { found })
     }
 
-    /// Opens the image's file again. The new open file description gets every write-back error from now on.
-    /// `None` for a read-only image, and if the file can't be opened: there is no /proc, or the process has
-    /// dropped the privilege.
-    pub(crate) fn reopen(&self) -> Option<File> {
-        let reopened = || reopen(&self.file, self.is_direct()).ok();
-        (!self.read_only).then(reopened).flatten()
+    /// An open file description of the image's file for one engine, which gets every write-back error from
+    /// now on: a [spare](super::RawOptions::spares) one, or a new one. `None` for a read-only image, and if
+    /// there is no spare one and the file can't be opened again: there is no /proc, or the process has dropped
+    /// the privilege.
+    pub(crate) fn reopen(&self) -> Option<Arc<File>> {
+        if self.read_only {
+            return None;
+        }
+        let reopened = || reopen(&self.file, self.is_direct()).ok().map(Arc::new);
+        self.spares.take().or_else(reopened)
     }
 
     fn size(&self) -> io::Result<u64> {
-        match self.device {
-            Some(_) => sys::device_size(&self.file),
-            None => Ok(self.file.metadata()?.len()),
+        match self.is_block_device {
+            true => sys::device_size(&self.file),
+            false => Ok(self.file.metadata()?.len()),
         }
     }
 
@@ -249,13 +286,13 @@ impl Image for RawImage {
         if self.commands.discard.is_none() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let (start, end) = match self.device {
-            Some(_) => {
+        let (start, end) = match self.is_block_device {
+            true => {
                 let block = u64::from(self.topology.logical_block_size);
                 let start = offset.checked_next_multiple_of(block).unwrap_or(u64::MAX);
                 (start, self.whole_blocks(offset.saturating_add(len)))
             }
-            None => (offset, offset.saturating_add(len)),
+            false => (offset, offset.saturating_add(len)),
         };
         match end.checked_sub(start) {
             Some(len @ 1..) => self.call(RangeCall::discard(self.is_block_device()), start, len),
@@ -287,8 +324,7 @@ impl Image for RawImage {
     }
 
     fn lifetime(&self) -> io::Result<Lifetime> {
-        let device = self.device.as_ref().filter(|_| self.commands.lifetime);
-        device.and_then(Device::lifetime).ok_or_else(|| io::ErrorKind::Unsupported.into())
+        self.wear.as_ref().and_then(Wear::read).ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 }
 

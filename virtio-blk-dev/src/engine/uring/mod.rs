@@ -69,7 +69,7 @@ pub struct UringEngine {
     image: Arc<RawImage>,
     /// The file of `target`, if it isn't the image's: an open file description of this queue's own, whose
     /// write-back errors no other queue consumes.
-    _file: Option<File>,
+    _file: Option<Arc<File>>,
 }
 
 /// How long to wait for the operations in a broken ring: longer than working storage takes.
@@ -85,6 +85,10 @@ enum BrokenRingWait {
 }
 
 impl UringEngine {
+    /// Open file descriptions of a writable image that an engine uses for itself, one for the ring and one for
+    /// its synchronous calls: see [`RawOptions::spares`](crate::RawOptions::spares).
+    pub const DESCRIPTIONS: u16 = 2;
+
     /// An engine over `image` with up to `depth` operations in the kernel; more are queued in the engine.
     ///
     /// # Errors
@@ -109,7 +113,7 @@ impl UringEngine {
         let depth = config.depth.clamp(1, 4096);
         let ring = Ring::new(u32::from(depth))?;
         let own = image.reopen();
-        let file = types::Fd(own.as_ref().map_or(image.as_fd(), File::as_fd).as_raw_fd());
+        let file = types::Fd(own.as_ref().map_or(image.as_fd(), |own| own.as_fd()).as_raw_fd());
         let to = (file, squeue::Flags::empty());
         Ok(Self::assemble(ring, depth, image, own, to, config))
     }
@@ -130,7 +134,7 @@ impl UringEngine {
     ) -> Result<Self, UringError> {
         let PreparedRing { ring, depth } = prepared;
         let own = image.reopen();
-        let ring = Ring::enable(ring, own.as_ref().map_or(image.as_fd(), File::as_fd))?;
+        let ring = Ring::enable(ring, own.as_ref().map_or(image.as_fd(), |own| own.as_fd()))?;
         let first = (types::Fd(0), squeue::Flags::FIXED_FILE);
         Ok(Self::assemble(ring, depth, image, own, first, config))
     }
@@ -139,7 +143,7 @@ impl UringEngine {
         ring: Ring,
         depth: u16,
         image: Arc<RawImage>,
-        own: Option<File>,
+        own: Option<Arc<File>>,
         (file, flags): (types::Fd, squeue::Flags),
         config: &UringConfig,
     ) -> Self {

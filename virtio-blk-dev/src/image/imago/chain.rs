@@ -9,7 +9,7 @@ use imago::vmdk::Vmdk;
 use imago::{FormatAccess, FormatDriverBuilder, StorageOpenOptions};
 
 use super::super::ImageFormat;
-use super::super::locked_file::open_locked;
+use super::chain_files::{ChainFiles, LayerFiles, NamedFile, beside, unusable};
 use super::check::check;
 use super::header::Header;
 use super::host::HostFile;
@@ -17,132 +17,106 @@ use super::journal::Journal;
 use super::storage::Layer;
 use crate::image::OpenError;
 
-/// Images that may build on one another.
-const LIMIT: usize = 64;
-
 /// An open image, and what keeps its tables consistent, if it is written.
 pub(super) struct Chain {
     pub(super) access: FormatAccess<Layer>,
     pub(super) journal: Option<Arc<Journal>>,
 }
 
-/// Opens an image and what it builds on.
-pub(super) fn open(path: &Path, format: ImageFormat, read_only: bool) -> Result<Chain, OpenError> {
-    match format {
-        ImageFormat::Raw => {
-            let advice = "open it as a `RawImage`";
-            Err(OpenError::FormatMissing { path: path.to_owned(), format, advice })
-        }
-        ImageFormat::Vmdk if !read_only => {
-            Err(OpenError::ReadOnlyFormat { path: path.to_owned(), format })
-        }
-        ImageFormat::Qcow2 if !read_only => {
-            let (image, journal) = open_qcow2(path, false, 1)?;
-            Ok(Chain { access: FormatAccess::new(image), journal })
-        }
-        _ => Ok(Chain { access: open_layer(path, format, 1)?, journal: None }),
+/// Makes an image and what it builds on. Nothing is opened: a file that the image names must be one of `files`.
+pub(super) fn join(files: ChainFiles) -> Result<Chain, OpenError> {
+    let ChainFiles { read_only, image, backing } = files;
+    let mut backing = backing.into_iter();
+    if image.format == ImageFormat::Qcow2 && !read_only {
+        let (image, journal) = qcow2(image, false, &mut backing)?;
+        return Ok(Chain { access: FormatAccess::new(image), journal });
     }
+    Ok(Chain { access: layer(image, &mut backing)?, journal: None })
 }
 
-/// Opens an image that is only read, the `nth` of a chain, and what it builds on.
-fn open_layer(
-    path: &Path,
-    format: ImageFormat,
-    nth: usize,
-) -> Result<FormatAccess<Layer>, OpenError> {
-    if nth > LIMIT {
-        return Err(OpenError::Chain { path: path.to_owned(), limit: LIMIT });
-    }
-    match format {
+type Backing = std::vec::IntoIter<LayerFiles>;
+
+/// Makes an image that is only read, and what it builds on, which are the next ones of `backing`.
+fn layer(files: LayerFiles, backing: &mut Backing) -> Result<FormatAccess<Layer>, OpenError> {
+    match files.format {
         ImageFormat::Raw => {
-            let (file, path) = open_file(path, true)?;
-            let layer = Layer::plain(file, path.clone());
-            Raw::open_image(layer, false)
+            let path = files.file.path.clone();
+            Raw::open_image(files.file.into_layer(), false)
                 .map(FormatAccess::new)
-                .map_err(|source| unusable(&path, format, source))
+                .map_err(|source| unusable(&path, ImageFormat::Raw, source))
         }
         ImageFormat::Qcow2 => {
-            open_qcow2(path, true, nth).map(|(image, _)| FormatAccess::new(image))
+            qcow2(files, true, backing).map(|(image, _)| FormatAccess::new(image))
         }
-        ImageFormat::Vmdk => open_vmdk(path).map(FormatAccess::new),
+        ImageFormat::Vmdk => vmdk(files).map(FormatAccess::new),
     }
 }
 
 type Writable = Option<Arc<Journal>>;
 
-/// Opens a qcow2 image layer by layer: left to itself, imago guesses the format of a backing file
-/// whose header field is missing, from what a guest may have written there.
-fn open_qcow2(
-    path: &Path,
+/// Makes a qcow2 image layer by layer: left to itself, imago would open files, and guess the format of a
+/// backing file whose header field is missing.
+fn qcow2(
+    files: LayerFiles,
     read_only: bool,
-    nth: usize,
+    backing: &mut Backing,
 ) -> Result<(Qcow2<Layer>, Writable), OpenError> {
-    let failed = |source| unusable(path, ImageFormat::Qcow2, source);
-    let layer = |source| OpenError::Layer { path: path.to_owned(), source: Box::new(source) };
-
-    let (file, absolute) = open_file(path, read_only)?;
-    let header = Header::read(&*file).map_err(failed)?;
-    let mut backing_format = None;
+    let LayerFiles { file: named, data, .. } = files;
+    let path = named.path.clone();
+    let failed = |source| unusable(&path, ImageFormat::Qcow2, source);
+    let beside = |name: &String| beside(&path, name);
+    let file = Arc::new(HostFile::new(named.file));
     // A file that is no qcow2 image at all is left to imago.
-    if let Some(header) = &header {
-        check(&file, header, read_only).map_err(failed)?;
-        backing_format = header.backing_format(&*file).map_err(failed)?;
+    if let Some(header) = Header::read(&*file).map_err(failed)? {
+        check(&file, &header, read_only).map_err(failed)?;
     }
     let journal = (!read_only).then(|| Arc::new(Journal::new(Arc::clone(&file))));
     let tables = match &journal {
-        Some(journal) => Layer::tables(Arc::clone(&file), absolute.clone(), Arc::clone(journal)),
-        None => Layer::plain(Arc::clone(&file), absolute.clone()),
+        Some(journal) => Layer::tables(Arc::clone(&file), path.clone(), Arc::clone(journal)),
+        None => Layer::plain(Arc::clone(&file), path.clone()),
     };
     let mut image = Qcow2::<Layer>::open_image(tables, !read_only).map_err(failed)?;
 
-    let data = match (image.requires_external_data_file(), image.implicit_external_data_file()) {
-        (false, _) => {
-            journal.as_ref().map(|journal| Layer::data(file, absolute, Arc::clone(journal)))
+    let data = if image.requires_external_data_file() {
+        let name = image.implicit_external_data_file().map(beside);
+        let NamedFile { path, file } = opened(data.into_iter().next(), name).map_err(failed)?;
+        let file = Arc::new(HostFile::new(file));
+        if let Some(journal) = &journal {
+            journal.set_data_file(Arc::clone(&file));
         }
-        (true, Some(name)) => {
-            let (file, path) = open_file(&beside(path, name), read_only).map_err(layer)?;
-            if let Some(journal) = &journal {
-                journal.set_data_file(Arc::clone(&file));
-            }
-            Some(Layer::plain(file, path))
-        }
-        (true, None) => {
-            return Err(failed(io::Error::other("it doesn't name its external data file")));
-        }
+        Some(Layer::plain(file, path))
+    } else {
+        journal.as_ref().map(|journal| Layer::data(file, path.clone(), Arc::clone(journal)))
     };
     image.set_data_file(data);
 
-    let backing = match (image.implicit_backing_file(), backing_format) {
-        (None, _) => None,
-        (Some(name), None) => {
-            let (path, backing) = (path.to_owned(), name.clone());
-            return Err(OpenError::BackingFormat { path, backing });
-        }
-        (Some(name), Some(format)) => {
-            let format = match format.as_str() {
-                // As old versions of QEMU have it.
-                "file" | "host_device" => ImageFormat::Raw,
-                name => name.parse().map_err(|error| failed(io::Error::other(error)))?,
-            };
-            let nth = nth.saturating_add(1);
-            Some(open_layer(&beside(path, name), format, nth).map_err(layer)?)
+    let below = match image.implicit_backing_file().map(beside) {
+        None => None,
+        Some(name) => {
+            let LayerFiles { format, file, data } =
+                backing.next().ok_or_else(|| failed(not_opened()))?;
+            let file = opened(Some(file), Some(name)).map_err(failed)?;
+            let below = layer(LayerFiles { format, file, data }, backing);
+            Some(below.map_err(|source| OpenError::Layer {
+                path: path.clone(),
+                source: Box::new(source),
+            })?)
         }
     };
-    image.set_backing(backing);
+    image.set_backing(below);
     Ok((image, journal))
 }
 
-fn open_vmdk(path: &Path) -> Result<Vmdk<Layer>, OpenError> {
-    let failed = |source| unusable(path, ImageFormat::Vmdk, source);
-    let (file, absolute) = open_file(path, true)?;
-    let mut image =
-        Vmdk::<Layer>::open_image(Layer::plain(file, absolute), false).map_err(failed)?;
-    image.open_implicit_dependencies_gated(Extents).map_err(failed)?;
+fn vmdk(files: LayerFiles) -> Result<Vmdk<Layer>, OpenError> {
+    let path = files.file.path.clone();
+    let failed = |source| unusable(&path, ImageFormat::Vmdk, source);
+    let mut image = Vmdk::<Layer>::open_image(files.file.into_layer(), false).map_err(failed)?;
+    image.open_implicit_dependencies_gated(Extents(files.data.into_iter())).map_err(failed)?;
     Ok(image)
 }
 
-/// Opens the extents of a VMDK image.
-struct Extents;
+/// Gives a VMDK image its extents.
+struct Extents(std::vec::IntoIter<NamedFile>);
 
 impl ImplicitOpenGate<Layer> for Extents {
     fn open_format<B: FormatDriverBuilder<Layer>>(
@@ -153,24 +127,22 @@ impl ImplicitOpenGate<Layer> for Extents {
     }
 
     fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Layer> {
-        let path = options.get_filename().ok_or(io::ErrorKind::NotFound)?;
-        let (file, path) = open_file(path, true).map_err(io::Error::other)?;
-        Ok(Layer::plain(file, path))
+        opened(self.0.next(), options.get_filename().map(Path::to_owned)).map(NamedFile::into_layer)
     }
 }
 
-/// Opens and locks a file. Its path is absolute then.
-fn open_file(path: &Path, read_only: bool) -> Result<(Arc<HostFile>, PathBuf), OpenError> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (file, _) = open_locked(&path, read_only, false)?;
-    Ok((Arc::new(HostFile::new(file)), path))
+impl NamedFile {
+    fn into_layer(self) -> Layer {
+        Layer::plain(Arc::new(HostFile::new(self.file)), self.path)
+    }
 }
 
-/// The file that the image at `path` calls `name`.
-fn beside(path: &Path, name: &str) -> PathBuf {
-    path.parent().map_or_else(|| name.into(), |directory| directory.join(name))
+/// The `next` of the open files, if it is the one that the image names.
+fn opened(next: Option<NamedFile>, path: Option<PathBuf>) -> io::Result<NamedFile> {
+    let is_named = |file: &NamedFile| path.as_ref().is_some_and(|path| *path == file.path);
+    next.filter(is_named).ok_or_else(not_opened)
 }
 
-fn unusable(path: &Path, format: ImageFormat, source: io::Error) -> OpenError {
-    OpenError::Format { path: path.to_owned(), format, source }
+fn not_opened() -> io::Error {
+    io::Error::other("it names another file than when its files were opened")
 }

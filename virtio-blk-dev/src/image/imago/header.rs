@@ -8,8 +8,12 @@ const MAX_ENTRIES: u64 = 4 << 20;
 /// The offset in an entry of the L1, an L2 and the refcount table.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
-/// A backing file's format, among the header's extensions.
+/// A backing file's format, and the external data file's name, among the header's extensions.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
+const DATA_FILE_NAME: u32 = 0x4441_5441;
+
+/// Bytes of another file's name, at most.
+const MAX_NAME: u32 = 1023;
 
 /// Bits of the incompatible features.
 const EXTERNAL_DATA_FILE: u64 = 1 << 2;
@@ -20,6 +24,7 @@ const EXTENDED_L2: u64 = 1 << 4;
 pub(super) struct Header {
     version: u32,
     backing_file_offset: u64,
+    backing_file_size: u32,
     /// Of the extensions.
     header_length: u32,
     incompatible_features: u64,
@@ -55,6 +60,7 @@ impl Header {
         let header = Self {
             version,
             backing_file_offset: u64_at(8),
+            backing_file_size: u32_at(16),
             header_length: if is_old { 72 } else { u32_at(100) },
             incompatible_features: if is_old { 0 } else { u64_at(72) },
             size: u64_at(24),
@@ -101,9 +107,39 @@ impl Header {
         Ok(entries.into_iter().map(offset_of).collect())
     }
 
+    /// The name of the backing file, relative to the image's directory, if it has one.
+    pub(super) fn backing_file(&self, file: &impl ReadAt) -> io::Result<Option<String>> {
+        if self.backing_file_offset == 0 {
+            return Ok(None);
+        }
+        let end = self.backing_file_offset.saturating_add(self.backing_file_size.into());
+        if self.backing_file_size > MAX_NAME || end > self.cluster_size() {
+            return Err(damaged("an invalid place for the", "name of its backing file"));
+        }
+        let mut name = vec![0; self.backing_file_size as usize];
+        file.read_at(&mut name, self.backing_file_offset)?;
+        let name = String::from_utf8(name);
+        name.map(Some).map_err(|_| damaged("an invalid", "name of its backing file"))
+    }
+
     /// The format of the backing file, if the header states it. Version 2 has this extension, too,
     /// though its specification knows no extensions: QEMU writes and reads it.
     pub(super) fn backing_format(&self, file: &impl ReadAt) -> io::Result<Option<String>> {
+        self.extension(file, BACKING_FORMAT, 64)
+    }
+
+    /// The name of the external data file, relative to the image's directory, if the header states it.
+    pub(super) fn data_file(&self, file: &impl ReadAt) -> io::Result<Option<String>> {
+        self.extension(file, DATA_FILE_NAME, MAX_NAME)
+    }
+
+    /// The text of an extension, if it is one of at most `max_len` bytes.
+    fn extension(
+        &self,
+        file: &impl ReadAt,
+        wanted: u32,
+        max_len: u32,
+    ) -> io::Result<Option<String>> {
         let end = match self.backing_file_offset {
             0 => self.cluster_size(),
             offset => offset.min(self.cluster_size()),
@@ -117,10 +153,10 @@ impl Header {
             offset = offset.saturating_add(8);
             match kind {
                 0 => break,
-                BACKING_FORMAT if len <= 64 => {
-                    let mut name = vec![0; len as usize];
-                    file.read_at(&mut name, offset)?;
-                    return Ok(String::from_utf8(name).ok());
+                kind if kind == wanted && len <= max_len => {
+                    let mut text = vec![0; len as usize];
+                    file.read_at(&mut text, offset)?;
+                    return Ok(String::from_utf8(text).ok());
                 }
                 _ => offset = offset.saturating_add(u64::from(len).next_multiple_of(8)),
             }

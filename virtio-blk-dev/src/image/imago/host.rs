@@ -86,9 +86,15 @@ impl HostFile {
 
 impl ReadAt for HostFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        ReadAt::read_at(&self.file, bytes, offset)
+    }
+}
+
+impl ReadAt for File {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset.saturating_add(done as u64)) {
+            match FileExt::read_at(self, rest, offset.saturating_add(done as u64)) {
                 Ok(0) => {
                     rest.fill(0);
                     break;

@@ -1,5 +1,6 @@
 mod block;
 mod chain;
+mod chain_files;
 mod check;
 mod commit;
 mod header;
@@ -14,17 +15,18 @@ mod zeroing;
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ::imago::FormatAccess;
+
+pub(super) use self::chain_files::{ChainFacts, ChainFiles};
 
 use self::chain::Chain;
 use self::journal::Journal;
 use self::storage::Layer;
 use self::zeroing::Zeroing;
 use super::bounce_io::{BounceIo, total};
-use super::{Alignment, Commands, Image, ImageFormat, ImageWarning, OpenError, Topology};
+use super::{Alignment, Commands, Image, ImageWarning, OpenError, Topology};
 use crate::buffers::{Sink, Source};
 use crate::sector::SECTOR_SIZE;
 
@@ -62,21 +64,14 @@ pub struct ImagoImage {
 }
 
 impl ImagoImage {
-    /// Opens and locks the image at `path`, and its backing and data files.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; each names `path` and what to do.
-    pub fn open(
-        path: impl AsRef<Path>,
-        format: ImageFormat,
-        read_only: bool,
-    ) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        let Chain { access, journal } = chain::open(path, format, read_only)?;
+    /// The image of these files.
+    pub(super) fn new(files: ChainFiles) -> Result<Self, OpenError> {
+        let (path, format, read_only) = (files.path().to_owned(), files.format(), files.read_only);
+        let Chain { access, journal } = chain::join(files)?;
         let size = access.size();
         let capacity = size.saturating_sub(size % SECTOR_SIZE);
         if capacity == 0 {
-            let (path, block) = (path.to_owned(), SECTOR_SIZE as u32);
+            let block = SECTOR_SIZE as u32;
             return Err(OpenError::TooSmall { path, size, block });
         }
         // This is the cluster size for qcow2 version 3; older versions support neither zeroes nor discards.
@@ -103,7 +98,6 @@ impl ImagoImage {
         };
         // Features in the header that writes invalidate are cleared before the first write.
         if image.journal.as_ref().is_some_and(|journal| !journal.is_empty()) {
-            let path = path.to_owned();
             image.flush().map_err(|source| OpenError::Format { path, format, source })?;
         }
         Ok(image)
