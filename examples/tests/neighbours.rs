@@ -38,11 +38,26 @@ impl Gate {
     }
 }
 
-/// Disks, of which those with `slow` in the image's name open when the gate does, and those with `panic` in it make the
-/// guest's thread panic.
+/// Disks, of which those with `slow` in the image's name open when the gate does, those with `stuck` in it close when the
+/// other gate opens, unless they are attached, and those with `panic` in it make the guest's thread panic.
 struct Troubled {
     disks: Disks,
     gate: Gate,
+    close_gate: Gate,
+}
+
+/// An image that may not close before its gate opens.
+struct Sticky {
+    image: Option<<Disks as Backend>::Resources>,
+    gate: Option<Gate>,
+}
+
+impl Drop for Sticky {
+    fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.wait();
+        }
+    }
 }
 
 fn names(nodes: &DiskNodes, word: &str) -> bool {
@@ -53,7 +68,7 @@ impl Backend for Troubled {
     const NAME: &'static str = "troubled";
 
     type Config = DiskNodes;
-    type Resources = <Disks as Backend>::Resources;
+    type Resources = Sticky;
     type Figures = Figures;
     type Device<H: backend::Host> = disk::Disk<H>;
 
@@ -69,17 +84,19 @@ impl Backend for Troubled {
         if names(nodes, "slow") {
             self.gate.wait();
         }
-        self.disks.open(node, nodes)
+        let gate = names(nodes, "stuck").then(|| self.close_gate.clone());
+        Ok(Sticky { image: Some(self.disks.open(node, nodes)?), gate })
     }
 
     fn build<H: backend::Host>(
         node: &DeviceNode,
         nodes: DiskNodes,
-        resources: Self::Resources,
+        mut resources: Self::Resources,
         parts: Parts<H>,
     ) -> Result<Built<disk::Disk<H>, Figures>, Refusal> {
         assert!(!names(&nodes, "panic"), "a fault on purpose");
-        Disks::build(node, nodes, resources, parts)
+        resources.gate = None;
+        Disks::build(node, nodes, resources.image.take().unwrap(), parts)
     }
 
     fn describe(nodes: &DiskNodes) -> String {
@@ -88,10 +105,21 @@ impl Backend for Troubled {
 }
 
 fn host() -> (Host<Troubled>, Gate) {
-    let gate = Gate::default();
-    let its = gate.clone();
-    let make = move || Troubled { disks: Disks::new(Settings::default()), gate: its.clone() };
-    (Host::with_backend(MapBudget::default(), make), gate)
+    let (host, gate, _) = host_with_gates();
+    (host, gate)
+}
+
+/// The gates are those of opening and of closing.
+fn host_with_gates() -> (Host<Troubled>, Gate, Gate) {
+    let gates = [Gate::default(), Gate::default()];
+    let [gate, close_gate] = gates.clone();
+    let make = move || Troubled {
+        disks: Disks::new(Settings::default()),
+        gate: gate.clone(),
+        close_gate: close_gate.clone(),
+    };
+    let [gate, close_gate] = gates;
+    (Host::with_backend(MapBudget::default(), make), gate, close_gate)
 }
 
 /// The `nth` disk of a guest, of two sectors.
@@ -150,6 +178,26 @@ fn a_disk_that_is_closed_while_its_image_opens_is_closed_when_the_image_is() {
     gate.open();
     host.settle_for(LONG, |host| state(host, &slow).as_deref() == Some("6"));
     assert!(is_free(&slow));
+}
+
+#[test]
+fn an_image_that_opens_too_late_and_does_not_close_delays_no_other_disk() {
+    let _watchdog = watchdog();
+    let (mut host, gate, close_gate) = host_with_gates();
+    host.create_guest(1);
+    let [stuck, other] = [disk(&host, 1, 0, "slow-stuck"), disk(&host, 1, 1, "other")];
+    host.plug(&stuck);
+    host.look();
+    host.unplug(&stuck);
+    host.look();
+    gate.open();
+    host.plug(&other);
+    host.settle_for(LONG, |host| state(host, &other).as_deref() == Some("2"));
+    host.settle_for(LONG, |_| !is_free(&stuck));
+    assert_eq!(state(&host, &stuck).as_deref(), Some("5"), "its image is not closed");
+    close_gate.open();
+    host.settle_for(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
+    assert!(is_free(&stuck));
 }
 
 #[test]

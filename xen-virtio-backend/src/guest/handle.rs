@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, SendError, Sender},
     thread,
 };
 
@@ -12,6 +12,7 @@ use xen_ioreq::{DomId, Liveness};
 
 use super::{
     command::Command,
+    drop_elsewhere::drop_elsewhere,
     error::GuestError,
     event::{End, Event, EventSender},
     map_budget::MapBudget,
@@ -65,8 +66,10 @@ impl<B: Backend> Guest<B> {
 
     /// Asks something of it. A thread that has ended has let go of everything, and told so.
     pub fn send(&self, command: Command<B>) {
-        if self.commands.send(command).is_ok() {
-            self.waker.wake();
+        match self.commands.send(command) {
+            Ok(()) => self.waker.wake(),
+            // What is to be attached is closed.
+            Err(SendError(command)) => drop_elsewhere(command),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Opening what a device is made of, which may block for ever.
+//! Opening what a device is made of, and closing it, which both may block for ever.
 
 use std::{io, sync::Arc, thread};
 
 use crate::{
     backend::{Backend, Refusal},
-    guest::{Event, EventSender},
+    guest::{Event, EventSender, drop_elsewhere},
     node::DeviceId,
 };
 
@@ -21,6 +21,25 @@ pub(super) fn open<B: Backend>(
         teller.opened = Some(backend.open(&node, &config));
     })?;
     Ok(())
+}
+
+/// Closes what was opened for a device on a thread of its own, and tells of it by [`Event::Detached`].
+pub(super) fn close<B: Backend>(id: DeviceId, opened: B::Resources, events: EventSender<B>) {
+    drop_elsewhere(Opened::<B> { opened: Some(opened), id, events });
+}
+
+/// What is closed, and who is told of it then.
+struct Opened<B: Backend> {
+    opened: Option<B::Resources>,
+    id: DeviceId,
+    events: EventSender<B>,
+}
+
+impl<B: Backend> Drop for Opened<B> {
+    fn drop(&mut self) {
+        drop(self.opened.take());
+        self.events.send(Event::Detached(self.id));
+    }
 }
 
 /// Tells the outcome when the thread is done, or has panicked.

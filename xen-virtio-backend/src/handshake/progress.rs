@@ -9,6 +9,7 @@ use xen_store::{Store, StoreExt, XenbusState};
 
 use super::{
     Handshake, Task,
+    open::close,
     refusal::AttachError,
     stage::{Device, Stage, TIMEOUT},
 };
@@ -40,6 +41,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             match event {
                 Event::Ended(domid, _) => {
                     self.guests.ended(domid);
+                    self.reserving.retain(|id| id.domid != domid);
                     // What comes of that for its devices' nodes is found out when all are listed again.
                     self.devices.retain(|id, device| {
                         id.domid != domid || matches!(device.stage, Stage::Opening { .. })
@@ -96,8 +98,14 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             return Ok(());
         };
         if !wanted {
-            drop(opened);
-            return self.look_at(id);
+            return match opened {
+                Ok(resources) => {
+                    self.devices.insert(id, Device::new(Stage::Detaching { logged: false }));
+                    close(id, resources, self.event_sender.clone());
+                    Ok(())
+                }
+                Err(_) => self.look_at(id),
+            };
         }
         let (node, config) = read.clone();
         let asked = opened.map_err(AttachError::from).and_then(|resources| {
