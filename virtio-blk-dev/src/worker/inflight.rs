@@ -115,11 +115,13 @@ impl<D: GuestAddressSpace> InFlight<D> {
             self.free.push(allocation);
             return Err(slot.request.take().map(refused));
         }
+        let tag = self.id | u64::from(head);
         // SAFETY: the memory was looked up through the guard in the chain, or in plain memory that
         // this guard is one on, which `Batch::plain_slice` checks. The chain now rests in a slot of
         // its own, neither moved nor touched until `finish` or `finish_last` has the `Io` back. A slot
         // whose `Io` never comes back is leaked by `drop`.
-        Ok(unsafe { allocation.begin(self.id | u64::from(head), command, durable, range) })
+        let io = unsafe { allocation.begin(tag, command, durable, range) };
+        Ok(io)
     }
 
     /// Reads the list of ranges that is the data of `request` into its slot, once.

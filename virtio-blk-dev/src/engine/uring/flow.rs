@@ -106,7 +106,8 @@ impl UringEngine {
                     // takes it, until the completion is there, or the kernel is known never to
                     // have had the entry; else `drop` leaks it. The same is
                     // true of its bounce buffer.
-                    slot.position = Some(unsafe { self.ring.push(&entry) });
+                    let position = unsafe { self.ring.push(&entry) };
+                    slot.position = Some(position);
                 }
             }
         }
