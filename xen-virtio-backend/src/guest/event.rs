@@ -26,6 +26,8 @@ use crate::{
 pub enum Event<B: Backend> {
     /// What a device is made of was opened, or can't be.
     Opened(DeviceId, Result<B::Resources, Refusal>),
+    /// What a device is made of, and was not attached, is closed.
+    Closed(DeviceId),
     /// A device was attached to its guest, or can't be.
     Attached(DeviceId, Result<Arc<B::Figures>, GuestError>),
     /// A device is let go of, and what it stands on is closed.

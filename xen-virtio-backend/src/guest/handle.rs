@@ -11,8 +11,7 @@ use virtio_worker::{Wake, Waker};
 use xen_ioreq::{DomId, Liveness};
 
 use super::{
-    command::Command,
-    drop_elsewhere::drop_elsewhere,
+    command::{Attachment, Command},
     error::GuestError,
     event::{End, Event, EventSender},
     map_budget::MapBudget,
@@ -66,10 +65,19 @@ impl<B: Backend> Guest<B> {
 
     /// Asks something of it. A thread that has ended has let go of everything, and told so.
     pub fn send(&self, command: Command<B>) {
-        match self.commands.send(command) {
-            Ok(()) => self.waker.wake(),
-            // What is to be attached is closed.
-            Err(SendError(command)) => drop_elsewhere(command),
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Asks it to attach a device. If its thread has ended, `attachment` is given back, to be closed.
+    pub fn attach(&self, attachment: Box<Attachment<B>>) -> Result<(), Box<Attachment<B>>> {
+        match self.commands.send(Command::Attach(attachment)) {
+            Err(SendError(Command::Attach(attachment))) => Err(attachment),
+            _ => {
+                self.waker.wake();
+                Ok(())
+            }
         }
     }
 }

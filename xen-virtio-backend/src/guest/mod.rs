@@ -1,7 +1,6 @@
 //! The guests: what serves one of them, and all of them as the handshake sees them.
 
 mod command;
-mod drop_elsewhere;
 mod error;
 mod event;
 mod handle;
@@ -12,7 +11,6 @@ mod sleep;
 mod unmapper;
 
 pub use command::{Attachment, Command};
-pub(crate) use drop_elsewhere::drop_elsewhere;
 pub use error::GuestError;
 pub use event::{End, Event, EventBox, EventSender};
 pub use handle::Guest;

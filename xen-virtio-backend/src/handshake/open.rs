@@ -4,7 +4,7 @@ use std::{io, sync::Arc, thread};
 
 use crate::{
     backend::{Backend, Refusal},
-    guest::{Event, EventSender, drop_elsewhere},
+    guest::{Event, EventSender},
     node::DeviceId,
 };
 
@@ -23,22 +23,25 @@ pub(super) fn open<B: Backend>(
     Ok(())
 }
 
-/// Closes what was opened for a device on a thread of its own, and tells of it by [`Event::Detached`].
-pub(super) fn close<B: Backend>(id: DeviceId, opened: B::Resources, events: EventSender<B>) {
-    drop_elsewhere(Opened::<B> { opened: Some(opened), id, events });
+/// Starts a thread that closes what was opened for a device, and tells of it by [`Event::Closed`]. Without a thread it
+/// is closed here.
+pub(super) fn close<B: Backend>(id: DeviceId, resources: B::Resources, events: EventSender<B>) {
+    let opened = Opened { id, events, resources: Some(resources) };
+    // If it fails, the closure is dropped, and what it holds.
+    let _ = thread::Builder::new().name("close".into()).spawn(move || drop(opened));
 }
 
-/// What is closed, and who is told of it then.
+/// What is to be closed, and who is told of it then.
 struct Opened<B: Backend> {
-    opened: Option<B::Resources>,
     id: DeviceId,
     events: EventSender<B>,
+    resources: Option<B::Resources>,
 }
 
 impl<B: Backend> Drop for Opened<B> {
     fn drop(&mut self) {
-        drop(self.opened.take());
-        self.events.send(Event::Detached(self.id));
+        drop(self.resources.take());
+        self.events.send(Event::Closed(self.id));
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     Handshake, Task,
     open::close,
     refusal::AttachError,
-    stage::{Device, Stage, TIMEOUT},
+    stage::{Device, Read, Stage, TIMEOUT},
 };
 use crate::{
     backend::{Backend, Refusal},
@@ -43,9 +43,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                     self.guests.ended(domid);
                     self.reserving.retain(|id| id.domid != domid);
                     // What comes of that for its devices' nodes is found out when all are listed again.
-                    self.devices.retain(|id, device| {
-                        id.domid != domid || matches!(device.stage, Stage::Opening { .. })
-                    });
+                    self.devices.retain(|id, device| id.domid != domid || !device.is_the_guests());
                 }
                 event => self.unseen.push_back(event),
             }
@@ -55,6 +53,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     fn take_event(&mut self, event: Event<B>) -> Result<(), xen_store::Error> {
         match event {
             Event::Opened(id, opened) => self.opened(id, opened),
+            Event::Closed(id) => self.closed(id),
             Event::Attached(id, attached) => self.attached(id, attached),
             Event::Detached(id) => match self.devices.get(&id) {
                 Some(Device { stage: Stage::Detaching { .. }, .. }) => {
@@ -97,28 +96,58 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         else {
             return Ok(());
         };
-        if !wanted {
-            return match opened {
-                Ok(resources) => {
-                    self.devices.insert(id, Device::new(Stage::Detaching { logged: false }));
-                    close(id, resources, self.event_sender.clone());
-                    Ok(())
-                }
-                Err(_) => self.look_at(id),
-            };
-        }
-        let (node, config) = read.clone();
-        let asked = opened.map_err(AttachError::from).and_then(|resources| {
-            let attachment = Box::new(Attachment { node, config, resources });
-            self.guests.take_on(id.domid)?.send(Command::Attach(attachment));
-            Ok(())
-        });
-        match asked {
-            Ok(()) => {
-                self.devices.insert(id, Device::new(Stage::Attaching { read }));
+        match opened {
+            Ok(resources) if wanted => self.attach(id, read, resources),
+            Ok(resources) => {
+                self.close(id, resources, None);
                 Ok(())
             }
-            Err(error) => self.refuse(id, &error),
+            Err(refusal) if wanted => self.refuse(id, &refusal.into()),
+            Err(_) => self.look_at(id),
+        }
+    }
+
+    /// Has its guest's thread attach a device.
+    fn attach(
+        &mut self,
+        id: DeviceId,
+        read: Read<B>,
+        resources: B::Resources,
+    ) -> Result<(), xen_store::Error> {
+        let guest = match self.guests.take_on(id.domid) {
+            Ok(guest) => guest,
+            Err(error) => {
+                self.close(id, resources, Some(error.into()));
+                return Ok(());
+            }
+        };
+        let (node, config) = read.clone();
+        match guest.attach(Box::new(Attachment { node, config, resources })) {
+            Ok(()) => drop(self.devices.insert(id, Device::new(Stage::Attaching { read }))),
+            Err(attachment) => {
+                let ended = GuestError::Ended { domid: id.domid };
+                self.close(id, attachment.resources, Some(ended.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has closed what was opened for a device, and the device refused then, if there is a reason to: who is told of it
+    /// may try again at once.
+    fn close(&mut self, id: DeviceId, resources: B::Resources, refusal: Option<AttachError>) {
+        self.devices.insert(id, Device::new(Stage::Closing { refusal, logged: false }));
+        close(id, resources, self.event_sender.clone());
+    }
+
+    /// What was opened for a device and is not attached is closed.
+    fn closed(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+        let Some(Device { stage: Stage::Closing { refusal, .. }, .. }) = self.devices.remove(&id)
+        else {
+            return Ok(());
+        };
+        match refusal {
+            Some(error) => self.refuse(id, &error),
+            None => self.look_at(id),
         }
     }
 
@@ -170,8 +199,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             error!(domid, "{ENDED}");
         }
         let is_its = |(id, device): (&DeviceId, &Device<B>)| {
-            let attached = id.domid == domid && !matches!(device.stage, Stage::Opening { .. });
-            attached.then_some(*id)
+            (id.domid == domid && device.is_the_guests()).then_some(*id)
         };
         for id in self.devices.iter().filter_map(is_its).collect::<Vec<_>>() {
             let stage = self.devices.remove(&id).map(|device| device.stage);
@@ -198,6 +226,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             for (_, device) in self.devices.iter_mut().filter(|(id, _)| id.domid == domid) {
                 match &mut device.stage {
                     Stage::Opening { wanted, .. } => *wanted = false,
+                    Stage::Closing { refusal, .. } => *refusal = None,
                     // Its thread tells of its end when it has let go of all its devices.
                     _ => *device = Device::new(Stage::Detaching { logged: false }),
                 }
@@ -211,6 +240,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         let Some(device) = self.devices.get_mut(&id) else { return true };
         match &mut device.stage {
             Stage::Opening { wanted, .. } => *wanted = false,
+            Stage::Closing { refusal, .. } => *refusal = None,
             Stage::Detaching { .. } => {}
             Stage::Attaching { .. } | Stage::Serving { .. } => {
                 info!(%id, reason, "closing the device");
@@ -243,7 +273,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                     let stuck = GuestError::Stuck { domid: id.domid, seconds };
                     self.refuse(id, &AttachError::Guest(stuck))?;
                 }
-                Stage::Detaching { logged } => {
+                Stage::Closing { logged, .. } | Stage::Detaching { logged } => {
                     *logged = true;
                     warn!(%id, "the device is not closed yet, as what it stands on does not answer: check the storage of its image");
                 }

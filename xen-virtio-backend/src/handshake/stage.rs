@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::refusal::AttachError;
 use crate::{backend::Backend, node::DeviceNode};
 
 /// How long a step may take before the toolstack is told that it doesn't happen. libxl gives a backend 10 s.
@@ -18,6 +19,8 @@ pub(super) struct Device<B: Backend> {
 pub(super) enum Stage<B: Backend> {
     /// A thread opens what it is made of. No longer wanted, it is closed as soon as it is open.
     Opening { read: Read<B>, wanted: bool },
+    /// A thread closes what was opened and is not attached. Then the device is refused, if there is a reason to.
+    Closing { refusal: Option<AttachError>, logged: bool },
     /// The guest's thread attaches it.
     Attaching { read: Read<B> },
     /// The guest may use it, or will soon.
@@ -44,9 +47,15 @@ impl<B: Backend> Device<B> {
         match self.stage {
             Stage::Opening { wanted: true, .. }
             | Stage::Attaching { .. }
+            | Stage::Closing { logged: false, .. }
             | Stage::Detaching { logged: false } => Some(self.since + TIMEOUT),
             _ => None,
         }
+    }
+
+    /// Whether its guest has to do with it, and lets go of it when it ends.
+    pub(super) fn is_the_guests(&self) -> bool {
+        !matches!(self.stage, Stage::Opening { .. } | Stage::Closing { .. })
     }
 
     /// In words, for the log.
@@ -56,7 +65,7 @@ impl<B: Backend> Device<B> {
                 B::describe(config)
             }
             Stage::Serving { text } => text.clone(),
-            Stage::Detaching { .. } => "being closed".to_owned(),
+            Stage::Closing { .. } | Stage::Detaching { .. } => "being closed".to_owned(),
         }
     }
 }
