@@ -85,9 +85,7 @@ impl CpuList {
         let allowed = sched_getaffinity(None)?;
         Ok(self.0.iter().copied().find(|cpu| !allowed.is_set(cpu.0)))
     }
-}
 
-impl CpuList {
     /// Adds a CPU. As each is in the list once, the list has at most [`Cpu::END`] of them.
     fn add(&mut self, cpu: Cpu) -> Result<(), ParseCpuListError> {
         if self.0.contains(&cpu) {
