@@ -2,11 +2,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use imago::format::gate::ImplicitOpenGate;
+use imago::FormatAccess;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
-use imago::vmdk::Vmdk;
-use imago::{FormatAccess, FormatDriverBuilder, StorageOpenOptions};
 
 use super::super::ImageFormat;
 use super::chain_files::{ChainFiles, LayerFiles, NamedFile, beside, unusable};
@@ -15,6 +13,7 @@ use super::header::Header;
 use super::host::HostFile;
 use super::journal::Journal;
 use super::storage::Layer;
+use super::vmdk::vmdk;
 use crate::image::OpenError;
 
 /// An open image, and what keeps its tables consistent, if it is written.
@@ -48,7 +47,16 @@ fn layer(files: LayerFiles, backing: &mut Backing) -> Result<FormatAccess<Layer>
         ImageFormat::Qcow2 => {
             qcow2(files, true, backing).map(|(image, _)| FormatAccess::new(image))
         }
-        ImageFormat::Vmdk => vmdk(files).map(FormatAccess::new),
+        ImageFormat::Vmdk => {
+            let path = files.file.path.clone();
+            let mut extents = files.data.into_iter();
+            let extent = |path: &Path| {
+                opened(extents.next(), Some(path.to_owned())).map(NamedFile::into_layer)
+            };
+            vmdk(files.file.into_layer(), extent)
+                .map(FormatAccess::new)
+                .map_err(|source| unusable(&path, ImageFormat::Vmdk, source))
+        }
     }
 }
 
@@ -105,36 +113,6 @@ fn qcow2(
     };
     image.set_backing(below);
     Ok((image, journal))
-}
-
-fn vmdk(files: LayerFiles) -> Result<Vmdk<Layer>, OpenError> {
-    let path = files.file.path.clone();
-    let failed = |source| unusable(&path, ImageFormat::Vmdk, source);
-    let mut image = Vmdk::<Layer>::open_image(files.file.into_layer(), false).map_err(failed)?;
-    image.open_implicit_dependencies_gated(Extents(files.data.into_iter())).map_err(failed)?;
-    Ok(image)
-}
-
-/// Gives a VMDK image its extents.
-struct Extents(std::vec::IntoIter<NamedFile>);
-
-impl ImplicitOpenGate<Layer> for Extents {
-    fn open_format<B: FormatDriverBuilder<Layer>>(
-        &mut self,
-        _: B,
-    ) -> io::Result<FormatAccess<Layer>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Layer> {
-        opened(self.0.next(), options.get_filename().map(Path::to_owned)).map(NamedFile::into_layer)
-    }
-}
-
-impl NamedFile {
-    fn into_layer(self) -> Layer {
-        Layer::plain(Arc::new(HostFile::new(self.file)), self.path)
-    }
 }
 
 /// The `next` of the open files, if it is the one that the image names.

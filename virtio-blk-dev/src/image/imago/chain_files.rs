@@ -4,10 +4,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use imago::format::gate::ImplicitOpenGate;
-use imago::vmdk::Vmdk;
-use imago::{FormatAccess, FormatDriverBuilder, StorageOpenOptions};
-
 use super::super::ImageFormat;
 use super::super::descriptors::{Descriptors, FileKind};
 use super::super::locked_file::open_locked;
@@ -15,6 +11,7 @@ use super::super::parts_error::PartsError;
 use super::header::Header;
 use super::host::HostFile;
 use super::storage::Layer;
+use super::vmdk::vmdk;
 use crate::image::OpenError;
 
 /// Images that may build on one another.
@@ -44,6 +41,17 @@ pub(super) struct LayerFiles {
 pub(super) struct NamedFile {
     pub(super) path: PathBuf,
     pub(super) file: File,
+}
+
+impl NamedFile {
+    /// The same file, open and locked once.
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { path: self.path.clone(), file: self.file.try_clone()? })
+    }
+
+    pub(super) fn into_layer(self) -> Layer {
+        Layer::plain(Arc::new(HostFile::new(self.file)), self.path)
+    }
 }
 
 /// [`ChainFiles`] without their files.
@@ -204,34 +212,16 @@ fn backing_format(
 
 /// Opens the extents of a VMDK image, in the order in which its descriptor names them.
 fn extents(descriptor: &NamedFile) -> Result<Vec<NamedFile>, OpenError> {
-    let failed = |source| unusable(&descriptor.path, ImageFormat::Vmdk, source);
-    let mut extents = Extents(Vec::new());
-    let file = Arc::new(HostFile::new(descriptor.file.try_clone().map_err(failed)?));
-    let layer = Layer::plain(file, descriptor.path.clone());
-    let mut image = Vmdk::<Layer>::open_image(layer, false).map_err(failed)?;
-    image.open_implicit_dependencies_gated(&mut extents).map_err(failed)?;
-    Ok(extents.0)
-}
-
-/// Opens the extents of a VMDK image.
-struct Extents(Vec<NamedFile>);
-
-impl ImplicitOpenGate<Layer> for &mut Extents {
-    fn open_format<B: FormatDriverBuilder<Layer>>(
-        &mut self,
-        _: B,
-    ) -> io::Result<FormatAccess<Layer>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Layer> {
-        let path = options.get_filename().ok_or(io::ErrorKind::NotFound)?;
+    let mut extents = Vec::new();
+    let extent = |path: &Path| {
         let extent = open_file(path, true).map_err(io::Error::other)?;
-        let file = Arc::new(HostFile::new(extent.file.try_clone()?));
-        let layer = Layer::plain(file, extent.path.clone());
-        self.0.push(extent);
+        let layer = extent.try_clone()?.into_layer();
+        extents.push(extent);
         Ok(layer)
-    }
+    };
+    let opened = descriptor.try_clone().and_then(|own| vmdk(own.into_layer(), extent));
+    opened.map_err(|source| unusable(&descriptor.path, ImageFormat::Vmdk, source))?;
+    Ok(extents)
 }
 
 /// The file that the one at `path` calls `name`.

@@ -10,6 +10,7 @@ mod refcounts;
 mod storage;
 #[cfg(all(test, not(miri)))]
 mod tests;
+mod vmdk;
 mod writer;
 mod zeroing;
 
