@@ -1,20 +1,15 @@
-//! Nodes that no toolstack writes.
+//! DeviceConfig that no toolstack writes.
 
 mod common;
 
-use common::{
-    guest_kernel::Sharing,
-    host::{Disk, OneDisk, sector_pattern},
-    virtio_driver::read_sector,
-    watchdog::watchdog,
-    window::{MAGIC, reg},
-};
+use common::{host::sector_pattern, one_disk::OneDisk, virtio_driver::read_sector};
 use proptest::prelude::*;
 use xen_store::Store;
+use xen_virtio_backend::fake::{DeviceConfig, Sharing, Watchdog, reg};
 
 #[test]
 fn nodes_that_are_no_devices_are_passed_over() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     let top = "/local/domain/0/backend/virtio_disk";
     for node in
@@ -63,18 +58,18 @@ proptest! {
         changes in proptest::collection::vec((0..NODES.len(), node_values()), 1..4),
     ) {
         let mut it = OneDisk::new(Sharing::Foreign);
-        let mut disk = Disk::new(1, 1, &it.host.image("b.img", 4096));
+        let mut disk = DeviceConfig::disk(1, 1, it.host.image("b.img", 4096));
         for (node, value) in changes {
             disk = match value {
                 Some(value) => disk.with(NODES[node], value),
                 None => disk.without(NODES[node]),
             };
         }
-        it.host.plug(&disk);
+        it.host.add_device(&disk);
         it.host.settle();
         let state = it.host.store.read(None, &format!("{}/state", disk.path())).ok();
-        let asked = disk.nodes.get("state").cloned();
-        if asked.as_deref().map(<[u8]>::trim_ascii) == Some(b"1") {
+        let asked = disk.node("state");
+        if asked.map(<[u8]>::trim_ascii) == Some(b"1") {
             match state.as_deref() {
                 Some(b"2") => prop_assert!(it.host.error(&disk).is_none()),
                 Some(b"6") => {}
@@ -82,8 +77,8 @@ proptest! {
                 other => prop_assert!(false, "state {:?}", other),
             }
         }
-        prop_assert_eq!(it.window().read(reg::MAGIC), MAGIC);
-        it.host.remove(&disk);
+        prop_assert_eq!(it.window().read(reg::MAGIC), reg::MAGIC_VALUE);
+        it.host.remove_device(&disk);
         it.host.settle();
         prop_assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
     }

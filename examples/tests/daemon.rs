@@ -16,22 +16,18 @@ use std::{
 
 use backend_process::{Notify, Signals, signals};
 use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host, sector_pattern},
+    host::{Host, sector_pattern},
     virtio_driver::probe,
-    watchdog::watchdog,
-    window::{MAGIC, reg},
 };
 use rustix::process::{Signal, getpid, kill_process};
 use virtio_blk_dev::RawImage;
 use xen_ioreq::fake::FakeDomain;
 use xen_store::fake::FakeStore;
 use xen_virtio_backend::{
-    Handshake,
     daemon::{Connect, ContactError, Daemon, DaemonError, Extras, Orders},
-    guest::MapBudget,
+    fake::{DeviceConfig, GuestKernel, Sharing, Watchdog, reg},
 };
-use xen_virtio_blk::{disks::Disks, figures::Figures, settings::Settings};
+use xen_virtio_blk::figures::Figures;
 
 /// Waits until it is `done`, soon.
 fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -96,13 +92,7 @@ impl Running {
             true => Ok(hub.connect(0)),
             false => Err(ContactError::System(io::ErrorKind::ConnectionRefused.into())),
         });
-        let handshake = Handshake::new(
-            host.store.connect(0),
-            host.platform(),
-            Disks::new(Settings::default()),
-            MapBudget::default(),
-        )
-        .unwrap();
+        let handshake = host.handshake(host.store.connect(0)).unwrap();
         let daemon = Daemon::new(handshake, connect, orders, extras);
         let log = tempfile::NamedTempFile::new().unwrap();
         let held_log = HeldLog { file: Arc::new(log.reopen().unwrap()), held: Arc::default() };
@@ -117,10 +107,10 @@ impl Running {
     }
 
     /// A guest with a disk that is served.
-    fn guest(&mut self, domid: u16) -> (FakeDomain, Disk) {
+    fn guest(&mut self, domid: u16) -> (FakeDomain, DeviceConfig) {
         let domain = self.host.create_guest(domid);
-        let disk = Disk::new(domid, 0, &self.host.image(&format!("{domid}.img"), 8192));
-        self.host.plug(&disk);
+        let disk = DeviceConfig::disk(domid, 0, self.host.image(&format!("{domid}.img"), 8192));
+        self.host.add_device(&disk);
         until("InitWait", || self.host.state(&disk).as_deref() == Some("2"));
         (domain, disk)
     }
@@ -153,7 +143,7 @@ impl Running {
     }
 
     /// What the guest reads of the disk's second sector.
-    fn sector(&self, domain: &FakeDomain, disk: &Disk) -> [u8; 512] {
+    fn sector(&self, domain: &FakeDomain, disk: &DeviceConfig) -> [u8; 512] {
         let kernel = GuestKernel::new(domain, Sharing::Foreign);
         let mut driver = probe(self.host.window(disk), &kernel).expect("a device");
         let mut data = [0; 512];
@@ -174,7 +164,7 @@ fn is_free(image: &Path) -> bool {
 
 #[test]
 fn an_idle_daemon_ends_at_the_first_order() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(None);
     it.stop();
     it.end().unwrap();
@@ -182,27 +172,27 @@ fn an_idle_daemon_ends_at_the_first_order() {
 
 #[test]
 fn the_first_order_to_stop_waits_for_the_last_guest_and_takes_on_no_new_disk() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(None);
     let (first, disk) = it.guest(1);
     let (second, other) = it.guest(2);
     it.stop();
     until("the log says so", || it.says("told to stop: new devices"));
     it.host.create_guest(3);
-    let late = Disk::new(3, 0, &it.host.image("late.img", 4096));
-    it.host.plug(&late);
+    let late = DeviceConfig::disk(3, 0, it.host.image("late.img", 4096));
+    it.host.add_device(&late);
     until("it is refused", || it.host.error(&late).is_some());
     assert!(it.host.error(&late).unwrap().contains("was told to stop"));
     assert_eq!(it.host.state(&late), None, "libxl would wait");
     assert_eq!(it.sector(&first, &disk), sector_pattern(1));
     it.host.destroy_guest(1);
     until("its image is closed", || {
-        is_free(Path::new(std::str::from_utf8(&disk.nodes["params"]).unwrap()))
+        is_free(Path::new(std::str::from_utf8(disk.node("params").unwrap()).unwrap()))
     });
     assert_eq!(it.sector(&second, &other), sector_pattern(1));
     assert!(it.is_running());
     // By way of the toolstack: closed first. The window is answered until the domain ends.
-    it.host.unplug(&other);
+    it.host.close_device(&other);
     until("closed", || it.host.state(&other).as_deref() == Some("6"));
     assert_eq!(it.host.window(&other).read(reg::MAGIC), u32::MAX);
     assert!(it.is_running());
@@ -212,7 +202,7 @@ fn the_first_order_to_stop_waits_for_the_last_guest_and_takes_on_no_new_disk() {
 
 #[test]
 fn the_second_order_ends_it_and_the_log_says_which_guest_loses_what() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(None);
     let (domain, _disk) = it.guest(7);
     it.stop_now();
@@ -223,13 +213,13 @@ fn the_second_order_ends_it_and_the_log_says_which_guest_loses_what() {
 
 #[test]
 fn guests_are_waited_for_no_longer_than_the_stop_timeout() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(Some(Duration::from_millis(500)));
     let (_domain, disk) = it.guest(1);
     let begin = Instant::now();
     it.stop();
     thread::sleep(Duration::from_millis(100));
-    assert_eq!(it.host.window(&disk).read(reg::MAGIC), MAGIC);
+    assert_eq!(it.host.window(&disk).read(reg::MAGIC), reg::MAGIC_VALUE);
     it.end().unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
     assert!(
@@ -239,7 +229,7 @@ fn guests_are_waited_for_no_longer_than_the_stop_timeout() {
 
 #[test]
 fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(None);
     let (first, disk) = it.guest(1);
     let (_second, gone) = it.guest(2);
@@ -248,10 +238,10 @@ fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in()
     until("the log says so", || it.says("the connection to xenstored is lost"));
     assert_eq!(it.sector(&first, &disk), sector_pattern(1));
     // Meanwhile one disk goes, and one comes.
-    it.host.unplug(&gone);
+    it.host.close_device(&gone);
     let third = it.host.create_guest(3);
-    let new = Disk::new(3, 0, &it.host.image("new.img", 8192));
-    it.host.plug(&new);
+    let new = DeviceConfig::disk(3, 0, it.host.image("new.img", 8192));
+    it.host.add_device(&new);
     it.reachable.store(true, Ordering::SeqCst);
     until("it is served", || it.host.state(&new).as_deref() == Some("2"));
     until("it is closed", || it.host.state(&gone).as_deref() == Some("6"));
@@ -262,7 +252,7 @@ fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in()
 
 #[test]
 fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(None);
     let (domain, disk) = it.guest(1);
     it.host.store.restart_empty();
@@ -281,7 +271,7 @@ fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
 
 #[test]
 fn a_daemon_that_serves_nobody_ends_with_an_error_when_xenstore_is_lost() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = Running::new(None);
     let (domain, disk) = it.guest(1);
     it.reachable.store(false, Ordering::SeqCst);
@@ -297,7 +287,7 @@ fn a_daemon_that_serves_nobody_ends_with_an_error_when_xenstore_is_lost() {
 
 #[test]
 fn the_service_managers_watchdog_is_told_while_the_main_loop_goes_round_and_not_while_it_hangs() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();

@@ -5,13 +5,13 @@ mod common;
 use std::fs;
 
 use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host, sector_pattern},
-    ring_driver::{IN, MQ, OK, RingDriver, VERSION_1},
-    watchdog::watchdog,
+    block::{BlockRequests, IN, MQ, OK},
+    host::{Host, sector_pattern},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use virtio_blk_dev::UringEngine;
+use virtio_mmio_dev::feature::VERSION_1;
+use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog};
 use xen_virtio_blk::{
     settings::{DiskSettings, Settings},
     storage::EngineKind,
@@ -21,7 +21,7 @@ const QUEUES: usize = 4;
 
 #[test]
 fn a_disk_that_would_lack_descriptors_is_refused_and_a_served_one_never_lacks_them() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let uring = UringEngine::check().ok().map(|()| EngineKind::IoUring);
     for engine in [EngineKind::Sync].into_iter().chain(uring) {
         let settings = DiskSettings { engine, queues: QUEUES as u16, ..DiskSettings::default() };
@@ -31,8 +31,8 @@ fn a_disk_that_would_lack_descriptors_is_refused_and_a_served_one_never_lacks_th
             let domain = host.create_guest(1);
             let kernel = GuestKernel::new(&domain, Sharing::Foreign);
             // The guest's first: what the guest itself takes is not there yet, either.
-            let disk = Disk::new(1, 1, &host.image("disk.img", 8192));
-            host.plug(&disk);
+            let disk = DeviceConfig::disk(1, 1, host.image("disk.img", 8192));
+            host.add_device(&disk);
             let limit = getrlimit(Resource::Nofile);
             let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
             setrlimit(Resource::Nofile, Rlimit { current: Some(open + spare), ..limit }).unwrap();
@@ -40,8 +40,8 @@ fn a_disk_that_would_lack_descriptors_is_refused_and_a_served_one_never_lacks_th
             if host.state(&disk).as_deref() == Some("2") {
                 served += 1;
                 // Still as few as there were.
-                let mut queues: [RingDriver; QUEUES] =
-                    RingDriver::start_queues(host.window(&disk), &kernel, VERSION_1 | MQ);
+                let mut queues: [FakeDriver; QUEUES] =
+                    FakeDriver::start_queues(host.window(&disk), &kernel, VERSION_1 | MQ);
                 for queue in &mut queues {
                     let page = queue.filled(&[0; 512]);
                     assert_eq!(queue.request(IN, 1, Some((page.device, 512))), (OK, 513));
@@ -56,7 +56,7 @@ fn a_disk_that_would_lack_descriptors_is_refused_and_a_served_one_never_lacks_th
             }
             setrlimit(Resource::Nofile, limit).unwrap();
             host.destroy_guest(1);
-            host.remove(&disk);
+            host.remove_device(&disk);
             host.settle();
         }
         assert!(refused > 0 && served > 0, "{engine:?}: {refused} refused, {served} served");

@@ -4,10 +4,9 @@ mod common;
 
 use std::{collections::BTreeSet, fs};
 
-use common::{
-    guest_kernel::Sharing, host::OneDisk, virtio_driver::probe, watchdog::watchdog, window::reg,
-};
+use common::{one_disk::OneDisk, virtio_driver::probe};
 use virtio_blk_dev::UringEngine;
+use xen_virtio_backend::fake::{Sharing, Watchdog, reg};
 use xen_virtio_blk::{settings::DiskSettings, storage::EngineKind};
 
 /// The rings that this process has open.
@@ -27,7 +26,7 @@ fn a_disks_engines_live_as_long_as_the_disk_and_not_from_reset_to_reset() {
     if let Err(error) = UringEngine::check() {
         return eprintln!("skipped: {error}");
     }
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     assert!(rings().is_empty());
     for direct in [false, true] {
         let settings = DiskSettings {

@@ -8,14 +8,14 @@ use std::{fs, path::Path};
 
 use common::{
     config,
-    guest_kernel::{GuestKernel, Sharing},
-    host::{DISK_LEN, Disk, Host, sector_pattern},
+    host::{Host, sector_pattern},
+    one_disk::DISK_LEN,
     qemu::{directory, qemu_img, qemu_io, qemu_reads},
     virtio_driver::{BlkDriver, probe},
-    watchdog::watchdog,
 };
 use tempfile::TempDir;
 use virtio_drivers::Error;
+use xen_virtio_backend::fake::{DeviceConfig, GuestKernel, Sharing, Watchdog};
 
 /// Sectors of a request.
 const PIECE: usize = 64;
@@ -47,7 +47,7 @@ fn bytes(len: usize) -> Vec<u8> {
 fn what_a_guest_writes_into_qcow2_is_what_qemu_reads() {
     let Some(directory) = directory() else { return };
     for sharing in [Sharing::Foreign, Sharing::Grant] {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         qemu_img(&directory, "create -q -f qcow2 disk.qcow2 2M");
         qemu_io(&directory, "qcow2", "disk.qcow2", "write -P 0x5a 100k 300k");
         let mut expected = vec![0; 2 << 20];
@@ -55,7 +55,7 @@ fn what_a_guest_writes_into_qcow2_is_what_qemu_reads() {
 
         let mut host = host(&directory, &[("disk.qcow2", "qcow2")]);
         let kernel = GuestKernel::new(&host.create_guest(1), sharing);
-        let disk = Disk::new(1, 0, &directory.path().join("disk.qcow2")).sharing(sharing);
+        let disk = DeviceConfig::disk(1, 0, directory.path().join("disk.qcow2")).sharing(sharing);
         host.serve(&disk);
         let mut driver = probe(host.window(&disk), &kernel).unwrap();
         assert_eq!((driver.capacity(), driver.readonly()), (2 << 11, false));
@@ -70,7 +70,7 @@ fn what_a_guest_writes_into_qcow2_is_what_qemu_reads() {
         driver.flush().unwrap();
         assert!(contents(&mut driver) == expected, "{sharing:?}: what it wrote itself");
         drop(driver);
-        host.unplug(&disk);
+        host.close_device(&disk);
         host.settle();
         assert_eq!(host.state(&disk).as_deref(), Some("6"));
         qemu_img(&directory, "check -q -f qcow2 disk.qcow2");
@@ -81,7 +81,7 @@ fn what_a_guest_writes_into_qcow2_is_what_qemu_reads() {
 #[test]
 fn a_flat_vmdk_is_a_read_only_disk_and_no_other() {
     let Some(directory) = directory() else { return };
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     qemu_img(&directory, "create -q -f vmdk -o subformat=monolithicFlat disk.vmdk 4M");
     qemu_io(&directory, "vmdk", "disk.vmdk", "write -P 0x77 1000k 9k");
     let mut expected = vec![0; 4 << 20];
@@ -89,23 +89,23 @@ fn a_flat_vmdk_is_a_read_only_disk_and_no_other() {
 
     let mut host = host(&directory, &[("disk.vmdk", "vmdk")]);
     let kernel = GuestKernel::new(&host.create_guest(1), Sharing::Foreign);
-    let disk = Disk::new(1, 0, &directory.path().join("disk.vmdk"));
-    host.plug(&disk);
+    let disk = DeviceConfig::disk(1, 0, directory.path().join("disk.vmdk"));
+    host.add_device(&disk);
     host.settle();
     let error = host.error(&disk).expect("to be written, it is refused");
     assert!(error.contains("disk.vmdk") && error.contains("read"), "{error}");
     assert_eq!(host.state(&disk), None);
-    host.remove(&disk);
+    host.remove_device(&disk);
     host.settle();
 
-    let disk = disk.read_only();
+    let disk = disk.with("mode", "r");
     host.serve(&disk);
     let mut driver = probe(host.window(&disk), &kernel).unwrap();
     assert_eq!((driver.capacity(), driver.readonly()), (4 << 11, true));
     assert_eq!(driver.write_blocks(2000, &[0xee; 512]), Err(Error::IoError));
     assert!(contents(&mut driver) == expected);
     drop(driver);
-    host.unplug(&disk);
+    host.close_device(&disk);
     host.settle();
     assert!(qemu_reads(&directory, "vmdk", "disk.vmdk") == expected);
 }
@@ -115,7 +115,7 @@ fn a_flat_vmdk_is_a_read_only_disk_and_no_other() {
 #[test]
 fn a_raw_disk_that_its_guest_made_look_like_qcow2_is_raw() {
     let Some(directory) = directory() else { return };
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let at = |name: &str| directory.path().join(name);
     fs::write(at("secret"), [0x5e; DISK_LEN as usize]).unwrap();
     qemu_img(&directory, "create -q -f qcow2 -F raw -b secret trap.qcow2");
@@ -128,7 +128,7 @@ fn a_raw_disk_that_its_guest_made_look_like_qcow2_is_raw() {
     let kernel = GuestKernel::new(&host.create_guest(1), Sharing::Foreign);
     let image = host.image("disk.img", DISK_LEN);
     let mut serve = |nth, image: &Path| {
-        let disk = Disk::new(1, nth, image);
+        let disk = DeviceConfig::disk(1, nth, image);
         host.serve(&disk);
         probe(host.window(&disk), &kernel).unwrap()
     };

@@ -7,17 +7,16 @@ mod common;
 use std::{fs, os::unix::fs::FileExt};
 
 use common::{
-    guest_kernel::Sharing,
-    host::{DISK_LEN, Disk, OneDisk, sector_pattern},
-    ring_driver::until,
+    host::sector_pattern,
+    one_disk::{DISK_LEN, OneDisk},
     virtio_driver::{BlkDriver, probe},
-    watchdog::watchdog,
 };
 use virtio_drivers::{
     Error,
     device::blk::{BlkReq, BlkResp, RespStatus},
     transport::InterruptStatus,
 };
+use xen_virtio_backend::fake::{Sharing, Watchdog, until};
 
 const SHARINGS: [Sharing; 2] = [Sharing::Foreign, Sharing::Grant];
 
@@ -34,7 +33,7 @@ fn assert_nothing_is_left(it: &OneDisk) {
 #[test]
 fn the_driver_reads_what_the_image_holds_and_the_image_what_it_writes() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         assert_eq!(driver.capacity(), DISK_LEN / 512);
@@ -62,7 +61,7 @@ fn the_driver_reads_what_the_image_holds_and_the_image_what_it_writes() {
 #[test]
 fn the_whole_disk_reads_back_as_written() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         let piece = 64 * 512;
@@ -84,7 +83,7 @@ fn the_whole_disk_reads_back_as_written() {
 #[test]
 fn the_driver_reads_the_disks_identifier() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut id = [0; 20];
         let len = driver(&it).device_id(&mut id).unwrap();
@@ -97,7 +96,7 @@ fn the_driver_reads_the_disks_identifier() {
 fn several_requests_are_in_flight_and_each_gets_its_own_data() {
     const REQUESTS: usize = 16;
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         for round in 0..20 {
@@ -136,7 +135,7 @@ fn several_requests_are_in_flight_and_each_gets_its_own_data() {
 
 #[test]
 fn no_data_grant_is_mapped_when_its_request_is_done() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Grant);
     let mut driver = driver(&it);
     let rings = it.domain.grants().live_grants();
@@ -152,12 +151,12 @@ fn no_data_grant_is_mapped_when_its_request_is_done() {
 
 #[test]
 fn the_rings_are_unmapped_when_a_reset_is_answered() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Grant);
     let driver = driver(&it);
     assert!(it.domain.grants().live_grants() > 0);
     let window = it.window();
-    window.write(common::window::reg::STATUS, 0);
+    window.write(xen_virtio_backend::fake::reg::STATUS, 0);
     assert_eq!(it.domain.grants().live_grants(), 0);
     drop(driver);
     assert_nothing_is_left(&it);
@@ -165,19 +164,19 @@ fn the_rings_are_unmapped_when_a_reset_is_answered() {
 
 #[test]
 fn the_rings_are_unmapped_when_the_queues_end_is_answered() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Grant);
     let _driver = driver(&it);
     let window = it.window();
-    window.write(common::window::reg::QUEUE_SEL, 0);
-    window.write(common::window::reg::QUEUE_READY, 0);
+    window.write(xen_virtio_backend::fake::reg::QUEUE_SEL, 0);
+    window.write(xen_virtio_backend::fake::reg::QUEUE_READY, 0);
     assert_eq!(it.domain.grants().live_grants(), 0);
 }
 
 #[test]
 fn a_device_that_was_reset_serves_the_next_driver() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         for round in 0..10 {
             let mut driver = driver(&it);
@@ -195,8 +194,8 @@ fn a_device_that_was_reset_serves_the_next_driver() {
 #[test]
 fn a_read_only_disk_says_so_refuses_writes_and_stays_as_it_was() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
-        let it = OneDisk::configured(sharing, Disk::read_only);
+        let _watchdog = Watchdog::start();
+        let it = OneDisk::configured(sharing, |disk| disk.with("mode", "r"));
         let before = it.contents();
         let mut driver = driver(&it);
         assert!(driver.readonly());
@@ -211,7 +210,7 @@ fn a_read_only_disk_says_so_refuses_writes_and_stays_as_it_was() {
 #[test]
 fn an_interrupt_comes_with_each_completion_that_finds_the_last_one_acknowledged() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         let mut sector = [0; 512];
@@ -228,7 +227,7 @@ fn an_interrupt_comes_with_each_completion_that_finds_the_last_one_acknowledged(
 #[test]
 fn completions_before_the_acknowledgement_are_one_interrupt() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         let mut sector = [0; 512];
@@ -244,7 +243,7 @@ fn completions_before_the_acknowledgement_are_one_interrupt() {
 #[test]
 fn a_sector_that_the_host_cannot_read_is_an_error_and_the_next_is_not() {
     for sharing in SHARINGS {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         let mut sector = [0; 512];

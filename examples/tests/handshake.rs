@@ -11,25 +11,27 @@ use std::{
 };
 
 use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host, OneDisk, sector_pattern},
-    ring_driver::{RingDriver, VERSION_1},
-    virtio_driver::{ACCESS_PLATFORM, probe, read_sector},
-    watchdog::watchdog,
-    window::{MAGIC, reg},
+    host::{Host, sector_pattern},
+    one_disk::OneDisk,
+    virtio_driver::{probe, read_sector},
 };
 use virtio_blk_dev::RawImage;
+use virtio_mmio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
 use xen_store::{Op, Store};
+use xen_virtio_backend::{
+    fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog, reg},
+    node::DeviceType,
+};
 
 /// `DEVICE_NEEDS_RESET` (virtio 1.2 §2.1).
 const NEEDS_RESET: u32 = 64;
 
 #[test]
 fn init_wait_is_written_only_when_the_window_answers() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     host.create_guest(1);
-    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
+    let disk = DeviceConfig::disk(1, 0, host.image("a.img", 4096));
     let window = host.window(&disk);
     assert!(!window.is_there(), "nobody answers before the disk is plugged");
     let seen = Arc::new(AtomicU32::new(0));
@@ -42,13 +44,13 @@ fn init_wait_is_written_only_when_the_window_answers() {
         }
     });
     host.serve(&disk);
-    assert_eq!(seen.load(Ordering::SeqCst), MAGIC);
+    assert_eq!(seen.load(Ordering::SeqCst), reg::MAGIC_VALUE);
     assert_eq!(window.read(reg::DEVICE_ID), 2);
 }
 
 #[test]
 fn two_guests_with_two_disks_each_are_served_at_once() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     let mut disks = Vec::new();
     for domid in [1, 2] {
@@ -56,18 +58,18 @@ fn two_guests_with_two_disks_each_are_served_at_once() {
         for nth in 0..2 {
             let image = host.image(&format!("{domid}-{nth}.img"), 8192);
             fs::write(&image, vec![domid as u8 * 16 + nth as u8; 8192]).unwrap();
-            let disk = Disk::new(domid, nth, &image);
+            let disk = DeviceConfig::disk(domid, nth, &image);
             host.serve(&disk);
             disks.push((disk, kernel.clone()));
         }
     }
     for (disk, kernel) in &disks {
-        let nth = ((disk.devid - 51712) / 16) as u8;
-        assert_eq!(read_sector(&host, disk, kernel, 3), [disk.domid as u8 * 16 + nth; 512]);
+        let nth = ((disk.id().devid - 51712) / 16) as u8;
+        assert_eq!(read_sector(&host, disk, kernel, 3), [disk.domid() as u8 * 16 + nth; 512]);
     }
     // One goes; the others stay.
     let (gone, _) = disks.remove(0);
-    host.unplug(&gone);
+    host.close_device(&gone);
     host.settle();
     assert!(!host.window(&gone).has_device());
     for (disk, kernel) in &disks {
@@ -77,27 +79,27 @@ fn two_guests_with_two_disks_each_are_served_at_once() {
 
 #[test]
 fn disks_that_wait_before_the_backend_starts_are_served() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     host.stop_backend();
     host.create_guest(1);
-    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
-    host.plug(&disk);
+    let disk = DeviceConfig::disk(1, 0, host.image("a.img", 4096));
+    host.add_device(&disk);
     host.start_backend();
     host.settle();
     assert_eq!(host.state(&disk).as_deref(), Some("2"));
-    assert_eq!(host.window(&disk).read(reg::MAGIC), MAGIC);
+    assert_eq!(host.window(&disk).read(reg::MAGIC), reg::MAGIC_VALUE);
 }
 
 #[test]
 fn closing_lets_go_of_window_image_and_memory() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let mut it = OneDisk::new(sharing);
         let window = it.window();
         let driver = probe(window.clone(), &it.kernel).unwrap();
         assert!(RawImage::open(&it.image, false).is_err(), "locked while it is served");
-        it.host.unplug(&it.disk);
+        it.host.close_device(&it.disk);
         it.host.settle();
         assert_eq!(it.host.state(&it.disk).as_deref(), Some("6"));
         assert!(!it.window().has_device());
@@ -113,12 +115,12 @@ fn closing_lets_go_of_window_image_and_memory() {
 
 #[test]
 fn a_disk_that_was_closed_can_come_again() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     for _ in 0..5 {
-        it.host.unplug(&it.disk);
+        it.host.close_device(&it.disk);
         it.host.settle();
-        it.host.remove(&it.disk);
+        it.host.remove_device(&it.disk);
         it.host.settle();
         it.host.serve(&it.disk);
         assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 1), sector_pattern(1));
@@ -127,9 +129,9 @@ fn a_disk_that_was_closed_can_come_again() {
 
 #[test]
 fn a_directory_that_vanishes_is_a_disk_that_goes() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    it.host.remove(&it.disk);
+    it.host.remove_device(&it.disk);
     it.host.settle();
     assert!(!it.window().has_device());
     assert_eq!(it.host.state(&it.disk), None, "and nothing is written there again");
@@ -138,11 +140,11 @@ fn a_directory_that_vanishes_is_a_disk_that_goes() {
 
 #[test]
 fn a_guest_that_was_destroyed_is_let_go_and_the_others_are_not() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     let doomed = it.host.create_guest(2);
     let image = it.host.image("b.img", 4096);
-    let disk = Disk::new(2, 0, &image);
+    let disk = DeviceConfig::disk(2, 0, &image);
     it.host.serve(&disk);
     let kernel = GuestKernel::new(&doomed, Sharing::Foreign);
     let window = it.host.window(&disk);
@@ -155,17 +157,17 @@ fn a_guest_that_was_destroyed_is_let_go_and_the_others_are_not() {
     RawImage::open(&image, false).expect("closed");
     assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 2), sector_pattern(2));
     // The toolstack removes the nodes later.
-    it.host.remove(&disk);
+    it.host.remove_device(&disk);
     it.host.settle();
 }
 
 #[test]
 fn a_domid_that_comes_again_is_another_guest() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     for _ in 0..3 {
         it.host.destroy_guest(1);
-        it.host.remove(&it.disk);
+        it.host.remove_device(&it.disk);
         it.host.settle();
         it.domain = it.host.create_guest(1);
         it.kernel = GuestKernel::new(&it.domain, Sharing::Foreign);
@@ -176,7 +178,7 @@ fn a_domid_that_comes_again_is_another_guest() {
 
 #[test]
 fn the_end_of_the_backend_lets_go_of_everything() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Grant);
     let window = it.window();
     let driver = probe(window.clone(), &it.kernel).unwrap();
@@ -190,7 +192,7 @@ fn the_end_of_the_backend_lets_go_of_everything() {
 }
 
 /// A device that isn't served has its error in both places, and no `state` for libxl to wait on.
-fn assert_refused(host: &Host, disk: &Disk, says: &[&str]) {
+fn assert_refused(host: &Host, disk: &DeviceConfig, says: &[&str]) {
     let error = host.error(disk).unwrap_or_else(|| panic!("no error for {disk:?}"));
     assert_eq!(host.lasting_error(disk).as_ref(), Some(&error));
     for says in says {
@@ -202,19 +204,19 @@ fn assert_refused(host: &Host, disk: &Disk, says: &[&str]) {
 
 #[test]
 fn a_disk_that_cannot_be_served_says_why_and_disturbs_nobody() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     let dir = it.image.parent().unwrap().to_owned();
     let empty = dir.join("empty.img");
     File::create(&empty).unwrap();
     let image = it.host.image("good.img", 4096);
-    let bad = Disk::new(1, 1, &image);
-    let missing = Disk::new(1, 1, &dir.join("missing.img"));
-    let cases: [(Disk, &[&str]); 10] = [
+    let bad = DeviceConfig::disk(1, 1, &image);
+    let missing = DeviceConfig::disk(1, 1, dir.join("missing.img"));
+    let cases: [(DeviceConfig, &[&str]); 10] = [
         (missing, &["missing.img"]),
-        (Disk::new(1, 1, &dir), &[dir.to_str().unwrap(), "directory"]),
-        (Disk::new(1, 1, &empty), &["empty.img"]),
-        (Disk::new(1, 1, &it.image), &["disk.img", "in use"]),
+        (DeviceConfig::disk(1, 1, &dir), &[dir.to_str().unwrap(), "directory"]),
+        (DeviceConfig::disk(1, 1, &empty), &["empty.img"]),
+        (DeviceConfig::disk(1, 1, &it.image), &["disk.img", "in use"]),
         (bad.clone().with("base", "banana"), &["/base", "banana"]),
         (bad.clone().with("irq", "7"), &["/irq", "7"]),
         (bad.clone().with("frontend-id", "99"), &["/frontend-id", "99"]),
@@ -223,16 +225,16 @@ fn a_disk_that_cannot_be_served_says_why_and_disturbs_nobody() {
         (bad.clone().with("base", "33554432"), &["domain 1"]), // where the first disk stands
     ];
     for (disk, says) in cases {
-        it.host.plug(&disk);
+        it.host.add_device(&disk);
         it.host.settle();
-        if disk.nodes["base"] == b"33554432" {
+        if disk.node("base") == Some(b"33554432") {
             assert!(it.host.error(&disk).is_some_and(|error| error.contains(says[0])));
             assert_eq!(it.host.state(&disk), None);
         } else {
             assert_refused(&it.host, &disk, says);
         }
         assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
-        it.host.remove(&disk);
+        it.host.remove_device(&disk);
         it.host.settle();
     }
     // The same place, done right.
@@ -243,13 +245,10 @@ fn a_disk_that_cannot_be_served_says_why_and_disturbs_nobody() {
 
 #[test]
 fn the_generic_virtio_form_is_refused_by_name_and_its_window_is_empty() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    let mut generic = Disk::new(1, 1, &it.image);
-    generic.kind = "virtio";
-    let generic =
-        generic.with("type", "virtio,device2").with("base", "0x2000200").without("params");
-    it.host.plug(&generic);
+    let generic = DeviceConfig::generic(1, 1, DeviceType::BLOCK);
+    it.host.add_device(&generic);
     it.host.settle();
     let error = it.host.error(&generic).expect("a reason");
     assert!(error.contains("virtio = [") && error.contains("disk = ["), "{error}");
@@ -259,7 +258,7 @@ fn the_generic_virtio_form_is_refused_by_name_and_its_window_is_empty() {
     assert_eq!(window.read(reg::MAGIC), u32::MAX);
     window.write(reg::STATUS, 1);
     assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
-    it.host.unplug(&generic);
+    it.host.close_device(&generic);
     it.host.settle();
     assert_eq!(it.host.state(&generic).as_deref(), Some("6"));
     assert_eq!(window.read(reg::MAGIC), u32::MAX);
@@ -268,27 +267,24 @@ fn the_generic_virtio_form_is_refused_by_name_and_its_window_is_empty() {
 
 #[test]
 fn generic_devices_of_other_types_are_left_to_their_backends() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    let mut entropy = Disk::new(1, 1, &it.image);
-    entropy.kind = "virtio";
-    let entropy =
-        entropy.with("type", "virtio,device4").with("base", "0x2000200").without("params");
-    it.host.plug(&entropy);
+    let entropy = DeviceConfig::generic(1, 1, DeviceType(4));
+    it.host.add_device(&entropy);
     it.host.settle();
     assert_eq!(it.host.error(&entropy), None);
     assert!(!it.host.window(&entropy).is_there(), "for its own backend to claim");
-    it.host.unplug(&entropy);
+    it.host.close_device(&entropy);
     it.host.settle();
     assert_eq!(it.host.state(&entropy).as_deref(), Some("5"), "for its own backend to answer");
-    it.host.remove(&entropy);
+    it.host.remove_device(&entropy);
     it.host.settle();
     assert_eq!(read_sector(&it.host, &it.disk, &it.kernel, 9), sector_pattern(9));
 }
 
 #[test]
 fn a_disk_of_an_earlier_backend_is_left_alone() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     it.host.stop_backend();
     assert_eq!(it.host.state(&it.disk).as_deref(), Some("2"), "as a backend that died leaves it");
@@ -297,27 +293,27 @@ fn a_disk_of_an_earlier_backend_is_left_alone() {
     assert_eq!(it.host.state(&it.disk).as_deref(), Some("2"));
     assert!(!it.window().is_there(), "the guest's driver would find another device than it left");
     // It can still be closed, and then come again.
-    it.host.unplug(&it.disk);
+    it.host.close_device(&it.disk);
     it.host.settle();
     assert_eq!(it.host.state(&it.disk).as_deref(), Some("6"));
-    it.host.remove(&it.disk);
+    it.host.remove_device(&it.disk);
     it.host.settle();
     it.host.serve(&it.disk);
 }
 
 #[test]
 fn a_guest_whose_devices_cannot_be_opened_is_refused_and_tried_again_when_it_comes_again() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     let domain = host.create_guest(1);
-    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
+    let disk = DeviceConfig::disk(1, 0, host.image("a.img", 4096));
     host.destroy_guest(1);
     drop(domain);
-    host.plug(&disk);
+    host.add_device(&disk);
     host.settle();
     assert!(host.error(&disk).is_some_and(|error| error.contains("domain 1")));
     assert_eq!(host.state(&disk), None);
-    host.remove(&disk);
+    host.remove_device(&disk);
     host.settle();
     host.create_guest(1);
     host.serve(&disk);
@@ -325,14 +321,14 @@ fn a_guest_whose_devices_cannot_be_opened_is_refused_and_tried_again_when_it_com
 
 #[test]
 fn what_xenstore_refuses_once_is_not_the_end_of_the_backend() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     host.create_guest(1);
     let [first, second] =
-        [0, 1].map(|nth| Disk::new(1, nth, &host.image(&format!("{nth}.img"), 4096)));
+        [0, 1].map(|nth| DeviceConfig::disk(1, nth, host.image(&format!("{nth}.img"), 4096)));
     host.store.fail_next(Op::TransactionStart, 1, "EQUOTA");
     host.store.fail_next(Op::Directory, 1, "EACCES");
-    for (node, value) in &first.nodes {
+    for (node, value) in first.nodes() {
         host.store.write(None, &format!("{}/{node}", first.path()), value).unwrap();
     }
     host.settle();
@@ -346,12 +342,12 @@ fn what_xenstore_refuses_once_is_not_the_end_of_the_backend() {
 
 #[test]
 fn a_guest_that_does_not_grant_its_memory_though_it_was_told_to_is_told_the_cure() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Grant);
     // As a Linux without CONFIG_XEN_VIRTIO, which takes VIRTIO_F_ACCESS_PLATFORM for the IOMMU's.
     let without_option = GuestKernel::new(&it.domain, Sharing::Foreign);
     for _ in 0..3 {
-        RingDriver::start(it.window(), &without_option, VERSION_1 | ACCESS_PLATFORM);
+        FakeDriver::start(it.window(), &without_option, VERSION_1 | ACCESS_PLATFORM);
         assert_eq!(it.window().read(reg::STATUS) & NEEDS_RESET, NEEDS_RESET);
     }
     it.host.settle();
@@ -364,19 +360,19 @@ fn a_guest_that_does_not_grant_its_memory_though_it_was_told_to_is_told_the_cure
     // Other mistakes aren't taken for this one.
     let mut other = OneDisk::new(Sharing::Foreign);
     other.window().write(reg::STATUS, 0);
-    RingDriver::start(other.window(), &GuestKernel::new(&other.domain, Sharing::Grant), VERSION_1);
+    FakeDriver::start(other.window(), &GuestKernel::new(&other.domain, Sharing::Grant), VERSION_1);
     other.host.settle();
     assert_eq!(other.host.error(&other.disk), None);
 }
 
 #[test]
 fn a_lost_xenstore_leaves_the_disks_that_are_served() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     let kernel = GuestKernel::new(&host.create_guest(1), Sharing::Foreign);
-    let disk = Disk::new(1, 0, &host.image("a.img", 8192));
+    let disk = DeviceConfig::disk(1, 0, host.image("a.img", 8192));
     host.serve(&disk);
     host.store.disconnect();
-    host.assert_disconnected();
+    assert!(host.handle_events().unwrap_err().is_disconnected());
     assert_eq!(read_sector(&host, &disk, &kernel, 3), sector_pattern(3));
 }

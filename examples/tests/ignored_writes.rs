@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::{guest_kernel::Sharing, host::OneDisk, log::Log, watchdog::watchdog, window::reg};
+use common::{log::Log, one_disk::OneDisk};
 use tracing::Level;
+use xen_virtio_backend::fake::{Sharing, Watchdog, reg};
 
 #[test]
 fn ignored_writes_are_logged_with_their_reason_and_a_limit() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let log = Log::start(Level::DEBUG);
     let it = OneDisk::new(Sharing::Foreign);
     let window = it.window();

@@ -5,19 +5,20 @@ mod common;
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 
 use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host, OneDisk, sector_pattern},
+    host::{Host, sector_pattern},
+    one_disk::OneDisk,
     virtio_driver::probe,
-    watchdog::watchdog,
-    window::{MAGIC, reg},
 };
 use virtio_blk_dev::RawImage;
 use xen_ioreq::DeviceModel;
 use xen_store::{Error, Op, Store, fake::FakeStore};
-use xen_virtio_backend::{Handshake, HandshakeError, guest::MapBudget};
-use xen_virtio_blk::{disks::Disks, settings::Settings};
+use xen_virtio_backend::{
+    HandshakeError,
+    fake::{DeviceConfig, GuestKernel, Sharing, Watchdog, reg},
+    node::DeviceType,
+};
 
-fn first_sector(host: &Host, disk: &Disk, kernel: &Arc<GuestKernel>) -> [u8; 512] {
+fn first_sector(host: &Host, disk: &DeviceConfig, kernel: &Arc<GuestKernel>) -> [u8; 512] {
     let mut driver = probe(host.window(disk), kernel).expect("a device");
     let mut data = [0; 512];
     driver.read_blocks(0, &mut data).unwrap();
@@ -26,13 +27,13 @@ fn first_sector(host: &Host, disk: &Disk, kernel: &Arc<GuestKernel>) -> [u8; 512
 
 #[test]
 fn a_device_that_was_replaced_before_the_backend_looked_is_served_as_its_nodes_say() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     let other = it.host.image("other.img", 8192);
     fs::write(&other, [0xab; 8192]).unwrap();
-    let second = Disk::new(1, 0, &other);
-    it.host.remove(&it.disk);
-    it.host.plug(&second);
+    let second = DeviceConfig::disk(1, 0, &other);
+    it.host.remove_device(&it.disk);
+    it.host.add_device(&second);
     it.host.settle();
     assert_eq!(it.host.state(&second).as_deref(), Some("2"));
     assert_eq!(first_sector(&it.host, &second, &it.kernel), [0xab; 512]);
@@ -41,32 +42,33 @@ fn a_device_that_was_replaced_before_the_backend_looked_is_served_as_its_nodes_s
 
 #[test]
 fn a_device_that_was_replaced_while_its_image_was_opened_is_served_as_its_nodes_say() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     let kernel = GuestKernel::new(&host.create_guest(1), Sharing::Foreign);
     let [first, second] = ["first.img", "second.img"].map(|name| host.image(name, 8192));
     fs::write(&second, [0xab; 8192]).unwrap();
-    let (first, second) = (Disk::new(1, 0, &first), Disk::new(1, 0, &second));
-    host.plug(&first);
+    let (first, second) = (DeviceConfig::disk(1, 0, &first), DeviceConfig::disk(1, 0, &second));
+    host.add_device(&first);
     // The nodes have been read when the transaction that announces the disk begins.
     let toolstack = host.store.connect(0);
-    let image = second.nodes["params"].clone();
+    let image = second.node("params").unwrap().to_owned();
     let params = format!("{}/params", second.path());
     host.on_transaction(move || toolstack.write(None, &params, &image).unwrap());
-    host.settle_for(Duration::from_secs(5), |host| host.state(&second).as_deref() == Some("2"));
+    host.settle_until(Duration::from_secs(5), |host| host.state(&second).as_deref() == Some("2"));
     assert_eq!(first_sector(&host, &second, &kernel), [0xab; 512]);
 }
 
 #[test]
 fn a_refused_device_whose_directory_went_in_one_go_is_forgotten() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for kind in ["virtio_disk", "virtio"] {
         let mut it = OneDisk::new(Sharing::Foreign);
-        let mut bad = Disk::new(1, 1, &it.host.image("empty.img", 0));
-        bad.kind = kind;
-        let bad = if kind == "virtio" { bad.with("type", "virtio,device2") } else { bad };
+        let bad = match kind {
+            "virtio" => DeviceConfig::generic(1, 1, DeviceType::BLOCK),
+            _ => DeviceConfig::disk(1, 1, it.host.image("empty.img", 0)),
+        };
         for _ in 0..2 {
-            it.host.plug(&bad);
+            it.host.add_device(&bad);
             it.host.settle();
             assert!(it.host.error(&bad).is_some(), "{kind}");
             // As libxl does it for a guest's last device: the directory above goes.
@@ -74,10 +76,10 @@ fn a_refused_device_whose_directory_went_in_one_go_is_forgotten() {
             it.host.settle();
         }
         // And all of it before the backend looks.
-        it.host.plug(&bad);
+        it.host.add_device(&bad);
         it.host.settle();
         it.host.store.rm(None, &format!("/local/domain/0/backend/{kind}/1")).unwrap();
-        it.host.plug(&bad);
+        it.host.add_device(&bad);
         it.host.settle();
         assert!(it.host.error(&bad).is_some(), "{kind}");
     }
@@ -85,12 +87,10 @@ fn a_refused_device_whose_directory_went_in_one_go_is_forgotten() {
 
 #[test]
 fn a_generic_device_without_a_type_is_waited_for_and_its_window_left_alone() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    let mut generic = Disk::new(1, 1, &it.image);
-    generic.kind = "virtio";
-    let generic = generic.with("base", "0x2000200").without("params").without("type");
-    it.host.plug(&generic);
+    let generic = DeviceConfig::generic(1, 1, DeviceType::BLOCK).without("type");
+    it.host.add_device(&generic);
     it.host.settle();
     assert_eq!(it.host.error(&generic), None);
     assert!(!it.host.window(&generic).is_there(), "its backend isn't known yet");
@@ -99,40 +99,40 @@ fn a_generic_device_without_a_type_is_waited_for_and_its_window_left_alone() {
     it.host.settle();
     assert!(!it.host.window(&generic).is_there(), "for its own backend to claim");
     // Another one, of our type.
-    it.host.remove(&generic);
-    it.host.plug(&generic);
+    it.host.remove_device(&generic);
+    it.host.add_device(&generic);
     it.host.settle();
     it.host.store.write(None, &kind, b"virtio,device2").unwrap();
     it.host.settle();
     assert!(it.host.error(&generic).is_some_and(|error| error.contains("disk = [")));
     assert_eq!(it.host.window(&generic).read(reg::MAGIC), u32::MAX);
     // One of another type in its place gets the window.
-    it.host.remove(&generic);
-    it.host.plug(&generic.clone().with("type", "virtio,device4"));
+    it.host.remove_device(&generic);
+    it.host.add_device(&generic.clone().with("type", "virtio,device4"));
     // For its own backend to claim.
-    it.host.settle_for(Duration::from_secs(20), |host| !host.window(&generic).is_there());
+    it.host.settle_until(Duration::from_secs(20), |host| !host.window(&generic).is_there());
 }
 
 #[test]
 fn the_window_of_a_disk_that_was_closed_reads_all_ones_while_the_guest_lives() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     for _ in 0..3 {
-        it.host.unplug(&it.disk);
+        it.host.close_device(&it.disk);
         it.host.settle();
         assert_eq!(it.host.state(&it.disk).as_deref(), Some("6"));
         assert_eq!(it.window().read(reg::MAGIC), u32::MAX);
         it.window().write(reg::STATUS, 0);
         assert!(it.domain.hung_vcpus().is_empty() && !it.domain.is_crashed());
-        it.host.remove(&it.disk);
+        it.host.remove_device(&it.disk);
         it.host.settle();
         assert_eq!(it.window().read(reg::MAGIC), u32::MAX);
         // A disk that comes again takes the window over.
         it.host.serve(&it.disk);
-        assert_eq!(it.window().read(reg::MAGIC), MAGIC);
+        assert_eq!(it.window().read(reg::MAGIC), reg::MAGIC_VALUE);
         assert_eq!(first_sector(&it.host, &it.disk, &it.kernel), sector_pattern(0));
     }
-    it.host.unplug(&it.disk);
+    it.host.close_device(&it.disk);
     it.host.settle();
     assert_eq!(it.domain.servers(), 1);
     it.host.destroy_guest(1);
@@ -142,7 +142,7 @@ fn the_window_of_a_disk_that_was_closed_reads_all_ones_while_the_guest_lives() {
 
 #[test]
 fn what_xenstore_has_no_room_for_is_tried_again_until_it_has() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for (op, times, errno) in [
         (Op::TransactionStart, 3, "EQUOTA"),
         (Op::TransactionEnd, 3, "EQUOTA"),
@@ -152,25 +152,27 @@ fn what_xenstore_has_no_room_for_is_tried_again_until_it_has() {
     ] {
         let mut host = Host::new();
         host.create_guest(1);
-        let disk = Disk::new(1, 0, &host.image("a.img", 4096));
-        host.plug(&disk);
+        let disk = DeviceConfig::disk(1, 0, host.image("a.img", 4096));
+        host.add_device(&disk);
         host.store.fail_next(op, times, errno);
         host.settle();
         // A single failure may be over by now.
         assert!(times == 1 || host.state(&disk).as_deref() == Some("1"), "{op:?} {errno}");
         assert_eq!(host.error(&disk), None, "{op:?} {errno}");
-        host.settle_for(Duration::from_secs(20), |host| host.state(&disk).as_deref() == Some("2"));
-        assert_eq!(host.window(&disk).read(reg::MAGIC), MAGIC, "{op:?} {errno}");
+        host.settle_until(Duration::from_secs(20), |host| {
+            host.state(&disk).as_deref() == Some("2")
+        });
+        assert_eq!(host.window(&disk).read(reg::MAGIC), reg::MAGIC_VALUE, "{op:?} {errno}");
     }
     // No event tells of devices that couldn't be listed.
     let mut host = Host::new();
     host.stop_backend();
     host.create_guest(1);
-    let disk = Disk::new(1, 0, &host.image("a.img", 4096));
-    host.plug(&disk);
+    let disk = DeviceConfig::disk(1, 0, host.image("a.img", 4096));
+    host.add_device(&disk);
     host.start_backend();
     host.store.fail_next(Op::Directory, 2, "EQUOTA");
-    host.settle_for(Duration::from_secs(20), |host| host.state(&disk).as_deref() == Some("2"));
+    host.settle_until(Duration::from_secs(20), |host| host.state(&disk).as_deref() == Some("2"));
 }
 
 #[test]
@@ -179,8 +181,7 @@ fn an_own_domain_id_that_is_no_number_is_an_error_and_not_dom0() {
     for domid in ["", "zero", "-1", "65536"] {
         let store = FakeStore::new();
         store.write(None, "/local/domain/0/domid", domid.as_bytes()).unwrap();
-        let disks = Disks::new(Settings::default());
-        let backend = Handshake::new(store, host.platform(), disks, MapBudget::default());
+        let backend = host.handshake(store);
         let error = backend.err().unwrap_or_else(|| panic!("{domid:?} was taken for a number"));
         assert!(
             matches!(&error, HandshakeError::Store(Error::NotNumber { path, .. }) if path == "domid"),
@@ -191,20 +192,20 @@ fn an_own_domain_id_that_is_no_number_is_an_error_and_not_dom0() {
 
 #[test]
 fn an_image_whose_name_is_not_utf8_is_served() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     let kernel = GuestKernel::new(&host.create_guest(1), Sharing::Foreign);
     let image = host.image("plain.img", 8192);
     let odd = image.with_file_name(OsStr::from_bytes(b"caf\xe9 \xff.img"));
     fs::rename(&image, &odd).unwrap();
-    let disk = Disk::new(1, 0, &image).with("params", odd.as_os_str().as_bytes());
+    let disk = DeviceConfig::disk(1, 0, &image).with("params", odd.as_os_str().as_bytes());
     host.serve(&disk);
     assert_eq!(first_sector(&host, &disk, &kernel), sector_pattern(0));
 }
 
 #[test]
 fn a_guest_that_dies_without_its_devices_being_closed_is_let_go() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let mut it = OneDisk::new(sharing);
         let window = it.window();

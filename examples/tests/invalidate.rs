@@ -10,11 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host},
-    virtio_driver::probe,
-};
+use common::{host::Host, virtio_driver::probe};
+use xen_virtio_backend::fake::{DeviceConfig, GuestKernel, Sharing};
 
 /// How long an answer may take, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +21,7 @@ fn an_invalidate_is_answered_before_anything_is_unmapped_and_then_all_but_the_ri
     let mut host = Host::new();
     let domain = host.create_guest(1);
     let kernel = GuestKernel::new(&domain, Sharing::Foreign);
-    let disk = Disk::new(1, 0, &host.image("disk.img", 1 << 16));
+    let disk = DeviceConfig::disk(1, 0, host.image("disk.img", 1 << 16));
     host.serve(&disk);
     let mut driver = probe(host.window(&disk), &kernel).unwrap();
     driver.write_blocks(0, &[1; 4096]).unwrap();

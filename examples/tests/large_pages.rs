@@ -2,20 +2,19 @@
 
 mod common;
 
-use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host},
-    virtio_driver::probe,
-};
+use common::{host::Host, virtio_driver::probe};
+use xen_ioreq::fake::FakeDomain;
+use xen_virtio_backend::fake::{DeviceConfig, GuestKernel, Sharing};
 
 #[test]
 fn a_disk_is_served_by_a_kernel_with_large_pages_granted_or_mapped() {
     for kernel_page_size in [16384, 65536] {
         for sharing in [Sharing::Foreign, Sharing::Grant] {
             let mut host = Host::new();
-            let domain = host.create_guest_under(1, kernel_page_size);
+            let domain =
+                host.add_guest(FakeDomain::builder().kernel_page_size(kernel_page_size).build());
             let kernel = GuestKernel::new(&domain, sharing);
-            let disk = Disk::new(1, 0, &host.image("disk.img", 1 << 20)).sharing(sharing);
+            let disk = DeviceConfig::disk(1, 0, host.image("disk.img", 1 << 20)).sharing(sharing);
             host.serve(&disk);
             let mut driver = probe(host.window(&disk), &kernel).unwrap();
             // Over several pages, which are mapped when they are granted.

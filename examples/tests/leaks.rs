@@ -8,11 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host},
-    virtio_driver::probe,
-};
+use common::{host::Host, virtio_driver::probe};
+use xen_virtio_backend::fake::{DeviceConfig, GuestKernel, Sharing};
 
 /// Descriptors, threads, and mappings of guests' memory.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,10 +45,10 @@ fn held_at_rest() -> Held {
 fn one_life(host: &mut Host, sharing: Sharing, destroyed: bool) {
     let domain = host.create_guest(1);
     let kernel = GuestKernel::new(&domain, sharing);
-    let good = Disk::new(1, 0, &host.image("good.img", 1 << 16)).sharing(sharing);
-    let bad = Disk::new(1, 1, &host.image("bad.img", 0)).sharing(sharing);
+    let good = DeviceConfig::disk(1, 0, host.image("good.img", 1 << 16)).sharing(sharing);
+    let bad = DeviceConfig::disk(1, 1, host.image("bad.img", 0)).sharing(sharing);
     host.serve(&good);
-    host.plug(&bad);
+    host.add_device(&bad);
     host.settle();
     assert!(host.error(&bad).is_some());
     let window = host.window(&good);
@@ -65,14 +62,14 @@ fn one_life(host: &mut Host, sharing: Sharing, destroyed: bool) {
         drop(driver);
     } else {
         drop(driver);
-        host.unplug(&good);
-        host.unplug(&bad);
+        host.close_device(&good);
+        host.close_device(&bad);
         host.settle();
         host.destroy_guest(1);
     }
     host.settle();
     for disk in [good, bad] {
-        host.remove(&disk);
+        host.remove_device(&disk);
     }
     host.settle();
 }

@@ -10,13 +10,15 @@ use std::{
 };
 
 use common::{
-    guest_kernel::Sharing,
-    host::OneDisk,
-    ring_driver::{IN, IOERR, OK, OUT, RingDriver, VERSION_1, until},
-    watchdog::watchdog,
+    block::{BlockRequests, IN, IOERR, OK, OUT},
+    one_disk::OneDisk,
 };
 use virtio_blk_dev::RequestKind;
-use xen_virtio_backend::daemon::Metrics;
+use virtio_mmio_dev::feature::VERSION_1;
+use xen_virtio_backend::{
+    daemon::Metrics,
+    fake::{FakeDriver, Sharing, Watchdog, until},
+};
 use xen_virtio_blk::metrics::{MetricsFile, render};
 
 const LABELS: &str = "domid=\"1\",devid=\"51712\"";
@@ -27,7 +29,7 @@ fn value<T: FromStr>(text: &str, name: &str, more: &str) -> Option<T> {
 }
 
 /// Two writes, a read, and a write beyond the end.
-fn some_requests(driver: &mut RingDriver) {
+fn some_requests(driver: &mut FakeDriver) {
     let page = driver.filled(&[7; 4096]);
     for sector in [0, 8] {
         assert_eq!(driver.request(OUT, sector, Some((page.device, 4096))).0, OK);
@@ -39,12 +41,12 @@ fn some_requests(driver: &mut RingDriver) {
 
 #[test]
 fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     let (begin, mut seconds) = (Instant::now(), 0.0);
     for round in 1..=3 {
         // Each resets the device first.
-        let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1);
+        let mut driver = FakeDriver::start(it.window(), &it.kernel, VERSION_1);
         some_requests(&mut driver);
         let figures = it.host.figures();
         until("the worker's own count", || {
@@ -76,16 +78,16 @@ fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
         assert!(sum > seconds && sum < begin.elapsed().as_secs_f64(), "{sum} s, from {seconds} s");
         seconds = sum;
     }
-    it.host.unplug(&it.disk);
+    it.host.close_device(&it.disk);
     it.host.settle();
     assert!(it.host.figures().is_empty(), "it is gone");
 }
 
 #[test]
 fn the_text_is_prometheus() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1);
+    let mut driver = FakeDriver::start(it.window(), &it.kernel, VERSION_1);
     some_requests(&mut driver);
     let figures = it.host.figures();
     until("the count", || figures[0].stats()[RequestKind::Read].latency.count() == 1);

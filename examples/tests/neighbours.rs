@@ -9,14 +9,13 @@ use std::{
 };
 
 use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host, sector_pattern},
+    host::{Host, sector_pattern},
     virtio_driver::probe,
-    watchdog::watchdog,
 };
 use virtio_blk_dev::RawImage;
 use xen_virtio_backend::{
     self as backend, Backend, Built, Parts, Refusal,
+    fake::{DeviceConfig, FakeToolstack, GuestKernel, Sharing, Watchdog},
     guest::MapBudget,
     node::{DeviceNode, DeviceType, NodeReader},
 };
@@ -123,16 +122,16 @@ fn host_with_gates() -> (Host<Troubled>, Gate, Gate) {
 }
 
 /// The `nth` disk of a guest, of two sectors.
-fn disk(host: &Host<Troubled>, domid: u16, nth: u32, name: &str) -> Disk {
-    Disk::new(domid, nth, &host.image(&format!("{domid}-{name}.img"), 1024))
+fn disk(host: &Host<Troubled>, domid: u16, nth: u32, name: &str) -> DeviceConfig {
+    DeviceConfig::disk(domid, nth, host.image(&format!("{domid}-{name}.img"), 1024))
 }
 
-fn state(host: &Host<Troubled>, disk: &Disk) -> Option<String> {
+fn state(host: &FakeToolstack<Troubled>, disk: &DeviceConfig) -> Option<String> {
     host.state(disk)
 }
 
-fn is_free(disk: &Disk) -> bool {
-    let path = std::str::from_utf8(&disk.nodes["params"]).unwrap();
+fn is_free(disk: &DeviceConfig) -> bool {
+    let path = std::str::from_utf8(disk.node("params").unwrap()).unwrap();
     RawImage::open(Path::new(path), false).is_ok()
 }
 
@@ -140,15 +139,15 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn images_that_do_not_open_delay_no_other_disk() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, gate) = host();
     host.create_guest(1);
     let kernel = GuestKernel::new(&host.create_guest(2), Sharing::Foreign);
     let slow = [0, 1].map(|nth| disk(&host, 1, nth, &format!("slow{nth}")));
     let [own, other] = [disk(&host, 1, 2, "own"), disk(&host, 2, 0, "other")];
-    slow.iter().chain([&own, &other]).for_each(|disk| host.plug(disk));
+    slow.iter().chain([&own, &other]).for_each(|disk| host.add_device(disk));
     let begin = Instant::now();
-    host.settle_for(LONG, |host| {
+    host.settle_until(LONG, |host| {
         [&own, &other].iter().all(|disk| state(host, disk).as_deref() == Some("2"))
     });
     // Before the slow ones are given up, which is after 8 s.
@@ -159,24 +158,26 @@ fn images_that_do_not_open_delay_no_other_disk() {
     driver.read_blocks(1, &mut data).unwrap();
     assert_eq!(data, sector_pattern(1));
     gate.open();
-    host.settle_for(LONG, |host| slow.iter().all(|disk| state(host, disk).as_deref() == Some("2")));
+    host.settle_until(LONG, |host| {
+        slow.iter().all(|disk| state(host, disk).as_deref() == Some("2"))
+    });
 }
 
 #[test]
 fn a_disk_that_is_closed_while_its_image_opens_is_closed_when_the_image_is() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, gate) = host();
     host.create_guest(1);
     let slow = disk(&host, 1, 0, "slow");
-    host.plug(&slow);
-    host.look();
-    host.unplug(&slow);
+    host.add_device(&slow);
+    host.handle_events().unwrap();
+    host.close_device(&slow);
     for _ in 0..5 {
-        host.look();
+        host.handle_events().unwrap();
         assert_eq!(state(&host, &slow).as_deref(), Some("5"), "its image may be opened yet");
     }
     gate.open();
-    host.settle_for(LONG, |host| state(host, &slow).as_deref() == Some("6"));
+    host.settle_until(LONG, |host| state(host, &slow).as_deref() == Some("6"));
     assert!(is_free(&slow));
 }
 
@@ -249,17 +250,17 @@ fn a_disk_that_is_refused_when_it_is_open_is_refused_when_it_is_closed_and_delay
 
 #[test]
 fn an_image_that_does_not_open_in_time_is_refused_and_can_be_tried_again() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, gate) = host();
     host.create_guest(1);
     let slow = disk(&host, 1, 0, "slow");
-    host.plug(&slow);
-    host.settle_for(LONG, |host| host.error(&slow).is_some());
+    host.add_device(&slow);
+    host.settle_until(LONG, |host| host.error(&slow).is_some());
     let error = host.error(&slow).unwrap();
     assert!(error.contains("1-slow.img did not open within 8 s"), "{error}");
     assert_eq!(state(&host, &slow), None, "libxl would wait");
     gate.open();
-    host.remove(&slow);
+    host.remove_device(&slow);
     host.settle();
     assert!(is_free(&slow), "what was opened too late is closed");
     host.serve(&slow);
@@ -267,7 +268,7 @@ fn an_image_that_does_not_open_in_time_is_refused_and_can_be_tried_again() {
 
 #[test]
 fn a_guest_whose_thread_panics_loses_its_disks_and_no_other_guest_does() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, _gate) = host();
     let domain = host.create_guest(1);
     let kernel = GuestKernel::new(&host.create_guest(2), Sharing::Foreign);
@@ -275,7 +276,7 @@ fn a_guest_whose_thread_panics_loses_its_disks_and_no_other_guest_does() {
     let other = disk(&host, 2, 0, "other");
     [&served, &other].into_iter().for_each(|disk| host.serve(disk));
     let mut driver = probe(host.window(&other), &kernel).unwrap();
-    host.plug(&bad);
+    host.add_device(&bad);
     host.settle();
     assert_eq!(state(&host, &served).as_deref(), Some("6"));
     let error = host.error(&served).expect("a reason");

@@ -13,15 +13,15 @@ use std::{
 };
 
 use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{DISK_LEN, Disk, Host, OneDisk, sector_pattern},
-    ring_driver::{
-        EVENT_IDX, FEATURE_FLUSH, FLUSH, IN, INDIRECT, INDIRECT_DESC, IOERR, NEXT, OK, OUT,
-        RingDriver, UNSUPP, VERSION_1, WRITE, descriptor, until,
-    },
-    virtio_driver::{ACCESS_PLATFORM, probe},
-    watchdog::watchdog,
-    window::{MAGIC, Window, reg},
+    block::{BlockRequests, FEATURE_FLUSH, FLUSH, IN, IOERR, OK, OUT, UNSUPP},
+    host::{Host, sector_pattern},
+    one_disk::{DISK_LEN, OneDisk},
+    virtio_driver::probe,
+};
+use virtio_mmio_dev::feature::{ACCESS_PLATFORM, EVENT_IDX, INDIRECT_DESC, VERSION_1};
+use xen_virtio_backend::fake::{
+    DeviceConfig, FakeDriver, GuestKernel, INDIRECT, NEXT, Sharing, WRITE, Watchdog, Window,
+    descriptor, reg, until,
 };
 
 const FEATURES: u64 = VERSION_1 | FEATURE_FLUSH | INDIRECT_DESC;
@@ -33,12 +33,12 @@ fn features(sharing: Sharing) -> u64 {
     }
 }
 
-fn start(it: &OneDisk) -> RingDriver {
-    RingDriver::start(it.window(), &it.kernel, features(it.kernel.sharing()))
+fn start(it: &OneDisk) -> FakeDriver {
+    FakeDriver::start(it.window(), &it.kernel, features(it.kernel.sharing()))
 }
 
 /// The device still does what it is for.
-fn assert_serves(driver: &mut RingDriver) {
+fn assert_serves(driver: &mut FakeDriver) {
     let data = driver.buffer(512);
     assert_eq!(driver.request(IN, 11, Some((data.device, 512))), (OK, 513));
     assert_eq!(driver.get::<512>(data.guest), sector_pattern(11));
@@ -47,7 +47,7 @@ fn assert_serves(driver: &mut RingDriver) {
 
 #[test]
 fn config_access_beyond_the_struct_reaches_nothing() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let window = it.window();
     assert_eq!(window.read_sized(reg::CONFIG, 8), DISK_LEN / 512);
@@ -69,10 +69,12 @@ fn config_access_beyond_the_struct_reaches_nothing() {
 
 #[test]
 fn an_access_that_leaves_the_window_is_not_ours() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let vcpu = it.domain.vcpu(0);
-    for addr in [it.disk.base - 4, it.disk.base - 2, it.disk.base + 0x1fe, it.disk.base + 0x200] {
+    for addr in
+        [it.disk.base() - 4, it.disk.base() - 2, it.disk.base() + 0x1fe, it.disk.base() + 0x200]
+    {
         assert!(vcpu.read(addr, 4).is_err(), "{addr:#x}: Xen gives the guest an abort");
     }
     assert_serves(&mut start(&it));
@@ -80,10 +82,10 @@ fn an_access_that_leaves_the_window_is_not_ours() {
 
 #[test]
 fn guest_chosen_indices_and_widths_hit_nothing() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let mut driver = start(&it);
-    let window = &driver.window;
+    let window = &driver.window();
     for index in [1, 2, 255, 0xffff, 0x1_0000, u32::MAX] {
         window.write(reg::QUEUE_NOTIFY, index);
         window.write(reg::QUEUE_SEL, index);
@@ -104,22 +106,22 @@ fn guest_chosen_indices_and_widths_hit_nothing() {
 
 #[test]
 fn interrupt_status_is_not_always_one() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let mut driver = start(&it);
-    assert_eq!(driver.window.read(reg::INTERRUPT_STATUS), 0);
+    assert_eq!(driver.window().read(reg::INTERRUPT_STATUS), 0);
     assert_serves(&mut driver);
     until("the interrupt", || it.interrupts() == 1);
-    assert_eq!(driver.window.read(reg::INTERRUPT_STATUS), 1);
-    driver.window.write(reg::INTERRUPT_ACK, 2);
-    assert_eq!(driver.window.read(reg::INTERRUPT_STATUS), 1, "another bit's acknowledgement");
-    driver.window.write(reg::INTERRUPT_ACK, 1);
-    assert_eq!(driver.window.read(reg::INTERRUPT_STATUS), 0);
+    assert_eq!(driver.window().read(reg::INTERRUPT_STATUS), 1);
+    driver.window().write(reg::INTERRUPT_ACK, 2);
+    assert_eq!(driver.window().read(reg::INTERRUPT_STATUS), 1, "another bit's acknowledgement");
+    driver.window().write(reg::INTERRUPT_ACK, 1);
+    assert_eq!(driver.window().read(reg::INTERRUPT_STATUS), 0);
 }
 
 #[test]
 fn no_interrupt_is_lost_between_worker_and_acknowledgement() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let mut driver = start(&it);
     // The second vCPU acknowledges whenever it can, as an interrupt handler on another core does, and
@@ -128,7 +130,7 @@ fn no_interrupt_is_lost_between_worker_and_acknowledgement() {
     let done = Arc::new(AtomicBool::new(false));
     let handler = thread::spawn({
         let (told, done) = (Arc::clone(&told), Arc::clone(&done));
-        let window = Window::new(it.domain.vcpu(1), it.disk.base);
+        let window = Window::new(&it.domain, 1, it.disk.base(), it.disk.irq());
         move || {
             while !done.load(Ordering::SeqCst) {
                 if window.ack_interrupt() & 1 != 0 {
@@ -150,14 +152,14 @@ fn no_interrupt_is_lost_between_worker_and_acknowledgement() {
 #[test]
 fn rings_and_buffers_work_in_every_bank() {
     for sharing in [Sharing::Foreign, Sharing::Grant] {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         // The kernel's pages come from the banks in turn: three rings, then each buffer.
         let mut driver = start(&it);
         let banks: Vec<_> = it.kernel.ram().banks().collect();
         let bank = |addr: u64| banks.iter().position(|bank| bank.contains(&addr)).unwrap();
         assert!(banks.len() > 1 && banks[1].start >= 1 << 32, "a bank beyond 4 GiB");
-        assert_ne!(bank(driver.desc.guest), bank(driver.avail.guest));
+        assert_ne!(bank(driver.desc_table().guest), bank(driver.avail_ring().guest));
         let mut seen = vec![false; banks.len()];
         for _ in 0..4 {
             let data = driver.buffer(512);
@@ -171,7 +173,7 @@ fn rings_and_buffers_work_in_every_bank() {
 
 #[test]
 fn the_first_address_seen_decides_nothing() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         let mut driver = start(&it);
@@ -194,7 +196,7 @@ fn the_first_address_seen_decides_nothing() {
 
 #[test]
 fn buffers_outside_the_guests_memory_are_an_error_of_that_request() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         let mut driver = start(&it);
@@ -218,7 +220,7 @@ fn buffers_outside_the_guests_memory_are_an_error_of_that_request() {
 
 #[test]
 fn a_write_past_the_end_does_not_grow_the_image() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let mut driver = start(&it);
     let data = driver.buffer(1024);
@@ -238,8 +240,8 @@ fn a_write_past_the_end_does_not_grow_the_image() {
 
 #[test]
 fn a_read_only_write_is_answered_and_changes_nothing() {
-    let _watchdog = watchdog();
-    let it = OneDisk::configured(Sharing::Foreign, Disk::read_only);
+    let _watchdog = Watchdog::start();
+    let it = OneDisk::configured(Sharing::Foreign, |disk| disk.with("mode", "r"));
     let mut driver = start(&it);
     let data = driver.filled(&[0xee; 512]);
     assert_eq!(driver.request(OUT, 11, Some((data.device, 512))).0, IOERR);
@@ -248,8 +250,8 @@ fn a_read_only_write_is_answered_and_changes_nothing() {
 
 #[test]
 fn unknown_types_and_host_errors_are_completed() {
-    let _watchdog = watchdog();
-    let without_discards = |disk: Disk| disk.with("discard-enable", "0");
+    let _watchdog = Watchdog::start();
+    let without_discards = |disk: DeviceConfig| disk.with("discard-enable", "0");
     let it = OneDisk::configured(Sharing::Foreign, without_discards);
     let mut driver = start(&it);
     for kind in [2, 3, 5, 7, 9, 11, 13, 14, 0x8000_0000, u32::MAX] {
@@ -263,7 +265,7 @@ fn unknown_types_and_host_errors_are_completed() {
 
 #[test]
 fn used_len_is_what_was_written() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         let mut driver = start(&it);
@@ -276,7 +278,7 @@ fn used_len_is_what_was_written() {
 
 #[test]
 fn the_header_need_not_be_one_descriptor_of_16_bytes() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         let mut driver = start(&it);
@@ -312,7 +314,7 @@ fn the_header_need_not_be_one_descriptor_of_16_bytes() {
 
 #[test]
 fn indirect_tables_work_wherever_they_are() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         let mut driver = start(&it);
@@ -337,18 +339,18 @@ fn indirect_tables_work_wherever_they_are() {
 /// Breaks the ring by `break_it`; the device must say so, with an interrupt, do nothing more, and work
 /// again after a reset. The disk beside it works all the time.
 #[track_caller]
-fn broken_ring_asks_for_a_reset(break_it: impl FnOnce(&mut RingDriver)) {
-    let _watchdog = watchdog();
+fn broken_ring_asks_for_a_reset(break_it: impl FnOnce(&mut FakeDriver)) {
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    let beside = Disk::new(1, 1, &it.host.image("b.img", 64 * 512));
+    let beside = DeviceConfig::disk(1, 1, it.host.image("b.img", 64 * 512));
     it.host.serve(&beside);
-    let mut neighbour = RingDriver::start(it.host.window(&beside), &it.kernel, FEATURES);
+    let mut neighbour = FakeDriver::start(it.host.window(&beside), &it.kernel, FEATURES);
     let mut driver = start(&it);
     break_it(&mut driver);
     driver.kick();
     driver.wait_needs_reset();
     until("the interrupt", || it.interrupts() > 0);
-    assert_eq!(driver.window.ack_interrupt() & 2, 2, "a configuration change");
+    assert_eq!(driver.window().ack_interrupt() & 2, 2, "a configuration change");
     assert!(!driver.is_answered());
     driver.kick();
     assert_serves(&mut neighbour);
@@ -400,12 +402,12 @@ fn an_indirect_table_in_an_indirect_table_is_not_followed() {
 
 #[test]
 fn rings_outside_the_guests_memory_ask_for_a_reset() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         for addr in [0_u64, 0x0200_0000, u64::MAX - 15, 1 << 63 | 0xfff_0000] {
             let mut driver = start(&it);
-            let window = &driver.window;
+            let window = &driver.window();
             window.write(reg::QUEUE_READY, 0);
             assert_eq!(window.read(reg::QUEUE_READY), 0);
             window.write(reg::QUEUE_SIZE, 16);
@@ -422,7 +424,7 @@ fn rings_outside_the_guests_memory_ask_for_a_reset() {
 
 #[test]
 fn features_that_were_not_offered_are_not_accepted() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let it = OneDisk::new(sharing);
         let window = it.window();
@@ -447,32 +449,32 @@ fn features_that_were_not_offered_are_not_accepted() {
 
 #[test]
 fn event_idx_is_a_bit_not_a_number() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     // 29 as a mask would be bits 0, 2, 3 and 4: a driver that takes SEG_MAX (2) but not EVENT_IDX wants
     // an interrupt each time, whatever lies where the event would be.
-    let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1 | 1 << 2);
+    let mut driver = FakeDriver::start(it.window(), &it.kernel, VERSION_1 | 1 << 2);
     let data = driver.buffer(512);
-    driver.put(driver.avail.guest + 4 + 16 * 2, &100_u16.to_le_bytes());
+    driver.put(driver.avail_ring().guest + 4 + 16 * 2, &100_u16.to_le_bytes());
     for nth in 1..=3 {
         assert_eq!(driver.request(IN, 0, Some((data.device, 512))).0, OK);
         until("the interrupt", || it.interrupts() == nth);
-        driver.window.ack_interrupt();
+        driver.window().ack_interrupt();
     }
     // With EVENT_IDX the same field says: none before the 101st.
-    let mut driver = RingDriver::start(it.window(), &it.kernel, VERSION_1 | EVENT_IDX);
-    driver.put(driver.avail.guest + 4 + 16 * 2, &100_u16.to_le_bytes());
+    let mut driver = FakeDriver::start(it.window(), &it.kernel, VERSION_1 | EVENT_IDX);
+    driver.put(driver.avail_ring().guest + 4 + 16 * 2, &100_u16.to_le_bytes());
     let data = driver.buffer(512);
     for _ in 0..3 {
         assert_eq!(driver.request(IN, 0, Some((data.device, 512))).0, OK);
     }
-    driver.window.write(reg::STATUS, 0);
+    driver.window().write(reg::STATUS, 0);
     assert_eq!(it.interrupts(), 3);
 }
 
 #[test]
 fn a_reset_is_done_when_it_is_answered() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     for _ in 0..20 {
         let mut driver = start(&it);
@@ -486,19 +488,19 @@ fn a_reset_is_done_when_it_is_answered() {
             driver.chain(head, &chain);
             driver.offer(head);
         }
-        driver.window.write(reg::STATUS, 0);
-        assert_eq!(driver.window.read(reg::STATUS), 0);
-        assert_eq!(driver.window.read(reg::INTERRUPT_STATUS), 0);
-        assert_eq!(driver.window.read(reg::QUEUE_READY), 0);
+        driver.window().write(reg::STATUS, 0);
+        assert_eq!(driver.window().read(reg::STATUS), 0);
+        assert_eq!(driver.window().read(reg::INTERRUPT_STATUS), 0);
+        assert_eq!(driver.window().read(reg::QUEUE_READY), 0);
         // The memory is the guest's again: nobody writes to it any more.
-        let (before, used) = (it.interrupts(), driver.used.guest);
+        let (before, used) = (it.interrupts(), driver.used_ring().guest);
         driver.put(page.guest, &[0x11; 4096]);
         driver.put(used, &[0x22; 4096]);
         thread::yield_now();
         assert_eq!(driver.get::<4096>(page.guest), [0x11; 4096]);
         assert_eq!(driver.get::<4096>(used), [0x22; 4096]);
         assert_eq!(it.interrupts(), before);
-        for page in [page, status, driver.desc, driver.avail, driver.used] {
+        for page in [page, status, driver.desc_table(), driver.avail_ring(), driver.used_ring()] {
             driver.release(page);
         }
     }
@@ -506,10 +508,10 @@ fn a_reset_is_done_when_it_is_answered() {
 
 #[test]
 fn a_kick_before_the_queue_is_live_is_not_lost() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let mut driver = start(&it);
-    let window = driver.window.clone();
+    let window = driver.window().clone();
     let (header, data, status) = (driver.header(IN, 2), driver.buffer(512), driver.filled(&[0xff]));
     driver
         .chain(0, &[(header.device, 16, 0), (data.device, 512, WRITE), (status.device, 1, WRITE)]);
@@ -522,39 +524,40 @@ fn a_kick_before_the_queue_is_live_is_not_lost() {
 
 #[test]
 fn one_process_serves_several_disks_of_several_guests() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut host = Host::new();
     let mut drivers = Vec::new();
     for domid in 1..=3 {
         let domain = host.create_guest(domid);
         let kernel = GuestKernel::new(&domain, Sharing::Foreign);
         for nth in 0..11 {
-            let disk = Disk::new(domid, nth, &host.image(&format!("{domid}-{nth}.img"), 8192));
+            let disk =
+                DeviceConfig::disk(domid, nth, host.image(&format!("{domid}-{nth}.img"), 8192));
             host.serve(&disk);
             drivers.push((
                 domain.clone(),
-                RingDriver::start(host.window(&disk), &kernel, FEATURES),
+                FakeDriver::start(host.window(&disk), &kernel, FEATURES),
                 disk,
             ));
         }
     }
     for (domain, driver, disk) in &mut drivers {
         assert_serves(driver);
-        until("the disk's own interrupt", || domain.irq_count(disk.irq) == 1);
+        until("the disk's own interrupt", || domain.irq_count(disk.irq()) == 1);
     }
 }
 
 #[test]
 fn vcpus_may_touch_a_device_at_the_same_time() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let mut driver = start(&it);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let window = Window::new(it.domain.vcpu(1), it.disk.base);
+            let window = Window::new(&it.domain, 1, it.disk.base(), it.disk.irq());
             while !done.load(Ordering::SeqCst) {
-                assert_eq!(window.read(reg::MAGIC), MAGIC);
+                assert_eq!(window.read(reg::MAGIC), reg::MAGIC_VALUE);
                 window.write(reg::QUEUE_NOTIFY, 0);
             }
         });
@@ -567,7 +570,7 @@ fn vcpus_may_touch_a_device_at_the_same_time() {
 
 #[test]
 fn a_driver_that_dies_leaves_the_device_to_the_next() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     // As after a guest's crash dump kernel starts: no reset, no good-bye.
     std::mem::forget(start(&it));

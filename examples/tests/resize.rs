@@ -5,12 +5,11 @@ mod common;
 use std::{fs::File, os::unix::fs::FileExt};
 
 use common::{
-    guest_kernel::Sharing,
-    host::{DISK_LEN, OneDisk},
-    ring_driver::{IN, IOERR, OK, OUT, RingDriver, VERSION_1, until},
-    watchdog::watchdog,
-    window::{Window, reg},
+    block::{BlockRequests, IN, IOERR, OK, OUT},
+    one_disk::{DISK_LEN, OneDisk},
 };
+use virtio_mmio_dev::feature::VERSION_1;
+use xen_virtio_backend::fake::{FakeDriver, Sharing, Watchdog, Window, reg, until};
 
 /// `VIRTIO_MMIO_INT_CONFIG` (virtio 1.2 §4.2.2).
 const CONFIG_CHANGE: u32 = 2;
@@ -18,7 +17,7 @@ const CONFIG_CHANGE: u32 = 2;
 /// The operator makes the image so long, and tells the backend.
 fn resize(it: &OneDisk, bytes: u64) {
     File::options().write(true).open(&it.image).unwrap().set_len(bytes).unwrap();
-    it.host.refresh_capacities();
+    it.host.refresh();
 }
 
 /// As Linux reads 64-bit fields: between two equal generations.
@@ -35,10 +34,10 @@ fn capacity(window: &Window) -> u64 {
 
 #[test]
 fn a_guest_is_told_of_the_new_size_and_uses_it() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let it = OneDisk::new(Sharing::Foreign);
     let window = it.window();
-    let mut driver = RingDriver::start(window.clone(), &it.kernel, VERSION_1);
+    let mut driver = FakeDriver::start(window.clone(), &it.kernel, VERSION_1);
     let (generation, last) = (window.read(reg::CONFIG_GENERATION), DISK_LEN / 512);
     assert_eq!(capacity(&window), DISK_LEN);
     let page = driver.filled(&[0xcd; 512]);
@@ -66,16 +65,16 @@ fn a_guest_is_told_of_the_new_size_and_uses_it() {
 
 #[test]
 fn a_size_that_hasnt_changed_disturbs_nobody() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
     let window = it.window();
-    let _driver = RingDriver::start(window.clone(), &it.kernel, VERSION_1);
+    let _driver = FakeDriver::start(window.clone(), &it.kernel, VERSION_1);
     let generation = window.read(reg::CONFIG_GENERATION);
     resize(&it, DISK_LEN);
     // Letting go comes after it in the same queue of the guest's thread.
     let interrupts = it.interrupts();
     assert_eq!(window.read(reg::CONFIG_GENERATION), generation);
-    it.host.unplug(&it.disk);
+    it.host.close_device(&it.disk);
     it.host.settle();
     assert_eq!(it.interrupts(), interrupts);
 }

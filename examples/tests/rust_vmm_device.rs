@@ -13,18 +13,13 @@ use std::{
     thread,
 };
 
-use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    ring_driver::{RingDriver, VERSION_1, WRITE},
-    virtio_driver::ACCESS_PLATFORM,
-    watchdog::watchdog,
-    window::{Window, reg},
-};
 use rust_vmm_device::{Capitals, CapitalsQueue};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use virtio_mmio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
 use virtio_mmio_dev::{MmioTransport, Queues as _, WINDOW_SIZE, WriteOutcome};
 use xen_foreignmem::{DomainMemory, Layout};
 use xen_ioreq::{DeviceModel as _, IoreqServer, RequestKind, fake::FakeDomain};
+use xen_virtio_backend::fake::{FakeDriver, GuestKernel, Sharing, WRITE, Watchdog, Window, reg};
 
 const BASE: u64 = 0x0200_0000;
 const IRQ: u32 = 33;
@@ -74,7 +69,7 @@ fn serve(domain: &FakeDomain, sharing: Sharing, ready: impl FnOnce(), stop: &Ato
 
 #[test]
 fn a_device_written_for_virtio_queue_serves_guests_that_are_mapped_and_guests_that_grant() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     for sharing in [Sharing::Foreign, Sharing::Grant] {
         let domain = FakeDomain::builder().domid(1).build();
         let kernel = GuestKernel::new(&domain, sharing);
@@ -84,8 +79,8 @@ fn a_device_written_for_virtio_queue_serves_guests_that_are_mapped_and_guests_th
             scope.spawn(|| serve(&domain, sharing, || is_ready.send(()).unwrap(), stop));
             ready.recv().unwrap();
             let platform = if sharing == Sharing::Grant { ACCESS_PLATFORM } else { 0 };
-            let window = Window::new(domain.vcpu(0), BASE);
-            let mut driver = RingDriver::start(window, &kernel, VERSION_1 | platform);
+            let window = Window::new(&domain, 0, BASE, IRQ);
+            let mut driver = FakeDriver::start(window, &kernel, VERSION_1 | platform);
             for round in 0..20_u16 {
                 let text = driver.filled(b"hello, xen");
                 let room = driver.buffer(64);
@@ -99,8 +94,8 @@ fn a_device_written_for_virtio_queue_serves_guests_that_are_mapped_and_guests_th
                 driver.release(room);
             }
             assert!(domain.irq_count(IRQ) > 0);
-            driver.window.write(reg::STATUS, 0);
-            assert_eq!(driver.window.read(reg::STATUS), 0);
+            driver.window().write(reg::STATUS, 0);
+            assert_eq!(driver.window().read(reg::STATUS), 0);
             assert_eq!(domain.grants().live_mappings(), 0, "{sharing:?}");
             stop.store(true, Ordering::Release);
         });

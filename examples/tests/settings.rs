@@ -9,16 +9,16 @@ use std::{
 };
 
 use common::{
+    block::{BlockRequests, IN, MQ, OK, OUT},
     config,
-    guest_kernel::{GuestKernel, Sharing},
-    host::{DISK_LEN, Disk, Host, OneDisk, sector_pattern},
-    ring_driver::{IN, MQ, OK, OUT, RingDriver, VERSION_1},
+    host::{Host, sector_pattern},
+    one_disk::{DISK_LEN, OneDisk},
     virtio_driver::probe,
-    watchdog::watchdog,
-    window::reg,
 };
 use virtio_blk_dev::{Rate, RateLimits, Serial, UringEngine};
+use virtio_mmio_dev::feature::VERSION_1;
 use xen_store::Store;
+use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog, reg};
 use xen_virtio_blk::{
     settings::{Cache, DiskSettings},
     storage::EngineKind,
@@ -55,7 +55,7 @@ fn every_engine_serves_foreign_and_granted_memory_cached_and_direct() {
     for engine in engines() {
         for sharing in [Sharing::Foreign, Sharing::Grant] {
             for direct in [false, true] {
-                let _watchdog = watchdog();
+                let _watchdog = Watchdog::start();
                 let settings = DiskSettings { engine, direct, ..DiskSettings::default() };
                 let it = OneDisk::with_settings(sharing, settings);
                 all_of(&it);
@@ -68,15 +68,15 @@ fn every_engine_serves_foreign_and_granted_memory_cached_and_direct() {
 #[test]
 fn queues_are_served_side_by_side_and_reset_alone() {
     for engine in engines() {
-        let _watchdog = watchdog();
+        let _watchdog = Watchdog::start();
         let settings = DiskSettings { engine, queues: 3, ..DiskSettings::default() };
         let it = OneDisk::with_settings(Sharing::Grant, settings);
         let window = it.window();
         assert_eq!(window.device_features() & MQ, MQ);
         // `num_queues` (virtio 1.2 §5.2.4).
         assert_eq!(window.read_sized(reg::CONFIG + 34, 2), 3);
-        let mut queues: [RingDriver; 3] =
-            RingDriver::start_queues(window.clone(), &it.kernel, VERSION_1 | MQ | 1 << 33);
+        let mut queues: [FakeDriver; 3] =
+            FakeDriver::start_queues(window.clone(), &it.kernel, VERSION_1 | MQ | 1 << 33);
         for round in 0..4 {
             for (queue, nth) in queues.iter_mut().zip(0..) {
                 let sector = round * 3 + nth;
@@ -116,7 +116,7 @@ fn with_one_queue_there_is_no_mq() {
 
 #[test]
 fn a_rate_limit_holds_a_disk_back() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let limits =
         RateLimits { ops: Some(Rate { per_second: 100, burst: 1 }), ..RateLimits::default() };
     let settings = DiskSettings { limits, ..DiskSettings::default() };
@@ -164,14 +164,14 @@ fn discards_and_zeroes_are_offered_unless_operator_or_toolstack_forbid_them() {
 
 #[test]
 fn a_cdrom_is_read_only() {
-    let cdrom = |disk: Disk| disk.with("device-type", "cdrom");
+    let cdrom = |disk: DeviceConfig| disk.with("device-type", "cdrom");
     let it = OneDisk::configured(Sharing::Foreign, cdrom);
     assert_eq!(it.window().device_features() & RO, RO);
 }
 
 #[test]
 fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_disk_comes() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let dir = tempfile::tempdir().unwrap();
     let [file, log] = ["disks.toml", "log"].map(|name| dir.path().join(name));
     let images = ["served", "late", "of-an-earlier-backend", "refused", "mistyped"]
@@ -196,9 +196,9 @@ fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_
         let mut host = Host::with_settings(config::load(&file));
         host.stop_backend();
         let domain = host.create_guest(1);
-        host.plug(&Disk::new(1, 0, served));
-        host.plug(&Disk::new(1, 1, earlier).with("state", "4"));
-        host.plug(&Disk::new(1, 2, refused));
+        host.add_device(&DeviceConfig::disk(1, 0, served));
+        host.add_device(&DeviceConfig::disk(1, 1, earlier).with("state", "4"));
+        host.add_device(&DeviceConfig::disk(1, 2, refused));
         host.start_backend();
         assert!(told().is_empty(), "before xenstore was looked through");
         host.settle();
@@ -208,7 +208,7 @@ fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_
             assert!(line.contains(" WARN ") && line.contains(&format!("/{image}\"]")), "{line}");
         }
 
-        let disk = Disk::new(1, 3, late);
+        let disk = DeviceConfig::disk(1, 3, late);
         host.serve(&disk);
         let mut driver =
             probe(host.window(&disk), &GuestKernel::new(&domain, Sharing::Foreign)).unwrap();
@@ -216,9 +216,9 @@ fn a_table_that_matches_no_disk_at_the_start_is_told_of_once_and_holds_when_its_
         let len = driver.device_id(&mut id).unwrap();
         assert_eq!(&id[..len], b"its-own");
         drop(driver);
-        host.unplug(&disk);
+        host.close_device(&disk);
         host.settle();
-        host.remove(&disk);
+        host.remove_device(&disk);
         // As a guest's last device leaves it: the directory itself changes.
         host.store.rm(None, "/local/domain/0/backend/virtio_disk").unwrap();
         host.settle();

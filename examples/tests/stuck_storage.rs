@@ -9,20 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::FakePlatform,
-    ring_driver::{
-        CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, OK, RingDriver, VERSION_1, WRITE, until,
-    },
-    watchdog::watchdog,
-    window::{MAGIC, Window, reg},
-};
+use common::block::{BlockRequests, CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, OK};
 use virtio_blk_dev::{Image, Sink, Source};
 use virtio_mmio_dev::WINDOW_SIZE;
+use virtio_mmio_dev::feature::VERSION_1;
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
-    Handles,
+    Host as _,
+    fake::{FakeDriver, FakeXen, GuestKernel, Sharing, WRITE, Watchdog, Window, reg, until},
     guest::{Attachment, Command, End, Event, EventBox, Guest, MapBudget},
     node::{DeviceId, DeviceNode, Kind},
 };
@@ -113,12 +107,9 @@ struct Served {
 impl Served {
     fn new() -> Self {
         let domain = FakeDomain::builder().domid(1).vcpus(2).build();
-        let handles = Handles::<FakePlatform> {
-            model: domain.device_model(),
-            memory: domain.foreign_memory(),
-            grants: domain.grant_table(),
-            events: domain.event_channel().unwrap(),
-        };
+        let xen = FakeXen::default();
+        xen.add(domain.clone());
+        let handles = xen.open(1).unwrap();
         let (sender, events) = EventBox::channel().unwrap();
         let (guest, _) = Guest::start(1, handles, MapBudget::default(), sender).unwrap();
         Self { guest: Some(guest), events, domain }
@@ -144,13 +135,13 @@ impl Served {
     }
 
     /// Its driver of a disk.
-    fn driver(&self, nth: u32, features: u64) -> RingDriver {
+    fn driver(&self, nth: u32, features: u64) -> FakeDriver {
         let kernel = GuestKernel::new(&self.domain, Sharing::Foreign);
-        RingDriver::start(self.window(nth), &kernel, VERSION_1 | features)
+        FakeDriver::start(self.window(nth), &kernel, VERSION_1 | features)
     }
 
     fn window(&self, nth: u32) -> Window {
-        Window::new(self.domain.vcpu(nth), base_of(nth))
+        Window::new(&self.domain, nth, base_of(nth), 33 + nth)
     }
 
     /// The disk is let go of.
@@ -164,7 +155,7 @@ const LONG: Duration = Duration::from_secs(60);
 const NOT_YET: Duration = Duration::from_millis(50);
 
 /// A guest that has asked its disk 0 for a flush, which the storage doesn't finish.
-fn stuck() -> (Served, RingDriver, Arc<StuckImage>) {
+fn stuck() -> (Served, FakeDriver, Arc<StuckImage>) {
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
     it.attach(0, &image);
     let mut driver = it.driver(0, FEATURE_FLUSH);
@@ -177,14 +168,14 @@ fn stuck() -> (Served, RingDriver, Arc<StuckImage>) {
 
 #[test]
 fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut it, _driver, image) = stuck();
     let begin = Instant::now();
     it.send(Command::Detach(id_of(0)));
     assert!(!it.is_detached(0, NOT_YET));
     // Meanwhile another one comes and goes.
     it.attach(1, &Arc::default());
-    assert_eq!(it.window(1).read(reg::MAGIC), MAGIC);
+    assert_eq!(it.window(1).read(reg::MAGIC), reg::MAGIC_VALUE);
     it.send(Command::Detach(id_of(1)));
     assert!(it.is_detached(1, LONG));
     it.guest = None;
@@ -196,7 +187,7 @@ fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
 
 #[test]
 fn storage_that_answers_late_is_closed_then() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut it, driver, image) = stuck();
     it.send(Command::Detach(id_of(0)));
     assert!(!it.is_detached(0, NOT_YET), "its storage has not answered yet");
@@ -212,7 +203,7 @@ fn storage_that_answers_late_is_closed_then() {
 
 #[test]
 fn a_reset_of_a_disk_whose_storage_is_stuck_holds_up_no_other_disk_of_its_guest() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut it, _driver, image) = stuck();
     let other = Arc::new(StuckImage::default());
     other.release();
@@ -229,7 +220,7 @@ fn a_reset_of_a_disk_whose_storage_is_stuck_holds_up_no_other_disk_of_its_guest(
 
 #[test]
 fn a_reset_of_a_disk_that_is_detached_meanwhile_is_not_answered_before_its_storage_has_answered() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut it, _driver, image) = stuck();
     let mut reset = it.domain.vcpu(0).begin_write(base_of(0) + reg::STATUS, 4, 0).unwrap();
     it.send(Command::Detach(id_of(0)));
@@ -242,7 +233,7 @@ fn a_reset_of_a_disk_that_is_detached_meanwhile_is_not_answered_before_its_stora
 
 #[test]
 fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
     it.attach(0, &image);
     let window = it.window(0);
@@ -261,7 +252,7 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
 
 #[test]
 fn a_flush_that_failed_is_in_the_metrics_as_long_as_the_image_is_open() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
     let figures = [it.attach(0, &image)];
     let told = |value| {

@@ -2,23 +2,18 @@
 
 mod common;
 
-use common::{
-    guest_kernel::Sharing,
-    host::OneDisk,
-    log::Log,
-    ring_driver::{RingDriver, VERSION_1},
-    watchdog::watchdog,
-    window::reg,
-};
+use common::{log::Log, one_disk::OneDisk};
 use tracing::Level;
+use virtio_mmio_dev::feature::VERSION_1;
+use xen_virtio_backend::fake::{FakeDriver, Sharing, Watchdog, reg};
 
 #[test]
 fn the_totals_of_a_disk_that_was_reset_have_the_features_that_were_negotiated() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let log = Log::start(Level::INFO);
     let it = OneDisk::new(Sharing::Foreign);
     let window = it.window();
-    let driver = RingDriver::start(window.clone(), &it.kernel, VERSION_1);
+    let driver = FakeDriver::start(window.clone(), &it.kernel, VERSION_1);
     window.write(reg::STATUS, 0);
     drop((driver, it));
     let totals = log.lines("disk totals");

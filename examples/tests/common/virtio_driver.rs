@@ -10,14 +10,10 @@ use virtio_drivers::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{
-    guest_kernel::{GuestKernel, Sharing},
-    host::{Disk, Host},
-    window::{Window, reg},
-};
+use virtio_mmio_dev::feature::ACCESS_PLATFORM;
+use xen_virtio_backend::fake::{DeviceConfig, GuestKernel, Sharing, Window, reg};
 
-/// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.2 §6).
-pub const ACCESS_PLATFORM: u64 = 1 << 33;
+use super::host::Host;
 
 /// The driver under test's counterpart.
 pub type BlkDriver = VirtIOBlk<Memory, Registers>;
@@ -103,13 +99,6 @@ pub struct Registers {
     grants: bool,
 }
 
-impl Registers {
-    fn write_pair(&self, low: u64, value: u64) {
-        self.window.write(low, value as u32);
-        self.window.write(low + 4, (value >> 32) as u32);
-    }
-}
-
 impl Transport for Registers {
     fn device_type(&self) -> DeviceType {
         self.window.read(reg::DEVICE_ID).try_into().expect("a known device")
@@ -157,9 +146,9 @@ impl Transport for Registers {
     ) {
         self.window.write(reg::QUEUE_SEL, queue.into());
         self.window.write(reg::QUEUE_SIZE, size);
-        self.write_pair(reg::QUEUE_DESC, desc);
-        self.write_pair(reg::QUEUE_DRIVER, avail);
-        self.write_pair(reg::QUEUE_DEVICE, used);
+        self.window.write_address(reg::QUEUE_DESC, desc);
+        self.window.write_address(reg::QUEUE_DRIVER, avail);
+        self.window.write_address(reg::QUEUE_DEVICE, used);
         self.window.write(reg::QUEUE_READY, 1);
     }
 
@@ -209,7 +198,7 @@ impl Drop for Registers {
 /// Reads a sector through a driver of its own.
 pub fn read_sector(
     host: &Host,
-    disk: &Disk,
+    disk: &DeviceConfig,
     kernel: &Arc<GuestKernel>,
     sector: usize,
 ) -> [u8; 512] {

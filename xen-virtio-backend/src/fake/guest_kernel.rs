@@ -2,9 +2,9 @@
 //! are either plain or grants.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ptr::NonNull,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -15,75 +15,73 @@ use xen_foreignmem::{
 };
 use xen_ioreq::fake::FakeDomain;
 
+use super::{shared_pages::SharedPages, sharing::Sharing};
+
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Marks a grant (`XEN_GRANT_DMA_ADDR_OFF`, Linux drivers/xen/grant-dma-ops.c).
 const GRANT: u64 = 1 << 63;
 
-/// How the guest lets the backend reach its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// The backend maps what it likes: a buffer's address is where it is.
-    Foreign,
-    /// Page by page: a buffer's address is a grant reference.
-    Grant,
-}
-
-/// Guest memory given to a device.
-#[derive(Clone, Copy, Debug)]
-pub struct Shared {
-    /// What the device is told.
-    pub device: u64,
-    /// Where it is in the guest.
-    pub guest: u64,
-    pages: u64,
-}
-
-impl Shared {
-    /// How many pages it takes.
-    pub fn pages(&self) -> u64 {
-        self.pages
-    }
-}
-
-/// One guest's memory, in the hands of its drivers.
+/// One guest's memory, in the hands of its drivers of devices that it shares memory with in one way.
+#[derive(Debug)]
 pub struct GuestKernel {
     ram: Arc<FakeRam>,
     grants: Arc<FakeGrantTable>,
     sharing: Sharing,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// Free runs of pages are looked for from here: the banks take turns.
     next_bank: usize,
     /// Page frame numbers in use.
-    used: std::collections::BTreeSet<u64>,
-    shared: HashMap<u64, Shared>,
+    used: BTreeSet<u64>,
+    shared: HashMap<u64, SharedPages>,
 }
 
 impl GuestKernel {
+    /// A kernel to whom all of the guest's memory is free: the first of this guest. Another one for the same guest is
+    /// made by [`with_sharing`](Self::with_sharing).
     pub fn new(domain: &FakeDomain, sharing: Sharing) -> Arc<Self> {
         Arc::new(Self {
             ram: Arc::clone(domain.ram()),
             grants: domain.grant_table(),
             sharing,
-            state: Mutex::default(),
+            state: Arc::default(),
         })
     }
 
+    /// The same kernel, as a device meets it that memory is shared with in this way.
+    pub fn with_sharing(&self, sharing: Sharing) -> Arc<Self> {
+        Arc::new(Self {
+            ram: Arc::clone(&self.ram),
+            grants: Arc::clone(&self.grants),
+            sharing,
+            state: Arc::clone(&self.state),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How memory is shared with the device.
     pub fn sharing(&self) -> Sharing {
         self.sharing
     }
 
+    /// The guest's RAM, as the guest sees it.
     pub fn ram(&self) -> &FakeRam {
         &self.ram
     }
 
-    /// Pages next to each other, zeroed, from each bank of RAM in turn.
+    /// Pages next to each other, zeroed, from each bank of RAM in turn: the guest-physical address of the first.
+    ///
+    /// # Panics
+    /// The guest is out of memory.
     pub fn alloc(&self, pages: u64) -> u64 {
         let banks: Vec<_> = self.ram.banks().collect();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state();
         for turn in 0..banks.len() {
             let bank = &banks[(state.next_bank + turn) % banks.len()];
             let mut first = bank.start / PAGE;
@@ -93,7 +91,8 @@ impl GuestKernel {
                     None => {
                         state.used.extend(first..first + pages);
                         state.next_bank = state.next_bank + turn + 1;
-                        self.ram.write(first * PAGE, &vec![0; (pages * PAGE) as usize]).unwrap();
+                        let zeroes = vec![0; (pages * PAGE) as usize];
+                        self.ram.write(first * PAGE, &zeroes).expect("the guest's RAM");
                         return first * PAGE;
                     }
                 }
@@ -102,15 +101,23 @@ impl GuestKernel {
         panic!("the guest is out of memory");
     }
 
+    /// Gives pages back that [`alloc`](Self::alloc) gave.
+    ///
+    /// # Panics
+    /// One of them is free.
     pub fn free(&self, guest: u64, pages: u64) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state();
         for gfn in guest / PAGE..guest / PAGE + pages {
             assert!(state.used.remove(&gfn), "freed twice: frame {gfn:#x}");
         }
     }
 
-    /// Lets the device reach `len` bytes at `guest`, of pages of their own.
-    pub fn share(&self, guest: u64, len: u64, readonly: bool) -> Shared {
+    /// Lets the device reach `len` bytes at `guest`, which have their pages to themselves. With `readonly`, a device
+    /// that is granted them can't write there.
+    ///
+    /// # Panics
+    /// It is more than 4 GiB.
+    pub fn share(&self, guest: u64, len: u64, readonly: bool) -> SharedPages {
         let pages = (guest % PAGE + len).div_ceil(PAGE);
         let device = match self.sharing {
             Sharing::Foreign => guest,
@@ -120,19 +127,23 @@ impl GuestKernel {
                 GRANT | (u64::from(gref) * PAGE) | (guest % PAGE)
             }
         };
-        let shared = Shared { device, guest, pages };
-        self.state.lock().unwrap().shared.insert(device, shared);
+        let len = u32::try_from(len).expect("a buffer of less than 4 GiB");
+        let shared = SharedPages { device, guest, len, pages };
+        self.state().shared.insert(device, shared);
         shared
     }
 
-    /// Takes memory back. Fails like Linux's grant-dma-ops, which gives the device up for good when the
-    /// backend still has the memory mapped at this moment.
-    pub fn unshare(&self, device: u64) -> Shared {
-        let shared = self.state.lock().unwrap().shared.remove(&device).expect("shared before");
+    /// Takes memory back from the device that has it at this address.
+    ///
+    /// # Panics
+    /// The device wasn't given it, or it was granted and the backend still has it mapped: Linux's grant-dma-ops gives
+    /// the device up for good then.
+    pub fn unshare(&self, device: u64) -> SharedPages {
+        let shared = self.state().shared.remove(&device).expect("shared before");
         if self.sharing == Sharing::Grant {
             let first = (device & !GRANT) / PAGE;
             for gref in first..first + shared.pages {
-                let ended = self.grants.end_access(u32::try_from(gref).unwrap());
+                let ended = self.grants.end_access(u32::try_from(gref).expect("a grant reference"));
                 // A driver that is dropped by a test's failure must not hide that one.
                 assert!(ended.is_ok() || thread::panicking(), "{ended:?}: given back, yet mapped");
             }
@@ -141,15 +152,19 @@ impl GuestKernel {
     }
 
     /// Where `len` bytes at `guest` are in this process.
+    ///
+    /// # Panics
+    /// They aren't the guest's, or not next to each other here.
     pub fn pointer(&self, guest: u64, len: usize) -> NonNull<u8> {
         let slices = self.ram.get_slices(GuestAddress(guest), len, Permissions::ReadWrite);
-        let slice = slices.unwrap().next().unwrap().unwrap();
+        let slice = slices.ok().and_then(|mut slices| slices.next()?.ok());
+        let slice = slice.expect("memory of the guest's");
         assert_eq!(slice.len(), len, "next to each other");
-        NonNull::new(slice.ptr_guard_mut().as_ptr()).unwrap()
+        NonNull::new(slice.ptr_guard_mut().as_ptr()).expect("mapped memory")
     }
 
     /// How many pages of the guest's are in use, for tests that count what is left.
     pub fn pages_in_use(&self) -> usize {
-        self.state.lock().unwrap().used.len()
+        self.state().used.len()
     }
 }
