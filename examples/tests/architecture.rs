@@ -66,7 +66,7 @@ fn there_is_one_table_of_threads_and_it_has_each_that_the_daemon_starts() {
     let dirs = [
         "xen-virtio-backend/src",
         "examples/xen-virtio-blk",
-        "examples/process",
+        "backend-process/src",
         "virtio-worker/src",
     ];
     for dir in dirs {

@@ -19,7 +19,7 @@ const SOURCES: [(&str, &[&str]); 14] = [
     ("virtio-rng", &["examples/virtio-rng"]),
     ("virtio-console", &["examples/virtio-console"]),
     ("xen-virtio-backend", &["xen-virtio-backend/src"]),
-    ("backend-process", &["examples/process/src"]),
+    ("backend-process", &["backend-process/src"]),
     ("virtio-blk-dev", &["virtio-blk-dev/src"]),
     ("virtio-mmio-dev", &["virtio-mmio-dev/src"]),
     ("virtio-worker", &["virtio-worker/src"]),
