@@ -183,66 +183,65 @@ fn a_disk_that_is_closed_while_its_image_opens_is_closed_when_the_image_is() {
 
 #[test]
 fn an_image_that_opens_too_late_and_does_not_close_delays_no_other_disk() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, gate, close_gate) = host_with_gates();
     host.create_guest(1);
     let [stuck, other] = [disk(&host, 1, 0, "slow-stuck"), disk(&host, 1, 1, "other")];
-    host.plug(&stuck);
-    host.look();
-    host.unplug(&stuck);
-    host.look();
+    host.add_device(&stuck);
+    host.handle_events().unwrap();
+    host.close_device(&stuck);
+    host.handle_events().unwrap();
     gate.open();
-    host.plug(&other);
-    host.settle_for(LONG, |host| state(host, &other).as_deref() == Some("2"));
-    host.settle_for(LONG, |_| !is_free(&stuck));
+    host.add_device(&other);
+    host.settle_until(LONG, |host| state(host, &other).as_deref() == Some("2"));
+    host.settle_until(LONG, |_| !is_free(&stuck));
     assert_eq!(state(&host, &stuck).as_deref(), Some("5"), "its image is not closed");
     close_gate.open();
-    host.settle_for(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
+    host.settle_until(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
     assert!(is_free(&stuck));
 }
 
 #[test]
 fn a_disk_whose_late_image_is_not_closed_yet_is_not_closed_by_the_end_of_its_guest() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, gate, close_gate) = host_with_gates();
     host.create_guest(1);
     let [stuck, own] = [disk(&host, 1, 0, "slow-stuck"), disk(&host, 1, 1, "own")];
-    host.plug(&stuck);
-    host.look();
-    host.unplug(&stuck);
-    host.look();
+    host.add_device(&stuck);
+    host.handle_events().unwrap();
+    host.close_device(&stuck);
+    host.handle_events().unwrap();
     gate.open();
-    host.plug(&own);
-    host.settle_for(LONG, |host| state(host, &own).as_deref() == Some("2") && !is_free(&stuck));
+    host.add_device(&own);
+    host.settle_until(LONG, |host| state(host, &own).as_deref() == Some("2") && !is_free(&stuck));
     // The gate opened once: the image is open, and waits at the other.
-    let path = own.nodes["params"].clone();
     host.destroy_guest(1);
-    host.settle_for(LONG, |_| RawImage::open(std::str::from_utf8(&path).unwrap(), false).is_ok());
+    host.settle_until(LONG, |_| is_free(&own));
     // What was told of the guest's end is taken in.
     (0..20).for_each(|_| {
-        host.look();
+        host.handle_events().unwrap();
         std::thread::sleep(Duration::from_millis(5));
     });
     assert_eq!(state(&host, &stuck).as_deref(), Some("5"), "its image is not closed");
     close_gate.open();
-    host.settle_for(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
+    host.settle_until(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
     assert!(is_free(&stuck));
 }
 
 #[test]
 fn a_disk_that_is_refused_when_it_is_open_is_refused_when_it_is_closed_and_delays_no_other() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::start();
     let (mut host, _, close_gate) = host_with_gates();
     host.create_guest(1);
     // A guest that nobody can serve, as there is none.
     let [stuck, other] = [disk(&host, 3, 0, "stuck"), disk(&host, 1, 0, "other")];
-    host.plug(&stuck);
-    host.settle_for(LONG, |_| !is_free(&stuck));
-    host.plug(&other);
-    host.settle_for(LONG, |host| state(host, &other).as_deref() == Some("2"));
+    host.add_device(&stuck);
+    host.settle_until(LONG, |_| !is_free(&stuck));
+    host.add_device(&other);
+    host.settle_until(LONG, |host| state(host, &other).as_deref() == Some("2"));
     assert_eq!((state(&host, &stuck).as_deref(), host.error(&stuck)), (Some("1"), None));
     close_gate.open();
-    host.settle_for(LONG, |host| host.error(&stuck).is_some());
+    host.settle_until(LONG, |host| host.error(&stuck).is_some());
     assert!(is_free(&stuck), "it can be tried again");
     let error = host.error(&stuck).unwrap();
     assert!(error.contains("domain 3: can't open /dev/xen/privcmd"), "{error}");
