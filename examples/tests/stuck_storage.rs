@@ -15,13 +15,13 @@ use virtio_mmio_dev::WINDOW_SIZE;
 use virtio_mmio_dev::feature::VERSION_1;
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
-    Host as _,
+    Backend, Built, Host, Parts, Refusal,
     fake::{FakeDriver, FakeXen, GuestKernel, Sharing, WRITE, Watchdog, Window, reg, until},
     guest::{Attachment, Command, End, Event, EventBox, Guest, MapBudget},
-    node::{DeviceId, DeviceNode, Kind},
+    node::{DeviceId, DeviceNode, DeviceType, Kind, NodeReader},
 };
 use xen_virtio_blk::{
-    disks::Disks, figures::Figures, metrics::render, nodes::DiskNodes, settings::DiskSettings,
+    disk::Disk, figures::Figures, metrics::render, nodes::DiskNodes, settings::DiskSettings,
     storage::Storage,
 };
 
@@ -80,6 +80,42 @@ impl Image for StuckImage {
     }
 }
 
+/// Disks of images that aren't opened.
+struct StuckDisks;
+
+impl Backend for StuckDisks {
+    const NAME: &'static str = "stuck-disks";
+
+    type Config = DiskNodes;
+    type Resources = Arc<StuckImage>;
+    type Figures = Figures;
+    type Device<H: Host> = Disk<H>;
+
+    fn claims(&self, _: DeviceType) -> bool {
+        true
+    }
+
+    fn read(&self, node: &NodeReader<'_>) -> Result<DiskNodes, Refusal> {
+        Ok(DiskNodes::read(node)?)
+    }
+
+    fn open(&self, _: &DeviceNode, _: &DiskNodes) -> Result<Arc<StuckImage>, Refusal> {
+        Ok(Arc::default())
+    }
+
+    fn build<H: Host>(
+        node: &DeviceNode,
+        nodes: DiskNodes,
+        image: Arc<StuckImage>,
+        parts: Parts<H>,
+    ) -> Result<Built<Disk<H>, Figures>, Refusal> {
+        let device =
+            Disk::new(node, &nodes, DiskSettings::default(), Storage::Other(image), parts)?;
+        let figures = device.figures();
+        Ok(Built { device, figures })
+    }
+}
+
 fn id_of(nth: u32) -> DeviceId {
     DeviceId { domid: 1, kind: Kind::VirtioDisk, devid: 51712 + 16 * nth }
 }
@@ -88,19 +124,18 @@ fn base_of(nth: u32) -> u64 {
     0x0200_0000 + u64::from(nth) * WINDOW_SIZE
 }
 
-fn disk(nth: u32, image: &Arc<StuckImage>) -> Attachment<Disks> {
-    let storage = Storage::Other(Arc::clone(image) as Arc<dyn Image>);
+fn disk(nth: u32, image: &Arc<StuckImage>) -> Attachment<StuckDisks> {
     Attachment {
         node: DeviceNode::new(id_of(nth), base_of(nth), 33 + nth, false),
         config: DiskNodes { image: PathBuf::from("/stuck"), read_only: false, discard: true },
-        resources: (DiskSettings::default(), storage),
+        resources: Arc::clone(image),
     }
 }
 
 /// A guest that is served, and what it has told.
 struct Served {
-    guest: Option<Guest<Disks>>,
-    events: EventBox<Disks>,
+    guest: Option<Guest<StuckDisks>>,
+    events: EventBox<StuckDisks>,
     domain: FakeDomain,
 }
 
@@ -115,12 +150,12 @@ impl Served {
         Self { guest: Some(guest), events, domain }
     }
 
-    fn send(&self, command: Command<Disks>) {
+    fn send(&self, command: Command<StuckDisks>) {
         self.guest.as_ref().expect("a guest that is served").send(command);
     }
 
     /// The next event, if there is one in this time.
-    fn event(&mut self, timeout: Duration) -> Option<Event<Disks>> {
+    fn event(&mut self, timeout: Duration) -> Option<Event<StuckDisks>> {
         let mut events = self.events.take(timeout);
         assert!(events.len() < 2, "more than was asked for");
         events.pop()

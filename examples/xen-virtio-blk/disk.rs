@@ -30,8 +30,11 @@ pub struct Disk<H: Host> {
 }
 
 impl<H: Host> Disk<H> {
-    /// A disk in its reset state. The error says what in its settings can't be.
-    pub(crate) fn new(
+    /// A disk in its reset state.
+    ///
+    /// # Errors
+    /// Why it can't be served.
+    pub fn new(
         node: &DeviceNode,
         nodes: &DiskNodes,
         settings: DiskSettings,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use tracing::warn;
-use virtio_blk_dev::ImageWarning;
+use virtio_blk_dev::{ImageFiles, ImageWarning};
 use xen_virtio_backend::{
     Backend, Built, Host, Parts, Refusal,
     node::{DeviceNode, DeviceType, Kind, NodeError, NodeReader},
@@ -36,7 +36,7 @@ impl Backend for Disks {
     const NAME: &'static str = "xen-virtio-blk";
 
     type Config = DiskNodes;
-    type Resources = (DiskSettings, Storage);
+    type Resources = (DiskSettings, ImageFiles);
     type Figures = Figures;
     type Device<H: Host> = Disk<H>;
 
@@ -53,18 +53,18 @@ impl Backend for Disks {
 
     fn open(&self, _: &DeviceNode, nodes: &DiskNodes) -> Result<Self::Resources, Refusal> {
         let settings = self.0.of(&nodes.image).clone();
-        let opened = Storage::open(&nodes.image, nodes.read_only, &settings);
-        let storage = opened.map_err(Refusal::new)?;
-        storage.image().warnings().into_iter().for_each(|warning| tell(&nodes.image, warning));
-        Ok((settings, storage))
+        let opened = Storage::files(&nodes.image, nodes.read_only, &settings);
+        Ok((settings, opened.map_err(Refusal::new)?))
     }
 
     fn build<H: Host>(
         node: &DeviceNode,
         nodes: DiskNodes,
-        (settings, storage): Self::Resources,
+        (settings, files): Self::Resources,
         parts: Parts<H>,
     ) -> Result<Built<Disk<H>, Figures>, Refusal> {
+        let storage = Storage::new(files).map_err(Refusal::new)?;
+        storage.image().warnings().into_iter().for_each(|warning| tell(&nodes.image, warning));
         let disk = Disk::new(node, &nodes, settings, storage, parts)?;
         let figures = disk.figures();
         Ok(Built { device: disk, figures })

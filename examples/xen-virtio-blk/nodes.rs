@@ -1,13 +1,19 @@
 //! What the toolstack says of a disk beyond what it says of every device.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xen_virtio_backend::node::{NodeError, NodeReader};
 
 /// The nodes under `…/backend/virtio_disk/<domid>/<devid>` that say how the disk is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskNodes {
     /// Where the image is: libxl's `params`.
+    #[serde(serialize_with = "serialize_path", deserialize_with = "deserialize_path")]
     pub image: PathBuf,
     /// `mode` is `r`, or `device-type` is `cdrom`.
     pub read_only: bool,
@@ -52,6 +58,15 @@ fn image_path(value: &[u8]) -> Option<PathBuf> {
     value.starts_with(b"/").then(|| PathBuf::from(OsStr::from_bytes(value)))
 }
 
+/// A path's own serialization refuses what isn't UTF-8.
+fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_os_str().serialize(serializer)
+}
+
+fn deserialize_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    OsString::deserialize(deserializer).map(PathBuf::from)
+}
+
 fn is_cdrom(node: &NodeReader<'_>) -> Result<bool, NodeError> {
     let cdrom = node.optional("device-type", "\"disk\" or \"cdrom\"", |text| match text {
         "disk" => Some(false),
@@ -76,6 +91,14 @@ mod tests {
         }
         let id = DeviceId { kind: Kind::VirtioDisk, domid: 7, devid: 51712 };
         DiskNodes::read(&NodeReader::new(&store, None, id, path))
+    }
+
+    #[test]
+    fn nodes_pass_serde_with_an_image_whose_name_is_not_utf8() {
+        let image = PathBuf::from(OsStr::from_bytes(b"/disk\xff.img"));
+        let nodes = DiskNodes { image, read_only: true, discard: false };
+        let bytes = postcard::to_stdvec(&nodes).unwrap();
+        assert_eq!(postcard::from_bytes::<DiskNodes>(&bytes), Ok(nodes));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use backend_process::chain;
 use clap::ValueEnum;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing::warn;
 use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
 use virtio_worker::CpuList;
@@ -31,7 +31,7 @@ pub use error::SettingsError;
 pub const MAX_POLL_US: u64 = 1_000_000;
 
 /// How the guest's disk begins to cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
     /// A write is stable when the guest has flushed it.
@@ -41,7 +41,7 @@ pub enum Cache {
 }
 
 /// How one disk is served, beyond what its nodes in xenstore say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskSettings {
     /// What the guest reads as its identifier; the device number if none is set.
     pub serial: Option<Serial>,

@@ -7,16 +7,16 @@ use std::{
 };
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use virtio_blk_dev::{
-    BouncePool, Engine, Image, ImageFormat, OpenError, RawImage, RawOptions, SyncEngine,
-    UringConfig, UringEngine, UringError,
+    BouncePool, Engine, Image, ImageFiles, ImageFormat, OpenError, RawImage, RawOptions,
+    SyncEngine, UringConfig, UringEngine, UringError,
 };
 
 use crate::settings::DiskSettings;
 
 /// What carries out a queue's I/O.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
     /// The kernel does many operations of a queue at once.
@@ -24,6 +24,17 @@ pub enum EngineKind {
     IoUring,
     /// Each operation is done where it stands.
     Sync,
+}
+
+impl EngineKind {
+    /// Open file descriptions that each engine on a writable raw image uses. The synchronous engine, which
+    /// may replace another, needs no more than that.
+    const fn descriptions(self) -> u16 {
+        match self {
+            Self::IoUring => UringEngine::DESCRIPTIONS,
+            Self::Sync => SyncEngine::DESCRIPTIONS,
+        }
+    }
 }
 
 /// What all disks of this process with direct I/O copy their data through.
@@ -44,18 +55,41 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// Opens and locks the image at `path` as `settings` say.
-    pub fn open(path: &Path, read_only: bool, settings: &DiskSettings) -> Result<Self, OpenError> {
+    /// Opens and locks the image at `path` as `settings` say, once for each queue and more. This takes the
+    /// privileges and paths that [`new`](Self::new) doesn't.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn files(
+        path: &Path,
+        read_only: bool,
+        settings: &DiskSettings,
+    ) -> Result<ImageFiles, OpenError> {
         match settings.format {
             ImageFormat::Raw => {
-                let mut options = RawOptions::new().read_only(read_only).direct(settings.direct);
+                let spares = settings.queues.saturating_mul(settings.engine.descriptions());
+                let mut options =
+                    RawOptions::new().read_only(read_only).direct(settings.direct).spares(spares);
                 if let Some(bytes) = settings.logical_block_size {
                     options = options.logical_block_size(bytes);
                 }
-                let image = Arc::new(options.open(path)?);
+                options.open_files(path)
+            }
+            format => format.open_files(path, read_only),
+        }
+    }
+
+    /// The image of these files. An image that isn't raw is read for this, and checked if it can be written.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn new(files: ImageFiles) -> Result<Self, OpenError> {
+        match files.format() {
+            ImageFormat::Raw => {
+                let image = Arc::new(RawImage::from_files(files)?);
                 Ok(Self::Raw { image, bounce: BOUNCE.share(BouncePool::DISK) })
             }
-            format => Ok(Self::Other(format.open(path, read_only)?)),
+            _ => Ok(Self::Other(files.image()?)),
         }
     }
 
@@ -96,5 +130,24 @@ impl Storage {
             Self::Raw { image, .. } => image.refresh_capacity(),
             Self::Other(image) => Ok(image.capacity()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_open_once_more_for_each_file_of_a_queue_s_own() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4096).unwrap();
+        let descriptors = |engine, read_only| {
+            let settings = DiskSettings { engine, queues: 3, ..DiskSettings::default() };
+            let files = Storage::files(file.path(), read_only, &settings).unwrap();
+            files.into_parts().1.len()
+        };
+        assert_eq!(descriptors(EngineKind::Sync, false), 1 + 3);
+        assert_eq!(descriptors(EngineKind::IoUring, false), 1 + 6);
+        assert_eq!(descriptors(EngineKind::IoUring, true), 1);
     }
 }

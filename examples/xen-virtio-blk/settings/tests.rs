@@ -58,6 +58,10 @@ fn a_table_overrides_what_it_names_for_its_image_alone() {
     assert_eq!((old.format, old.engine, old.queues), (ImageFormat::Qcow2, EngineKind::Sync, 3));
     let other = settings.of(Path::new("/images/other.img"));
     assert_eq!((other.format, other.queues, other.discard), (ImageFormat::Raw, 3, true));
+    for disk in [disk, old, other] {
+        let bytes = postcard::to_stdvec(disk).unwrap();
+        assert_eq!(postcard::from_bytes::<DiskSettings>(&bytes).as_ref(), Ok(disk), "by serde");
+    }
 }
 
 /// Otherwise its bytes would be served as they are, and the guest would overwrite the container.
