@@ -13,6 +13,7 @@ mod deb;
 mod debian;
 mod demo;
 mod domains;
+mod downstream;
 mod figures;
 mod fuzz;
 mod gate;
@@ -96,6 +97,8 @@ enum Xtask {
         #[arg(long)]
         update: bool,
     },
+    /// A backend that has the packaged libraries and nothing else of this repository, built and tested.
+    Downstream,
     /// Our block device beside its peers and the limit; `--short` ends within five minutes.
     #[command(disable_help_flag = true)]
     Compare {
@@ -178,6 +181,7 @@ fn xtask(command: Xtask) -> Result<bool> {
         }
         Xtask::Hostile { verbose } => suite::run(&[case::Case::load("hostile")?], 1, verbose),
         Xtask::VhostUser { verbose } => Ok(vhost_user::run(verbose)),
+        Xtask::Downstream => downstream::run(),
         Xtask::Gate { update } => gate::run(update),
         Xtask::Compare { options } => compare::run(&options),
         Xtask::Deb { arch, features } => deb::run(arch, &features),

@@ -1,0 +1,51 @@
+//! A device that is served.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use tracing::debug;
+use virtio_mmio_dev::{MmioTransport, Queues, WriteOutcome};
+use xen_virtio_backend::{Device, Host, Parts, Refusal, node::DeviceNode};
+
+use crate::{digest::Digest, queues::DigestQueues};
+
+/// One device of one guest: its registers and its queues.
+pub struct DigestDevice<H: Host> {
+    transport: MmioTransport<Digest>,
+    queues: DigestQueues<H>,
+}
+
+impl<H: Host> DigestDevice<H> {
+    pub(crate) fn new(
+        node: &DeviceNode,
+        seed: u64,
+        answered: Arc<AtomicU64>,
+        parts: Parts<H>,
+    ) -> Result<Self, Refusal> {
+        let Parts { memory, interrupt, .. } = parts;
+        let line = move || {
+            if let Err(error) = interrupt.raise() {
+                // Happens once, while the guest is being destroyed.
+                debug!(irq = interrupt.irq(), %error, "the interrupt can't be raised");
+            }
+        };
+        let transport =
+            MmioTransport::builder(Digest::new(seed), line).access_platform(node.grants);
+        let transport = transport.build().map_err(Refusal::new)?;
+        let queues = DigestQueues::new(memory, answered).map_err(Refusal::new)?;
+        Ok(Self { transport, queues })
+    }
+}
+
+impl<H: Host> Device for DigestDevice<H> {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        self.transport.read(offset, data);
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome {
+        self.transport.write(offset, data, &mut self.queues)
+    }
+
+    fn kick(&mut self, queue: u16) {
+        self.queues.notify(queue);
+    }
+}
