@@ -13,8 +13,8 @@ use virtio_blk_dev::UringEngine;
 use virtio_mmio_dev::feature::VERSION_1;
 use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog};
 use xen_virtio_blk::{
+    engine_kind::EngineKind,
     settings::{DiskSettings, Settings},
-    storage::EngineKind,
 };
 
 const QUEUES: usize = 4;

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs};
 use common::{one_disk::OneDisk, virtio_driver::probe};
 use virtio_blk_dev::UringEngine;
 use xen_virtio_backend::fake::{Sharing, Watchdog, reg};
-use xen_virtio_blk::{settings::DiskSettings, storage::EngineKind};
+use xen_virtio_blk::{engine_kind::EngineKind, settings::DiskSettings};
 
 /// The rings that this process has open.
 fn rings() -> BTreeSet<String> {

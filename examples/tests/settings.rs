@@ -20,8 +20,8 @@ use virtio_mmio_dev::feature::VERSION_1;
 use xen_store::Store;
 use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog, reg};
 use xen_virtio_blk::{
+    engine_kind::EngineKind,
     settings::{Cache, DiskSettings},
-    storage::EngineKind,
 };
 
 const DISCARD: u64 = 1 << 13;

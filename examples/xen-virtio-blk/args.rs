@@ -7,10 +7,12 @@ use virtio_worker::CpuList;
 use xen_virtio_backend::guest::MapBudget;
 
 use crate::{
+    engine_kind::EngineKind,
     rate::{Bps, Iops},
-    settings::MAX_POLL_US,
-    storage::EngineKind,
 };
+
+/// A thread that looks for work for longer than a second waits rather than polls.
+pub(crate) const MAX_POLL_US: u64 = 1_000_000;
 
 /// A virtio block backend for Xen: serves the disks that xl.cfg marks `specification=virtio`.
 #[derive(Debug, Parser)]

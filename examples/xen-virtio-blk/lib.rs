@@ -10,6 +10,7 @@ pub mod check;
 pub mod disk;
 mod disk_queues;
 pub mod disks;
+pub mod engine_kind;
 pub mod figures;
 mod identity;
 pub mod metrics;

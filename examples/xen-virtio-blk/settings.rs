@@ -2,92 +2,30 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
 use backend_process::chain;
-use clap::ValueEnum;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing::warn;
-use virtio_blk_dev::{ImageFormat, RateLimits, Serial, UringEngine, UringError};
-use virtio_worker::CpuList;
+use virtio_blk_dev::{ImageFormat, RateLimits, UringEngine, UringError};
 use xen_virtio_backend::guest::MapBudget;
 
 use crate::{
-    args::{self, RunArgs},
+    args::RunArgs,
+    engine_kind::EngineKind,
     identity::Identity,
     rate::{Bps, Iops},
-    storage::EngineKind,
 };
 
+mod disk;
 mod error;
+mod table;
 
+pub use disk::{Cache, DiskSettings};
 pub use error::SettingsError;
-
-/// A thread that looks for work for longer than a second waits rather than polls.
-pub const MAX_POLL_US: u64 = 1_000_000;
-
-/// How the guest's disk begins to cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cache {
-    /// A write is stable when the guest has flushed it.
-    Writeback,
-    /// A write is stable when it is answered.
-    Writethrough,
-}
-
-/// How one disk is served, beyond what its nodes in xenstore say.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DiskSettings {
-    /// What the guest reads as its identifier; the device number if none is set.
-    pub serial: Option<Serial>,
-    /// What the image's bytes mean.
-    pub format: ImageFormat,
-    /// What carries out its I/O.
-    pub engine: EngineKind,
-    /// Around the page cache.
-    pub direct: bool,
-    /// What the image's contents were made for, in bytes; otherwise the storage's own.
-    pub logical_block_size: Option<u32>,
-    /// Request queues, each with a thread.
-    pub queues: u16,
-    /// Descriptors of each queue.
-    pub queue_size: u16,
-    /// As long as the guest doesn't choose.
-    pub cache: Cache,
-    /// Of all queues together.
-    pub limits: RateLimits,
-    /// Where the queues' threads run.
-    pub cpus: CpuList,
-    /// How long a queue's thread looks for work at most before it sleeps.
-    pub poll: Duration,
-    /// Discards and zeroes are offered, if the toolstack has them enabled.
-    pub discard: bool,
-}
-
-impl Default for DiskSettings {
-    /// The synchronous engine, which works everywhere, and one queue.
-    fn default() -> Self {
-        Self {
-            serial: None,
-            format: ImageFormat::Raw,
-            engine: EngineKind::Sync,
-            direct: false,
-            logical_block_size: None,
-            queues: 1,
-            queue_size: 256,
-            cache: Cache::Writeback,
-            limits: RateLimits::default(),
-            cpus: CpuList::default(),
-            poll: Duration::from_micros(50),
-            discard: true,
-        }
-    }
-}
+use table::DiskTable;
 
 /// How every disk is served.
 #[derive(Clone, Debug, Default)]
@@ -256,98 +194,6 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<PathBuf, DiskTable>, Settin
     match tables.keys().find(|image| !image.is_absolute()) {
         Some(image) => Err(SettingsError::Relative { path: path.to_owned(), image: image.clone() }),
         None => Ok(tables),
-    }
-}
-
-/// What the file says of one image.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct DiskTable {
-    #[serde(deserialize_with = "serial")]
-    serial: Option<Serial>,
-    #[serde(deserialize_with = "word")]
-    format: Option<ImageFormat>,
-    engine: Option<EngineKind>,
-    direct: Option<bool>,
-    #[serde(deserialize_with = "logical_block_size")]
-    logical_block_size: Option<u32>,
-    #[serde(deserialize_with = "queues")]
-    queues: Option<u16>,
-    cache: Option<Cache>,
-    #[serde(deserialize_with = "word")]
-    iops: Option<Iops>,
-    #[serde(deserialize_with = "word")]
-    bps: Option<Bps>,
-    #[serde(deserialize_with = "word")]
-    cpus: Option<CpuList>,
-    #[serde(deserialize_with = "poll_us")]
-    poll_us: Option<u64>,
-    discard: Option<bool>,
-}
-
-impl DiskTable {
-    fn over(self, all: &DiskSettings) -> DiskSettings {
-        DiskSettings {
-            serial: self.serial.or(all.serial),
-            format: self.format.unwrap_or(all.format),
-            engine: self.engine.unwrap_or(all.engine),
-            direct: self.direct.unwrap_or(all.direct),
-            logical_block_size: self.logical_block_size.or(all.logical_block_size),
-            queues: self.queues.unwrap_or(all.queues),
-            queue_size: all.queue_size,
-            cache: self.cache.unwrap_or(all.cache),
-            limits: RateLimits {
-                ops: self.iops.map(|Iops(rate)| rate).or(all.limits.ops),
-                bytes: self.bps.map(|Bps(rate)| rate).or(all.limits.bytes),
-            },
-            cpus: self.cpus.unwrap_or_else(|| all.cpus.clone()),
-            poll: self.poll_us.map_or(all.poll, Duration::from_micros),
-            discard: self.discard.unwrap_or(all.discard),
-        }
-    }
-}
-
-/// A value that is one word, which for some is a number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Text(String),
-    Number(u64),
-}
-
-fn word<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    let text = match Word::deserialize(deserializer)? {
-        Word::Text(text) => text,
-        Word::Number(number) => number.to_string(),
-    };
-    text.parse().map(Some).map_err(D::Error::custom)
-}
-
-fn serial<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Serial>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Serial::new(&text).map(Some).map_err(D::Error::custom)
-}
-
-fn logical_block_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let bytes = u64::deserialize(deserializer)?.to_string();
-    args::logical_block_size(&bytes).map(Some).map_err(D::Error::custom)
-}
-
-fn queues<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    match u16::deserialize(deserializer)? {
-        queues @ 1..=256 => Ok(Some(queues)),
-        queues => Err(D::Error::custom(format!("queues is {queues}, but should be from 1 to 256"))),
-    }
-}
-
-fn poll_us<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    match u64::deserialize(deserializer)? {
-        us @ ..=MAX_POLL_US => Ok(Some(us)),
-        us => {
-            Err(D::Error::custom(format!("poll_us is {us}, but should be at most {MAX_POLL_US}")))
-        }
     }
 }
 

@@ -6,36 +6,12 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 use virtio_blk_dev::{
     BouncePool, Engine, Image, ImageFiles, ImageFormat, OpenError, RawImage, RawOptions,
     SyncEngine, UringConfig, UringEngine, UringError,
 };
 
-use crate::settings::DiskSettings;
-
-/// What carries out a queue's I/O.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineKind {
-    /// The kernel does many operations of a queue at once.
-    #[value(name = "io_uring")]
-    IoUring,
-    /// Each operation is done where it stands.
-    Sync,
-}
-
-impl EngineKind {
-    /// Open file descriptions that each engine on a writable raw image uses. The synchronous engine, which
-    /// may replace another, needs no more than that.
-    const fn descriptions(self) -> u16 {
-        match self {
-            Self::IoUring => UringEngine::DESCRIPTIONS,
-            Self::Sync => SyncEngine::DESCRIPTIONS,
-        }
-    }
-}
+use crate::{engine_kind::EngineKind, settings::DiskSettings};
 
 /// What all disks of this process with direct I/O copy their data through.
 static BOUNCE: LazyLock<BouncePool> = LazyLock::new(|| BouncePool::new(64 << 20));

@@ -16,9 +16,6 @@ use cargo_metadata::{MetadataCommand, TargetKind};
 
 use graph::Graph;
 
-/// Libraries that still have circles. None may be added.
-const OPEN: [&str; 1] = ["xen-virtio-examples"];
-
 #[test]
 fn no_library_has_a_circle_of_modules() {
     let workspace = MetadataCommand::new()
@@ -35,11 +32,7 @@ fn no_library_has_a_circle_of_modules() {
         };
         libraries += 1;
         let circles = Graph::of(library.src_path.as_std_path()).circles();
-        let is_open = OPEN.contains(&package.name.as_str());
-        assert!(!is_open || !circles.is_empty(), "{} has no circles: shorten OPEN", package.name);
-        if !is_open {
-            found.extend(circles.iter().map(|circle| format!("{}: {circle}", package.name)));
-        }
+        found.extend(circles.iter().map(|circle| format!("{}: {circle}", package.name)));
     }
     assert!(libraries > 6, "only {libraries} libraries found");
     assert!(found.is_empty(), "circles of modules:\n{}", found.join("\n"));

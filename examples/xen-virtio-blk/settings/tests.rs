@@ -4,7 +4,7 @@ use backend_process::chain;
 use clap::Parser;
 use rustix::thread::{CpuSet, sched_getaffinity};
 use tempfile::NamedTempFile;
-use virtio_blk_dev::Rate;
+use virtio_blk_dev::{Rate, Serial};
 use virtio_worker::Cpu;
 
 use super::*;
