@@ -138,7 +138,7 @@ pub use device::{
     SERIAL_LEN, Serial, ZeroesLimits,
 };
 pub use engine::{
-    BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, PreparedRing, StillInUse,
+    BouncePool, Completion, Engine, EngineFault, InOrder, Io, Operation, RingPool, StillInUse,
     SyncEngine, UringConfig, UringEngine, UringError,
 };
 #[cfg(feature = "imago")]

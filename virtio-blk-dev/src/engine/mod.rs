@@ -23,7 +23,7 @@ pub(crate) use io::IoAllocation;
 pub use operation::Operation;
 pub(crate) use operation::{Command, Data};
 pub use sync::SyncEngine;
-pub use uring::{BouncePool, PreparedRing, UringConfig, UringEngine, UringError};
+pub use uring::{BouncePool, RingPool, UringConfig, UringEngine, UringError};
 
 /// Carries out the I/O of one queue. Completions may come in any order.
 ///

@@ -1,4 +1,5 @@
 use super::pool::BouncePool;
+use super::rings::RingPool;
 
 /// The options of a [`UringEngine`](super::UringEngine).
 #[derive(Clone, Debug)]
@@ -14,12 +15,20 @@ pub struct UringConfig {
     /// For images open with `O_DIRECT`: the buffers for memory that direct I/O doesn't take. The engines of a
     /// disk should share a pool. An operation that gets no buffer waits in the engine.
     pub bounce: BouncePool,
+    /// Take the ring from here rather than create one. Its depth is used instead of `depth`.
+    ///
+    /// The image's file is registered with such a ring until the engine is dropped, and the kernel may close
+    /// it some time after that. If that is the open file description with the image's lock, the lock is held
+    /// until then. This is the case for read-only images, and where the file can't be opened again (no /proc,
+    /// and no [spare](crate::RawOptions::spares)).
+    pub rings: Option<RingPool>,
 }
 
 impl Default for UringConfig {
-    /// 128 operations at once, the ring only where it pays, and a pool of its own for bouncing.
+    /// 128 operations at once, the ring only where it pays, a pool of its own for bouncing, and a ring created
+    /// for it.
     fn default() -> Self {
         let bounce = BouncePool::new(BouncePool::DISK);
-        Self { depth: 128, inline: true, direct_into_guest: true, bounce }
+        Self { depth: 128, inline: true, direct_into_guest: true, bounce, rings: None }
     }
 }

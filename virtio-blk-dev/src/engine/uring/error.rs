@@ -31,6 +31,15 @@ pub enum UringError {
     /// The kernel has io_uring, but not `IORING_REGISTER_RESTRICTIONS`.
     #[error("this kernel's io_uring can't be restricted: it takes Linux 5.10 or newer")]
     Restrictions,
+    /// Engines have all rings of the [pool](super::RingPool).
+    #[error(
+        "all {rings} io_urings created before the process was confined are in use or have failed: create one for \
+         each queue of all disks"
+    )]
+    Exhausted {
+        /// The number of rings created.
+        rings: u16,
+    },
     /// Anything else.
     #[error("io_uring can't be set up: {what} failed")]
     Setup {
@@ -72,6 +81,7 @@ impl From<UringError> for io::Error {
             }
             UringError::Forbidden => io::ErrorKind::PermissionDenied,
             UringError::Memory => io::ErrorKind::OutOfMemory,
+            UringError::Exhausted { .. } => io::ErrorKind::ResourceBusy,
             UringError::Setup { source, .. } => source.kind(),
         };
         Self::new(kind, error)

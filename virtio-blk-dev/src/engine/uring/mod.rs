@@ -6,8 +6,9 @@ mod error;
 mod flow;
 mod inline;
 mod pool;
-mod prepared;
 mod ring;
+mod rings;
+mod setup;
 mod slots;
 mod sqe;
 
@@ -37,7 +38,7 @@ mod tests;
 pub use config::UringConfig;
 pub use error::UringError;
 pub use pool::BouncePool;
-pub use prepared::PreparedRing;
+pub use rings::RingPool;
 
 /// An engine over io_uring: many operations in flight, each batch submitted by one system call, completed
 /// in any order. Use [`SyncEngine`](crate::SyncEngine) where the kernel doesn't have or allow io_uring.
@@ -110,43 +111,19 @@ impl UringEngine {
     /// # Errors
     /// See [`UringError`].
     pub fn with_config(image: Arc<RawImage>, config: &UringConfig) -> Result<Self, UringError> {
-        let depth = config.depth.clamp(1, 4096);
-        let ring = Ring::new(u32::from(depth))?;
         let own = image.reopen();
-        let file = types::Fd(own.as_ref().map_or(image.as_fd(), |own| own.as_fd()).as_raw_fd());
-        let to = (file, squeue::Flags::empty());
-        Ok(Self::assemble(ring, depth, image, own, to, config))
-    }
-
-    /// As [`with_config`](Self::with_config), with a ring that was created in advance. Its depth is
-    /// used instead of [`UringConfig::depth`].
-    ///
-    /// The image's file is registered with the ring, so the kernel closes it only some time after the
-    /// ring. If that is the open file description with the image's lock, the lock is held until then.
-    /// This is the case for read-only images, and where the file can't be opened again (no /proc).
-    ///
-    /// # Errors
-    /// See [`UringError`].
-    pub fn with_ring(
-        image: Arc<RawImage>,
-        prepared: PreparedRing,
-        config: &UringConfig,
-    ) -> Result<Self, UringError> {
-        let PreparedRing { ring, depth } = prepared;
-        let own = image.reopen();
-        let ring = Ring::enable(ring, own.as_ref().map_or(image.as_fd(), |own| own.as_fd()))?;
-        let first = (types::Fd(0), squeue::Flags::FIXED_FILE);
-        Ok(Self::assemble(ring, depth, image, own, first, config))
-    }
-
-    fn assemble(
-        ring: Ring,
-        depth: u16,
-        image: Arc<RawImage>,
-        own: Option<Arc<File>>,
-        (file, flags): (types::Fd, squeue::Flags),
-        config: &UringConfig,
-    ) -> Self {
+        let file = own.as_ref().map_or(image.as_fd(), |own| own.as_fd());
+        let (depth, ring, file, flags) = match &config.rings {
+            Some(rings) => {
+                let ring = Ring::from_pool(rings, file)?;
+                (rings.depth(), ring, types::Fd(0), squeue::Flags::FIXED_FILE)
+            }
+            None => {
+                let depth = config.depth.clamp(1, 4096);
+                let file = types::Fd(file.as_raw_fd());
+                (depth, Ring::new(depth.into())?, file, squeue::Flags::empty())
+            }
+        };
         let capacity = usize::from(depth);
         // A file in memory has no device, and takes any buffer.
         let bounce = (image.is_direct() && !inline::is_memory(image.as_fd())).then(|| {
@@ -162,7 +139,7 @@ impl UringEngine {
             write_zeroes: is_file && commands.write_zeroes,
             unmap: is_file && commands.write_zeroes && commands.write_zeroes_may_unmap,
         };
-        Self {
+        Ok(Self {
             ring,
             slots: Slots::with_capacity(capacity),
             waiting: VecDeque::with_capacity(capacity),
@@ -176,7 +153,7 @@ impl UringEngine {
             sync_engine: SyncEngine::new(Arc::clone(&image)),
             image,
             _file: own,
-        }
+        })
     }
 }
 

@@ -1,24 +1,21 @@
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
-use io_uring::register::Restriction;
-use io_uring::{Builder, IoUring, Probe, opcode, squeue};
+use io_uring::{IoUring, squeue};
 
 use super::error::UringError;
-
-/// The operations that the engine needs, which every kernel since 5.6 has.
-const OPERATIONS: [(u8, &str); 4] = [
-    (opcode::Readv::CODE, "IORING_OP_READV"),
-    (opcode::Read::CODE, "IORING_OP_READ"),
-    (opcode::Fsync::CODE, "IORING_OP_FSYNC"),
-    (opcode::Fallocate::CODE, "IORING_OP_FALLOCATE"),
-];
+use super::rings::RingPool;
+use super::setup::{build, check_entering, probe};
 
 /// A submission and a completion queue, and the number of operations in them and in the kernel.
 pub(super) struct Ring {
-    ring: IoUring,
+    /// Taken when this is dropped.
+    ring: ManuallyDrop<IoUring>,
+    /// Where it came from, and goes then.
+    pool: Option<RingPool>,
     /// Entries whose completion hasn't been taken.
     held: u32,
     /// The position of the next entry.
@@ -43,20 +40,28 @@ impl Ring {
     pub(super) fn new(entries: u32) -> Result<Self, UringError> {
         let mut ring = build(entries)?;
         probe(&mut ring)?;
-        Ok(Self { ring, held: 0, next: 0, broken: None })
+        Ok(Self::of(ring, None))
     }
 
-    /// Enables a ring created by [`disabled`], for operations on `file`.
-    pub(super) fn enable(mut ring: IoUring, file: BorrowedFd<'_>) -> Result<Self, UringError> {
-        let submitter = ring.submitter();
-        submitter
-            .register_files(&[file.as_raw_fd()])
-            .map_err(|source| UringError::new("IORING_REGISTER_FILES", source))?;
-        submitter
-            .register_enable_rings()
-            .map_err(|source| UringError::new("IORING_REGISTER_ENABLE_RINGS", source))?;
-        check_entering(&mut ring, squeue::Flags::FIXED_FILE)?;
-        Ok(Self { ring, held: 0, next: 0, broken: None })
+    /// A ring of `pool`, for operations on `file`, which is the first registered one.
+    pub(super) fn from_pool(pool: &RingPool, file: BorrowedFd<'_>) -> Result<Self, UringError> {
+        let mut ring = Self::of(pool.take()?, Some(pool.clone()));
+        ring.register(file.as_raw_fd())
+            .map_err(|source| UringError::new("IORING_REGISTER_FILES_UPDATE", source))?;
+        check_entering(&mut ring.ring, squeue::Flags::FIXED_FILE)?;
+        Ok(ring)
+    }
+
+    fn of(ring: IoUring, pool: Option<RingPool>) -> Self {
+        Self { ring: ManuallyDrop::new(ring), pool, held: 0, next: 0, broken: None }
+    }
+
+    /// Replaces the registered file, by none if it is -1.
+    fn register(&self, file: RawFd) -> io::Result<()> {
+        match self.ring.submitter().register_files_update(0, &[file])? {
+            1 => Ok(()),
+            _ => Err(io::ErrorKind::Other.into()),
+        }
     }
 
     /// Whether [`new`](Self::new) can be expected to work.
@@ -182,88 +187,24 @@ impl AsFd for Ring {
     }
 }
 
-/// Checks that the kernel has the operations that the engine needs, and that the ring can be entered: a
-/// seccomp filter may forbid only that.
-fn probe(ring: &mut IoUring) -> Result<(), UringError> {
-    check_operations(ring)?;
-    check_entering(ring, squeue::Flags::empty())
-}
-
-fn check_operations(ring: &IoUring) -> Result<(), UringError> {
-    let mut probe = Probe::new();
-    ring.submitter()
-        .register_probe(&mut probe)
-        .map_err(|source| UringError::new("IORING_REGISTER_PROBE", source))?;
-    if let Some((_, name)) = OPERATIONS.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
-        return Err(UringError::Operation(name));
+impl Ring {
+    /// Whether another engine can use it: nothing is left in it, and its file is let go of.
+    fn is_reusable(&mut self) -> bool {
+        !self.is_broken()
+            && self.held == 0
+            && self.ring.submission().is_empty()
+            && self.ring.completion().is_empty()
+            && self.register(-1).is_ok()
     }
-    Ok(())
 }
 
-/// Submits a no-op.
-fn check_entering(ring: &mut IoUring, flags: squeue::Flags) -> Result<(), UringError> {
-    let entered = |source| UringError::new("io_uring_enter", source);
-    // SAFETY: the entry names no memory.
-    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build().flags(flags)) };
-    pushed.map_err(|_| entered(io::ErrorKind::StorageFull.into()))?;
-    while let Err(error) = ring.submit_and_wait(1) {
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(entered(error));
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let pool = self.pool.take().filter(|_| self.is_reusable());
+        // SAFETY: the field isn't used again, as `drop` is called once and is the last to have it.
+        let ring = unsafe { ManuallyDrop::take(&mut self.ring) };
+        if let Some(pool) = pool {
+            pool.put(ring);
         }
     }
-    match ring.completion().next().map(|entry| entry.result()) {
-        Some(0) => Ok(()),
-        Some(errno) => Err(entered(io::Error::from_raw_os_error(errno.saturating_neg()))),
-        None => Err(entered(io::ErrorKind::UnexpectedEof.into())),
-    }
-}
-
-/// Makes a ring with the flags that this kernel has.
-///
-/// The ring is made by one thread and used by another. So IORING_SETUP_SINGLE_ISSUER can't be used, nor
-/// IORING_SETUP_DEFER_TASKRUN, which needs it. Under the latter `poll` on the ring also misses completions
-/// from kernel threads (seen on Linux 6.18), and it measured no gain.
-fn build(entries: u32) -> Result<IoUring, UringError> {
-    build_with(entries, |builder| builder)
-}
-
-fn build_with(
-    entries: u32,
-    more: impl Fn(&mut Builder) -> &mut Builder,
-) -> Result<IoUring, UringError> {
-    let mut cooperative = IoUring::builder();
-    cooperative.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
-    let built = match more(&mut cooperative).build(entries) {
-        // Before Linux 5.19.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            more(&mut IoUring::builder()).build(entries)
-        }
-        other => other,
-    };
-    built.map_err(|source| UringError::new("io_uring_setup", source))
-}
-
-/// A ring that is disabled until [`Ring::enable`], and then restricted to these operations on registered
-/// files; nothing else can be registered.
-pub(super) fn disabled(entries: u32) -> Result<IoUring, UringError> {
-    let ring = build_with(entries, |builder| builder.setup_r_disabled());
-    let ring = ring.map_err(UringError::restrictions)?;
-    check_operations(&ring)?;
-    let fixed = squeue::Flags::FIXED_FILE;
-    let mut restrictions = [
-        Restriction::sqe_flags_required(fixed.bits()),
-        Restriction::sqe_flags_allowed((fixed | squeue::Flags::ASYNC).bits()),
-        Restriction::sqe_op(opcode::Nop::CODE),
-        Restriction::sqe_op(opcode::Read::CODE),
-        Restriction::sqe_op(opcode::Readv::CODE),
-        Restriction::sqe_op(opcode::Write::CODE),
-        Restriction::sqe_op(opcode::Writev::CODE),
-        Restriction::sqe_op(opcode::Fsync::CODE),
-        Restriction::sqe_op(opcode::Fallocate::CODE),
-    ];
-    ring.submitter()
-        .register_restrictions(&mut restrictions)
-        .map_err(|source| UringError::new("IORING_REGISTER_RESTRICTIONS", source))
-        .map_err(UringError::restrictions)?;
-    Ok(ring)
 }

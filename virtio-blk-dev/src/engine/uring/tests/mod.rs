@@ -7,8 +7,8 @@ mod errors;
 mod figures;
 mod limits;
 mod model;
-mod prepared;
 mod refusal;
+mod rings;
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
