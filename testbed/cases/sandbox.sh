@@ -46,7 +46,8 @@ works ring-read /tmp/file
 for KIND in guest sync-queue uring-queue; do
     works image "$image"
 done
-KIND=uring-queue works ring-ready /tmp/file
+KIND=uring-queue works ring-read /tmp/file
+KIND=sync-queue refused ring-read /tmp/file
 KIND=log works write
 KIND=log refused image "$image"
 for KIND in sync-queue uring-queue log; do
@@ -85,10 +86,11 @@ refused make-executable
 refused execute-file /bin/true
 refused key
 refused ring-setup
+refused ring-enable /tmp/file
 # The sandbox has 1024, and so have programs from the kernel.
 ulimit -n 4096
 refused descriptors 3000
-for action in ring-descriptor ring-open ring-link ring-buffers; do
+for action in ring-descriptor ring-open ring-link ring-buffers ring-table; do
     check "$action of a ring without restrictions: works" became done none "$action /tmp/file unrestricted"
     check "$action of a restricted ring: refused" became refused none "$action /tmp/file"
     check "$action, confined: refused" became refused all "$action /tmp/file"

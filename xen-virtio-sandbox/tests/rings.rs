@@ -22,20 +22,27 @@ fn file() -> Option<(NamedTempFile, String)> {
 }
 
 #[test]
-fn a_ring_created_before_can_be_enabled_and_used() {
+fn a_ring_created_before_can_be_given_a_file_and_used() {
     let Some((_file, path)) = file() else { return };
     let (outcome, log) = Trial::new("all", &format!("ring-read {path}")).run();
     assert_eq!(outcome, Outcome::Done("image".into()), "{log}");
 }
 
 #[test]
-fn a_uring_queue_thread_may_use_a_ring_but_not_enable_one() {
+fn only_a_uring_queue_thread_may_use_a_ring_and_change_its_file() {
     let Some((_file, path)) = file() else { return };
     let run = |kind, action: &str| Trial::of_thread(kind, "all", &format!("{action} {path}")).run();
-    let (outcome, log) = run("uring-queue", "ring-ready");
+    let (outcome, log) = run("uring-queue", "ring-read");
     assert_eq!(outcome, Outcome::Done("image".into()), "{log}");
-    assert!(run("uring-queue", "ring-read").0.is_refused());
-    assert!(run("sync-queue", "ring-ready").0.is_refused());
+    for action in ["ring-read", "ring-file", "ring-ready"] {
+        assert!(run("sync-queue", action).0.is_refused(), "{action}");
+    }
+}
+
+#[test]
+fn a_ring_cannot_be_enabled_in_the_sandbox() {
+    let Some((_file, path)) = file() else { return };
+    refused(&[], &format!("ring-enable {path}"), &[Layer::Seccomp], |trial| trial);
 }
 
 #[test]
@@ -48,7 +55,7 @@ fn rings_cannot_be_created() {
 #[test]
 fn a_restricted_ring_only_allows_its_operations_on_registered_files() {
     let Some((_file, path)) = file() else { return };
-    for action in ["ring-descriptor", "ring-open", "ring-link", "ring-buffers"] {
+    for action in ["ring-descriptor", "ring-open", "ring-link", "ring-buffers", "ring-table"] {
         let attempt = format!("{action} {path}");
         let unrestricted = Trial::new("none", &format!("{attempt} unrestricted")).outcome();
         assert!(matches!(unrestricted, Outcome::Done(_)), "{action}: {unrestricted:?}");

@@ -98,9 +98,10 @@ pub(super) const FCNTL: &[u32] = &[
     libc::F_OFD_SETLK as u32,
 ];
 
-/// Operations of io_uring_register(2) (linux/io_uring.h): `IORING_REGISTER_FILES` and `_ENABLE_RINGS`,
-/// needed for a ring that was created disabled, see [`RingRestrictions`](crate::RingRestrictions).
-pub(super) const URING_REGISTER: &[u32] = &[2, 12];
+/// Operations of io_uring_register(2) (linux/io_uring.h): `IORING_REGISTER_FILES_UPDATE`, which gives an
+/// existing ring its file, see [`RingRestrictions`](crate::RingRestrictions). A queue's thread takes the file
+/// away when it drops its engine.
+pub(super) const URING_REGISTER: &[u32] = &[6];
 
 /// The flags of clone(2) that create a thread.
 pub(super) const CLONE_THREAD: u32 = (libc::CLONE_VM

@@ -49,7 +49,8 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
     if queue {
         always(calls::QUEUE);
     }
-    if kind == ThreadKind::UringQueue || guest {
+    let uring = kind == ThreadKind::UringQueue || guest;
+    if uring {
         always(calls::URING);
     }
     if guest {
@@ -76,6 +77,8 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
         if_any(&mut allowed, libc::SYS_seccomp, vec![[set, arg(1).is(0)?].into()])?;
         let threads = arg(0).masked(calls::CLONE_MASK, calls::CLONE_THREAD)?;
         if_any(&mut allowed, libc::SYS_clone, vec![[threads].into()])?;
+    }
+    if uring {
         if_any(&mut allowed, libc::SYS_io_uring_register, one_of(1, calls::URING_REGISTER)?)?;
     }
     if_any(&mut allowed, libc::SYS_prctl, prctl)?;
