@@ -63,7 +63,7 @@ impl Backend for Disks {
         (settings, files): Self::Resources,
         parts: Parts<H>,
     ) -> Result<Built<Disk<H>, Figures>, Refusal> {
-        let storage = Storage::new(files).map_err(Refusal::new)?;
+        let storage = Storage::new(files, None).map_err(Refusal::new)?;
         storage.image().warnings().into_iter().for_each(|warning| tell(&nodes.image, warning));
         let disk = Disk::new(node, &nodes, settings, storage, parts)?;
         let figures = disk.figures();

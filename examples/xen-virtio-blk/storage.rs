@@ -7,7 +7,7 @@ use std::{
 };
 
 use virtio_blk_dev::{
-    BouncePool, Engine, Image, ImageFiles, ImageFormat, OpenError, RawImage, RawOptions,
+    BouncePool, Engine, Image, ImageFiles, ImageFormat, OpenError, RawImage, RawOptions, RingPool,
     SyncEngine, UringConfig, UringEngine, UringError,
 };
 
@@ -25,6 +25,8 @@ pub enum Storage {
         image: Arc<RawImage>,
         /// What its engines take memory from.
         bounce: BouncePool,
+        /// Where its engines take io_urings from, if they can't create any.
+        rings: Option<RingPool>,
     },
     /// An image that is known by what it can do only.
     Other(Arc<dyn Image>),
@@ -56,14 +58,16 @@ impl Storage {
     }
 
     /// The image of these files. An image that isn't raw is read for this, and checked if it can be written.
+    /// Engines take their io_urings from `rings`, or create them without.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn new(files: ImageFiles) -> Result<Self, OpenError> {
+    pub fn new(files: ImageFiles, rings: Option<&RingPool>) -> Result<Self, OpenError> {
         match files.format() {
             ImageFormat::Raw => {
                 let image = Arc::new(RawImage::from_files(files)?);
-                Ok(Self::Raw { image, bounce: BOUNCE.share(BouncePool::DISK) })
+                let (bounce, rings) = (BOUNCE.share(BouncePool::DISK), rings.cloned());
+                Ok(Self::Raw { image, bounce, rings })
             }
             _ => Ok(Self::Other(files.image()?)),
         }
@@ -80,12 +84,13 @@ impl Storage {
     /// An engine for one queue; the synchronous one where no other can be had, and why.
     pub fn engine(&self, kind: EngineKind) -> (Box<dyn Engine>, Option<UringError>) {
         match (self, kind) {
-            (Self::Raw { image, bounce }, EngineKind::IoUring) => {
+            (Self::Raw { image, bounce, rings }, EngineKind::IoUring) => {
                 // Foreign pages can't be pinned, and a granted one must be free of references when
                 // its request is answered: data goes through the engine's own buffers.
                 let config = UringConfig {
                     direct_into_guest: false,
                     bounce: bounce.clone(),
+                    rings: rings.clone(),
                     ..UringConfig::default()
                 };
                 match UringEngine::with_config(Arc::clone(image), &config) {
