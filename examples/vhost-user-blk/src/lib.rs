@@ -2,7 +2,7 @@
 //!
 //! The frontend (QEMU, cloud-hypervisor, libblkio) keeps the registers; what is left is the data
 //! plane. `server` waits at the socket, `conversation` takes the messages, `session` does what they
-//! say and holds what they tell of each `ring`; a `worker` is the thread that owns a running ring,
+//! say, and `rings` hold what they tell of each `ring`; a `worker` is the thread that owns a running ring,
 //! with nothing between it and the guest's memory, and sleeps on the kick descriptor itself.
 
 pub mod args;
@@ -13,6 +13,7 @@ mod events;
 mod memory;
 mod refusal;
 mod ring;
+mod rings;
 pub mod server;
 mod session;
 mod worker;

@@ -23,19 +23,18 @@ use vhost::{
     },
 };
 use virtio_blk_dev::Stats;
-use virtio_worker::LogLimit;
 
 use crate::{
     device::Device,
     memory::Memory,
     refusal::{MEMORY_SLOTS, Refusal},
-    ring::{Addresses, Common, Ring, RingError},
+    ring::{Addresses, Common},
+    rings::Rings,
 };
 
 /// The state between a frontend's connection and its end; its rings stop when it is dropped.
 pub(crate) struct Session {
-    rings: Vec<Ring>,
-    common: Common,
+    rings: Rings,
     owned: bool,
     /// The negotiated features of the protocol, and whether the frontend was told of any.
     protocol: u64,
@@ -45,87 +44,21 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(device: Arc<Device>) -> Self {
         device.connected();
-        Self {
-            rings: (0..device.queues())
-                .map(|index| Ring::new(index, device.queue_size()))
-                .collect(),
-            common: Common {
-                device,
-                features: None,
-                memory: Memory::default(),
-                limit: LogLimit::default(),
-            },
-            owned: false,
-            protocol: 0,
-            asked: false,
-        }
+        Self { rings: Rings::new(device), owned: false, protocol: 0, asked: false }
     }
 
     /// Stops all rings, and gives what they have done.
     pub(crate) fn finish(&mut self) -> Stats {
-        let mut all = Stats::default();
-        for ring in &mut self.rings {
-            ring.end();
-            all += ring.stats();
-        }
-        all
+        self.rings.finish()
     }
 
     fn offered(&self) -> u64 {
-        self.common.device.features() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
-    }
-
-    /// Changes one ring, and starts it if it now may run; the message is answered by what becomes of
-    /// the change, and the frontend's error descriptor tells of a ring that can't be started.
-    fn with_ring<T>(
-        &mut self,
-        index: u32,
-        change: impl FnOnce(&mut Ring) -> std::result::Result<T, Refusal>,
-    ) -> Result<T> {
-        let (value, started) = self.change(index, change)?;
-        tell(started, &self.common);
-        Ok(value)
-    }
-
-    /// Likewise, for a message that is there to start the ring: it fails if that can't be started.
-    fn start_ring(
-        &mut self,
-        index: u32,
-        change: impl FnOnce(&mut Ring) -> std::result::Result<(), Refusal>,
-    ) -> Result<()> {
-        let ((), started) = self.change(index, change)?;
-        Ok(started.map_err(Refusal::from)?)
-    }
-
-    fn change<T>(
-        &mut self,
-        index: u32,
-        change: impl FnOnce(&mut Ring) -> std::result::Result<T, Refusal>,
-    ) -> Result<(T, std::result::Result<(), RingError>)> {
-        let Self { rings, common, .. } = self;
-        let queues = rings.len();
-        let ring = usize::try_from(index)
-            .ok()
-            .and_then(|index| rings.get_mut(index))
-            .ok_or(Refusal::NoQueue { index, queues })?;
-        let value = change(ring).inspect_err(|_| ring.events.err.signal())?;
-        Ok((value, ring.update(common)))
-    }
-
-    /// Changes what all rings rest on: they are stopped for it, and started again. The change holds
-    /// whatever becomes of them: one that can't be started tells its own error descriptor.
-    fn with_all_stopped(&mut self, change: impl FnOnce(&mut Self)) {
-        self.rings.iter_mut().for_each(Ring::stop);
-        change(self);
-        let Self { rings, common, .. } = self;
-        for ring in rings {
-            tell(ring.update(common), common);
-        }
+        self.rings.common.device.features() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
     fn replace_memory(&mut self, memory: Memory) {
         debug!(extent = ?memory.extent(), "the guest's memory: regions, bytes");
-        self.with_all_stopped(|session| session.common.memory = memory);
+        self.rings.with_all_stopped(|_, common| common.memory = memory);
     }
 
     /// Whether the frontend waits for an answer where it asks for one; as `vhost` has it.
@@ -138,7 +71,7 @@ impl Session {
     fn taken(&self, asked: u64, offered: u64) -> u64 {
         let unknown = asked & !offered;
         if unknown != 0
-            && let Some(dropped) = self.common.limit.allow()
+            && let Some(dropped) = self.rings.common.limit.allow()
         {
             info!(
                 features = format_args!("{unknown:#x}"),
@@ -150,19 +83,11 @@ impl Session {
 
     /// Back to the state after the connection, but for what is mapped.
     fn reset(&mut self) {
-        self.rings.iter_mut().for_each(Ring::end);
-        self.with_all_stopped(|session| {
-            session.common.features = None;
-            session.common.device.reset();
+        self.rings.end();
+        self.rings.with_all_stopped(|_, common| {
+            common.features = None;
+            common.device.reset();
         });
-    }
-}
-
-fn tell(started: std::result::Result<(), RingError>, common: &Common) {
-    if let Err(error) = started
-        && let Some(dropped) = common.limit.allow()
-    {
-        warn!(error = %chain(&error), dropped, "a queue can't be started, and is stopped until the frontend sets it up again");
     }
 }
 
@@ -192,15 +117,15 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn set_features(&mut self, features: u64) -> Result<()> {
         let features = self.taken(features, self.offered());
-        if self.common.features == Some(features) {
+        if self.rings.common.features == Some(features) {
             return Ok(());
         }
-        self.with_all_stopped(|session| {
-            session.common.features = Some(features);
-            session.common.device.accept_features(features);
+        self.rings.with_all_stopped(|rings, common| {
+            common.features = Some(features);
+            common.device.accept_features(features);
             // Without the protocol features nobody will enable rings one by one.
             if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
-                session.rings.iter_mut().for_each(|ring| ring.enabled = true);
+                rings.iter_mut().for_each(|ring| ring.enabled = true);
             }
         });
         Ok(())
@@ -249,24 +174,24 @@ impl VhostUserBackendReqHandlerMut for Session {
         file: File,
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<VhostUserMemoryRegionBase>> {
-        if self.common.memory.extent().0 as u64 >= MEMORY_SLOTS {
+        if self.rings.common.memory.extent().0 as u64 >= MEMORY_SLOTS {
             return Err(Refusal::Slots.into());
         }
-        let memory = self.common.memory.with(region, file).map_err(Refusal::from)?;
+        let memory = self.rings.common.memory.with(region, file).map_err(Refusal::from)?;
         self.replace_memory(memory);
         Ok(None)
     }
 
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
-        let memory = self.common.memory.without(region).map_err(Refusal::from)?;
+        let memory = self.rings.common.memory.without(region).map_err(Refusal::from)?;
         self.replace_memory(memory);
         Ok(())
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
-        let most = self.common.device.queue_size();
+        let most = self.rings.common.device.queue_size();
         let size = u16::try_from(num).ok().filter(|size| (1..=most).contains(size));
-        self.with_ring(index, |ring| {
+        self.rings.with_ring(index, |ring| {
             // A ring whose size is refused has none, and not the one it had before.
             if ring.size != size.unwrap_or(0) {
                 ring.stop();
@@ -286,7 +211,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         _log: u64,
     ) -> Result<()> {
         let addresses = Some(Addresses { descriptors: descriptor, avail: available, used });
-        self.with_ring(index, |ring| {
+        self.rings.with_ring(index, |ring| {
             if ring.addresses != addresses {
                 ring.stop();
                 ring.addresses = addresses;
@@ -296,7 +221,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
-        self.with_ring(index, |ring| {
+        self.rings.with_ring(index, |ring| {
             ring.set_base(u16::try_from(base).ok());
             ring.base().map(drop).ok_or(Refusal::Base { index, base })
         })
@@ -305,12 +230,12 @@ impl VhostUserBackendReqHandlerMut for Session {
     /// Stops the ring, until it gets another kick descriptor. This is a question that has to be
     /// answered: a ring that isn't there stands at 0.
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
-        let base = self.with_ring(index, |ring| {
+        let base = self.rings.with_ring(index, |ring| {
             ring.set_kick(None);
             Ok(ring.base().unwrap_or(0))
         });
         let base = base.unwrap_or_else(|error| {
-            if let Some(dropped) = self.common.limit.allow() {
+            if let Some(dropped) = self.rings.common.limit.allow() {
                 warn!(error = %chain(&error), dropped, "the frontend asked for the position of a queue that the device does not have, and got 0: give it no more queues than --queues");
             }
             0
@@ -320,14 +245,14 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn set_vring_kick(&mut self, index: u8, file: Option<File>) -> Result<()> {
         let has_file = file.is_some();
-        self.start_ring(index.into(), |ring| {
+        self.rings.start_ring(index.into(), |ring| {
             ring.set_kick(file);
             has_file.then_some(()).ok_or(Refusal::NoKick { index })
         })
     }
 
     fn set_vring_call(&mut self, index: u8, file: Option<File>) -> Result<()> {
-        self.with_ring(index.into(), |ring| {
+        self.rings.with_ring(index.into(), |ring| {
             ring.events.call.set(file)?;
             // An interrupt to the descriptor it had may never have arrived.
             ring.events.call.signal();
@@ -336,11 +261,11 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_err(&mut self, index: u8, file: Option<File>) -> Result<()> {
-        self.with_ring(index.into(), |ring| Ok(ring.events.err.set(file)?))
+        self.rings.with_ring(index.into(), |ring| Ok(ring.events.err.set(file)?))
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        self.start_ring(index, |ring| {
+        self.rings.start_ring(index, |ring| {
             if !enable {
                 ring.stop();
             }
@@ -350,15 +275,15 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        let Common { device, features, .. } = &self.common;
+        let Common { device, features, .. } = &self.rings.common;
         Ok(device.config(offset as usize, size as usize, *features))
     }
 
     /// The write cache, and nothing else: rings that run must see the change, and flush.
     fn set_config(&mut self, offset: u32, data: &[u8], _: VhostUserConfigFlags) -> Result<()> {
-        let Common { device, features, .. } = &self.common;
+        let Common { device, features, .. } = &self.rings.common;
         device.write_config(offset as usize, data, *features);
-        self.rings.iter().for_each(Ring::wake);
+        self.rings.wake();
         Ok(())
     }
 
