@@ -21,7 +21,7 @@ const XEN_PROGRAMS: [&str; 8] = [
     "xentop",
     "xl",
 ];
-const DOM0_PROGRAMS: [&str; 10] = [
+const DOM0_PROGRAMS: [&str; 11] = [
     "usr/bin/xenstore",
     "usr/bin/xenstore-exists",
     "usr/bin/xenstore-list",
@@ -30,6 +30,7 @@ const DOM0_PROGRAMS: [&str; 10] = [
     "usr/bin/xenstore-rm",
     "usr/bin/xenstore-watch",
     "usr/bin/xenstore-write",
+    "usr/sbin/dmsetup",
     "usr/sbin/mke2fs",
     "usr/sbin/e2fsck",
 ];

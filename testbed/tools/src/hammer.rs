@@ -27,6 +27,10 @@ pub(crate) struct Hammer {
     /// Go on for so long instead.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Start over after so many milliseconds, again and again, without closing the device. Each thread says each time
+    /// what it did.
+    #[arg(long)]
+    again_after_ms: Option<u64>,
     /// What is done and written.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -43,6 +47,8 @@ struct Done {
     reads: u64,
     writes: u64,
     verified: u64,
+    /// The longest time between two answers of the disk.
+    pause: Duration,
 }
 
 impl AddAssign for Done {
@@ -50,6 +56,7 @@ impl AddAssign for Done {
         self.reads += other.reads;
         self.writes += other.writes;
         self.verified += other.verified;
+        self.pause = self.pause.max(other.pause);
     }
 }
 
@@ -76,14 +83,19 @@ impl Hammer {
             }
             anyhow::Ok(())
         })?;
-        Ok(format!(
-            "hammer threads={} depth={} reads={} writes={} verified_bytes={} wrong=0",
+        Ok(self.words(&all))
+    }
+
+    fn words(&self, done: &Done) -> String {
+        format!(
+            "hammer threads={} depth={} reads={} writes={} verified_bytes={} longest_pause_us={} wrong=0",
             self.threads,
             self.depth,
-            all.reads,
-            all.writes,
-            all.verified * SECTOR
-        ))
+            done.reads,
+            done.writes,
+            done.verified * SECTOR,
+            done.pause.as_micros()
+        )
     }
 }
 
@@ -107,6 +119,8 @@ struct Part {
     versions: Vec<u32>,
     seed: u64,
     random: u64,
+    /// When the disk last answered.
+    answered: Instant,
     done: Done,
 }
 
@@ -120,6 +134,7 @@ impl Part {
             versions: vec![0; (cells * cell_sectors) as usize],
             seed: hammer.seed,
             random: pattern::mix(hammer.seed, number),
+            answered: Instant::now(),
             done: Done::default(),
         }
     }
@@ -127,6 +142,18 @@ impl Part {
     fn run(mut self, hammer: &Hammer, file: &File) -> Result<Done> {
         let depth = hammer.depth as usize;
         let mut aio = Aio::new(file, depth, hammer.bytes as usize)?;
+        while let Some(gap) = hammer.again_after_ms {
+            self.round(hammer, file, &mut aio)?;
+            println!("bio {}", hammer.words(&self.done));
+            thread::sleep(Duration::from_millis(gap));
+            (self.answered, self.done) = (Instant::now(), Done::default());
+        }
+        self.round(hammer, file, &mut aio)?;
+        Ok(self.done)
+    }
+
+    fn round(&mut self, hammer: &Hammer, file: &File, aio: &mut Aio) -> Result<()> {
+        let depth = hammer.depth as usize;
         let mut flights: Vec<Option<Flight>> = vec![None; depth];
         let mut finished: Vec<usize> = Vec::with_capacity(depth);
         let until = hammer.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -136,7 +163,7 @@ impl Part {
                 let more = || until.map_or(started < hammer.ops, |until| Instant::now() < until);
                 if flights[slot].is_none() && more() {
                     let flight = self.choose(&flights, started);
-                    self.start(&mut aio, slot, flight);
+                    self.start(aio, slot, flight);
                     flights[slot] = Some(flight);
                     started += 1;
                 }
@@ -148,13 +175,13 @@ impl Part {
             aio.wait(|slot| finished.push(slot)).context("a request")?;
             for slot in finished.drain(..) {
                 if let Some(flight) = flights[slot].take() {
-                    self.finish(&mut aio, slot, flight)?;
+                    self.finish(aio, slot, flight)?;
                 }
             }
         }
         file.sync_data().context("flushing")?;
-        self.read_back(&mut aio)?;
-        Ok(self.done)
+        self.note_answer();
+        self.read_back(aio)
     }
 
     /// A request on a cell that no other request is on.
@@ -184,7 +211,14 @@ impl Part {
         aio.queue(slot, flight.writes.is_some(), sector * SECTOR, flight.count * SECTOR as usize);
     }
 
+    fn note_answer(&mut self) {
+        let now = Instant::now();
+        self.done.pause = self.done.pause.max(now - self.answered);
+        self.answered = now;
+    }
+
     fn finish(&mut self, aio: &mut Aio, slot: usize, flight: Flight) -> Result<()> {
+        self.note_answer();
         let range = flight.first..flight.first + flight.count;
         if let Some(version) = flight.writes {
             self.versions[range].fill(version);
@@ -236,7 +270,18 @@ mod tests {
 
     fn hammer(dev: &std::path::Path, ops: u64) -> Hammer {
         let (threads, depth, seed, len, bytes) = (2, 4, 3, 1 << 20, 16 << 10);
-        Hammer { dev: dev.to_owned(), threads, depth, ops, seconds: None, seed, len, bytes }
+        let (seconds, again_after_ms) = (None, None);
+        Hammer {
+            dev: dev.to_owned(),
+            threads,
+            depth,
+            ops,
+            seconds,
+            again_after_ms,
+            seed,
+            len,
+            bytes,
+        }
     }
 
     #[test]
@@ -245,6 +290,19 @@ mod tests {
         file.as_file().set_len(1 << 20).expect("its size");
         let words = hammer(file.path(), 200).run().expect("a run");
         assert!(words.ends_with("wrong=0"), "{words}");
+    }
+
+    #[test]
+    fn the_longest_pause_is_between_two_answers() {
+        let file = tempfile::NamedTempFile::new_in("/var/tmp").expect("a file");
+        let mut part = Part::new(&hammer(file.path(), 1), 0, 32);
+        part.note_answer();
+        std::thread::sleep(Duration::from_millis(30));
+        part.note_answer();
+        part.note_answer();
+        let mut all = Done { pause: Duration::from_millis(20), ..Done::default() };
+        all += part.done;
+        assert!(all.pause >= Duration::from_millis(30), "{:?}", all.pause);
     }
 
     #[test]
