@@ -1,4 +1,4 @@
-//! What holds for the source files of every library, whatever they do.
+//! What holds for source files, whatever they do: for those of libraries, tests and programs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,22 +29,34 @@ const STARTS_THREADS: [&str; 3] = ["thread::spawn(", "thread::scope(", "thread::
 /// and when they end; the one that writes a program's log; and those of a whole backend.
 const THREADS: [&str; 3] = ["backend-process", "virtio-worker", "xen-virtio-backend"];
 
-/// The `.rs` files under the libraries' `src`, and what is in them.
-fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut directories: Vec<_> = LIBRARIES.map(|library| root.join(library).join("src")).into();
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The `.rs` files under these directories, and what is in them. What cargo has built and hidden directories are passed
+/// over.
+fn sources(mut directories: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).expect("a library's source directory") {
+        for entry in fs::read_dir(&directory).expect("a source directory") {
             let path = entry.expect("a directory entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy();
             if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                if name != "target" && !name.starts_with('.') {
+                    directories.push(path);
+                }
+            } else if name.ends_with(".rs") {
                 let text = fs::read_to_string(&path).expect("a source file");
                 files.push((path, text));
             }
         }
     }
+    files
+}
+
+/// The sources of the libraries, without their tests of interfaces.
+fn library_sources() -> Vec<(PathBuf, String)> {
+    let files = sources(LIBRARIES.map(|library| root().join(library).join("src")).into());
     assert!(files.len() >= LIBRARIES.len(), "a library without sources");
     files
 }
@@ -67,7 +79,9 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 #[test]
 fn no_source_file_is_longer_than_400_lines() {
-    let long: Vec<_> = sources()
+    let files = sources(vec![root()]);
+    assert!(files.len() > library_sources().len(), "tests and programs have files, too");
+    let long: Vec<_> = files
         .into_iter()
         .map(|(path, text)| (path, text.lines().count()))
         .filter(|(_, lines)| *lines > MAX_LINES)
@@ -78,7 +92,7 @@ fn no_source_file_is_longer_than_400_lines() {
 #[test]
 fn libraries_neither_print_nor_start_threads() {
     let (mut found, mut starters) = (Vec::new(), BTreeSet::new());
-    for (path, text) in sources().iter().filter(|(path, _)| !is_for_tests(path)) {
+    for (path, text) in library_sources().iter().filter(|(path, _)| !is_for_tests(path)) {
         let excepted = THREADS.into_iter().find(|library| path.iter().any(|part| part == *library));
         for (number, line) in code(text) {
             let starts = STARTS_THREADS.iter().any(|pattern| line.contains(pattern));
