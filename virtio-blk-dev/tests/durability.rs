@@ -3,14 +3,12 @@
 
 mod common;
 
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use common::late::Late;
 use common::*;
 use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
-use virtio_blk_dev::{
-    BlockConfig, Completion, Engine, Image, Io, Operation, RequestKind, SyncEngine,
-};
+use virtio_blk_dev::{BlockConfig, Engine, Image, RequestKind, SyncEngine};
 
 /// The driver may switch the cache.
 const F_SWITCH: u64 = F_ALL | F_CONFIG_WCE;
@@ -147,68 +145,16 @@ fn one_flush_answers_all_flushes_of_a_batch() {
     assert_eq!((guest.used().len(), image.flushes()), (16, 1));
 }
 
-/// An engine that finishes nothing until it is told to.
-#[derive(Clone)]
-struct Manual {
-    image: Arc<FakeImage>,
-    held: Arc<Mutex<Vec<Io>>>,
-    done: Arc<Mutex<Vec<Completion>>>,
-}
-
-impl Manual {
-    fn new() -> Self {
-        let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
-        Self { image, held: Arc::default(), done: Arc::default() }
-    }
-
-    /// Finishes the operation that came at this place of those in hand, so.
-    fn end(&self, nth: usize, result: Result<(), i32>) {
-        let io = self.held.lock().unwrap().remove(nth);
-        let result = result.map_err(std::io::Error::from_raw_os_error);
-        self.done.lock().unwrap().push(Completion { io, result });
-    }
-
-    fn flushes_held(&self) -> usize {
-        let held = self.held.lock().unwrap();
-        held.iter().filter(|io| matches!(io.operation(), Operation::Flush)).count()
-    }
-
-    /// Finishes what it has in hand, in the order it came.
-    fn release(&self) {
-        let mut inner = SyncEngine::new(Arc::clone(&self.image));
-        let done = self.held.lock().unwrap().drain(..).filter_map(|io| inner.submit(io)).collect();
-        *self.done.lock().unwrap() = done;
-    }
-}
-
-impl Engine for Manual {
-    fn submit(&mut self, io: Io) -> Option<Completion> {
-        self.held.lock().unwrap().push(io);
-        None
-    }
-
-    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
-        self.done.lock().unwrap().drain(..).for_each(sink);
-    }
-
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn in_flight(&self) -> usize {
-        self.held.lock().unwrap().len() + self.done.lock().unwrap().len()
-    }
-}
-
-fn manual(features: u64) -> (Guest<Manual>, Manual) {
-    let engine = Manual::new();
+fn late(features: u64) -> (Guest<Late>, Late) {
+    let image = Arc::new(FakeImage::new(contents(16), false).with_commands(COMMANDS));
+    let engine = Late::new(&image);
     let config = BlockConfig::for_image(&*engine.image);
     (Guest::new(16 * 512, &config, features, engine.clone()), engine)
 }
 
 #[test]
 fn a_flush_that_comes_while_one_is_under_way_is_answered_by_the_next() {
-    let (mut guest, engine) = manual(F_ALL);
+    let (mut guest, engine) = late(F_ALL);
     let first = flushes(&mut guest, 2);
     guest.kick();
     assert_eq!(engine.flushes_held(), 1);
@@ -218,7 +164,7 @@ fn a_flush_that_comes_while_one_is_under_way_is_answered_by_the_next() {
     assert_eq!((engine.flushes_held(), guest.worker.stats().in_flight), (1, 5));
     engine.release();
     guest.kick();
-    let heads = |guest: &mut Guest<Manual>| {
+    let heads = |guest: &mut Guest<Late>| {
         let mut heads: Vec<u16> = guest.used().into_iter().map(|(head, _)| head).collect();
         heads.sort_unstable();
         heads
@@ -237,7 +183,7 @@ fn a_flush_that_comes_while_one_is_under_way_is_answered_by_the_next() {
 
 #[test]
 fn what_succeeded_beside_a_failed_flush_is_not_known_to_be_stable() {
-    let (mut guest, engine) = manual(F_SWITCH);
+    let (mut guest, engine) = late(F_SWITCH);
     guest.set_writeback(0);
     guest.kick();
     engine.release();
@@ -272,8 +218,8 @@ fn writes<E: Engine>(guest: &mut Guest<E>, count: u64) -> Vec<u64> {
 #[test]
 fn a_durable_write_is_acknowledged_when_all_that_were_under_way_with_it_have_ended() {
     // Without a cache from the start.
-    let (mut guest, engine) = manual(F_ALL & !F_FLUSH);
-    let status = |guest: &Guest<Manual>, at| guest.get(at, 1)[0];
+    let (mut guest, engine) = late(F_ALL & !F_FLUSH);
+    let status = |guest: &Guest<Late>, at| guest.get(at, 1)[0];
     let early = writes(&mut guest, 3);
     engine.end(1, Ok(()));
     guest.kick();
@@ -301,7 +247,7 @@ fn a_durable_write_is_acknowledged_when_all_that_were_under_way_with_it_have_end
 
 #[test]
 fn a_durable_write_is_not_acknowledged_if_another_that_was_under_way_with_it_failed() {
-    let (mut guest, engine) = manual(F_ALL & !F_FLUSH);
+    let (mut guest, engine) = late(F_ALL & !F_FLUSH);
     let statuses = writes(&mut guest, 2);
     engine.end(1, Ok(()));
     guest.kick();
@@ -315,7 +261,7 @@ fn a_durable_write_is_not_acknowledged_if_another_that_was_under_way_with_it_fai
 
 #[test]
 fn a_read_or_a_write_into_the_cache_waits_for_no_flush() {
-    let (mut guest, engine) = manual(F_ALL);
+    let (mut guest, engine) = late(F_ALL);
     flushes(&mut guest, 1);
     let status = writes(&mut guest, 1)[0];
     engine.end(1, Ok(()));
@@ -350,7 +296,7 @@ fn data_that_was_taken_and_then_had_no_room_is_lost() {
 
 #[test]
 fn however_often_the_cache_is_switched_two_flushes_of_the_workers_own_are_enough() {
-    let (mut guest, engine) = manual(F_SWITCH);
+    let (mut guest, engine) = late(F_SWITCH);
     for _ in 0..if cfg!(miri) { 10 } else { 10_000 } {
         guest.set_writeback(0);
         guest.worker.run();

@@ -1,16 +1,17 @@
 //! How long a request's guest memory stays mapped, and what is allocated for it.
 #![cfg(feature = "test-utils")]
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use allocations::ALLOCATIONS;
 use common::*;
 use virtio_blk_dev::fake::{FakeEngine, FakeImage};
 use virtio_blk_dev::{
@@ -329,30 +330,6 @@ fn an_operation_of_another_worker_is_not_taken_for_ones_own() {
     assert_eq!(thief.used().len(), 1);
     assert_eq!((live.load(Ordering::Relaxed), thiefs_live.load(Ordering::Relaxed)), (1, 0));
 }
-
-/// Counts this thread's allocations.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system allocator's; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 #[cfg_attr(miri, ignore = "Miri has no locks of files")]

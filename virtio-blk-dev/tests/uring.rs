@@ -1,13 +1,14 @@
 //! The engine over io_uring behind a worker.
 #![cfg(all(feature = "test-utils", not(miri)))]
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use allocations::ALLOCATIONS;
 use common::*;
 use tempfile::NamedTempFile;
 use virtio_blk_dev::{BlockConfig, Engine, Image, RawImage, UringConfig, UringEngine};
@@ -87,30 +88,6 @@ fn drain_leaves_nothing_in_flight() {
         assert_eq!(guest.used().len(), 32);
     }
 }
-
-/// Counts this thread's allocations.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system allocator's; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn nothing_is_allocated_in_the_steady_state() {

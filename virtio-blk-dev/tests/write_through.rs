@@ -4,60 +4,15 @@
 
 mod common;
 
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use common::late::Late;
 use common::*;
+use virtio_blk_dev::BlockConfig;
 use virtio_blk_dev::fake::FakeImage;
-use virtio_blk_dev::{BlockConfig, Completion, Engine, Io, StillInUse, SyncEngine};
 
 const F_SWITCH: u64 = F_ALL | F_CONFIG_WCE;
 const STEPS: usize = 5;
-
-/// An engine that finishes nothing until it is told to, or waited for.
-#[derive(Clone)]
-struct Late {
-    image: Arc<FakeImage>,
-    held: Arc<Mutex<Vec<Io>>>,
-    done: Arc<Mutex<Vec<Completion>>>,
-}
-
-impl Late {
-    fn new(image: &Arc<FakeImage>) -> Self {
-        Self { image: Arc::clone(image), held: Arc::default(), done: Arc::default() }
-    }
-
-    fn release(&self) {
-        let mut inner = SyncEngine::new(Arc::clone(&self.image));
-        let held: Vec<Io> = self.held.lock().unwrap().drain(..).collect();
-        let finished = held.into_iter().filter_map(|io| inner.submit(io));
-        self.done.lock().unwrap().extend(finished);
-    }
-}
-
-impl Engine for Late {
-    fn submit(&mut self, io: Io) -> Option<Completion> {
-        self.held.lock().unwrap().push(io);
-        None
-    }
-
-    fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
-        self.done.lock().unwrap().drain(..).for_each(sink);
-    }
-
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn in_flight(&self) -> usize {
-        self.held.lock().unwrap().len() + self.done.lock().unwrap().len()
-    }
-
-    fn wait(&mut self) -> Result<(), StillInUse> {
-        self.release();
-        Ok(())
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Step {

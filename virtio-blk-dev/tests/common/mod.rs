@@ -1,6 +1,7 @@
 //! A guest's driver, without the guest: rings in memory, and a worker on the other end.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod late;
 mod setup;
 mod wire;
 
