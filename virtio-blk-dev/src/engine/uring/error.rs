@@ -31,10 +31,10 @@ pub enum UringError {
     /// The kernel has io_uring, but not `IORING_REGISTER_RESTRICTIONS`.
     #[error("this kernel's io_uring can't be restricted: it takes Linux 5.10 or newer")]
     Restrictions,
-    /// Engines have all rings of the [pool](super::RingPool).
+    /// The [pool](super::RingPool) has no ring left: engines have them, or they have failed.
     #[error(
-        "all {rings} io_urings created before the process was confined are in use or have failed: create one for \
-         each queue of all disks"
+        "no io_uring is left of the {rings} that were created before the process was confined: \
+         create one for each queue of all disks"
     )]
     Exhausted {
         /// The number of rings created.

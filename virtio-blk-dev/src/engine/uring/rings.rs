@@ -27,6 +27,7 @@ struct Pool {
 
 impl RingPool {
     /// So many rings, one for each queue of all disks, each for `depth` operations in flight, from 1 to 4096.
+    /// A pool of none can be made on every kernel. With it engines are refused, but don't try to create rings.
     ///
     /// # Errors
     /// See [`UringError`].
