@@ -45,6 +45,8 @@ works panic
 works ring-read /tmp/file
 for KIND in guest sync-queue uring-queue; do
     works image "$image"
+    works watch
+    works terminal
 done
 KIND=uring-queue works ring-read /tmp/file
 KIND=sync-queue refused ring-read /tmp/file

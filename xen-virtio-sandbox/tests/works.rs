@@ -63,6 +63,19 @@ fn connected_sockets_and_eventfds_work() {
 }
 
 #[test]
+fn every_thread_may_wait_for_descriptors_and_ask_whether_one_is_a_terminal() {
+    if !is_root() {
+        return;
+    }
+    for kind in ["guest", "sync-queue", "uring-queue"] {
+        let (outcome, log) = Trial::of_thread(kind, "all", "watch").run();
+        assert_eq!(outcome, Outcome::Done("1".into()), "{kind}\n{log}");
+        let (outcome, log) = Trial::of_thread(kind, "all", "terminal").run();
+        assert_eq!(outcome, Outcome::Done("false".into()), "{kind}\n{log}");
+    }
+}
+
+#[test]
 fn a_panic_prints_its_message_and_can_be_caught() {
     if !is_root() {
         return;

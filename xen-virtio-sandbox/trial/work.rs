@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSlice, IoSliceMut, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex};
@@ -43,6 +43,11 @@ pub(crate) fn prepare(action: &str, given: &[&str]) -> Option<io::Result<Action>
             Ok(pair) => Box::new(move || sockets(&pair)),
         },
         "events" => Box::new(events),
+        "watch" => match watched() {
+            Err(error) => return Some(Err(error)),
+            Ok((group, event)) => Box::new(move || watch(&group, &event)),
+        },
+        "terminal" => Box::new(|| Ok(io::stdout().is_terminal().to_string())),
         "pin" => Box::new(|| {
             let set = rustix::thread::sched_getaffinity(None)?;
             rustix::thread::sched_setaffinity(None, &set)?;
@@ -185,6 +190,19 @@ fn events() -> io::Result<String> {
     let mut ready = Vec::with_capacity(4);
     epoll::wait(&group, rustix::buffer::spare_capacity(&mut ready), Some(&second))?;
     Ok(format!("{readable} {}", ready.len()))
+}
+
+fn watched() -> io::Result<(OwnedFd, OwnedFd)> {
+    let group = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    Ok((group, eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+}
+
+/// How a queue's thread waits: by what was made for it before.
+fn watch(group: &OwnedFd, event: &OwnedFd) -> io::Result<String> {
+    epoll::add(group, event, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?;
+    let mut ready = Vec::with_capacity(4);
+    epoll::wait(group, rustix::buffer::spare_capacity(&mut ready), None)?;
+    Ok(ready.len().to_string())
 }
 
 /// Whether this process, which another one ran, has any privilege.

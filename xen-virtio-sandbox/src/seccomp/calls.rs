@@ -49,8 +49,12 @@ pub(super) const EVERY_THREAD: &[c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// For serving a queue: I/O on open files.
+/// For serving a queue: waiting for its doorbell and its engine, and I/O on open files.
 pub(super) const QUEUE: &[c_long] = &[
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_preadv,
@@ -81,10 +85,6 @@ pub(super) const GUEST: &[c_long] = &[
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
     libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait,
 ];
 
 /// Commands of fcntl(2): flags, duplicates, and locks of open file descriptions.

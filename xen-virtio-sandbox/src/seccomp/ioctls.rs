@@ -39,8 +39,9 @@ const BLOCK: [u32; 10] = [
     0x8008_1272,
 ];
 
-/// Any descriptor: `FIONBIO`, and `TCGETS`, by which isatty(3) is implemented.
-const ANY: [u32; 2] = [0x5421, 0x5401];
+/// Any descriptor: `FIONBIO`, and those by which isatty(3) is implemented, `TCGETS` in glibc and
+/// `TIOCGWINSZ` in musl.
+const ANY: [u32; 3] = [0x5421, 0x5401, 0x5413];
 
 /// For queue threads: interrupts, guest memory, the image.
 pub(super) fn queue(access: Access) -> Vec<u32> {
@@ -82,7 +83,8 @@ mod tests {
         for (index, number) in known {
             assert_eq!(BLOCK[index], number);
         }
-        assert_eq!(ANY, [libc::FIONBIO as u32, libc::TCGETS as u32]);
+        let any = [libc::FIONBIO as u32, libc::TCGETS as u32, libc::TIOCGWINSZ as u32];
+        assert_eq!(ANY, any);
     }
 
     #[test]
