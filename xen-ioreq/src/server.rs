@@ -18,9 +18,11 @@ use crate::error::{Error, Operation};
 use crate::eventfd::{EventFds, IoEventFd};
 use crate::liveness::Liveness;
 use crate::page::{IoreqPage, SLOTS};
+use crate::registration::Registration;
 use crate::request::Request;
 use crate::request_kind::RequestKind;
 use crate::server_id::ServerId;
+use crate::stats::Stats;
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
 
 /// How long a server that ends waits for its vCPUs to take their last answers, as on a loaded host they may run late.
@@ -28,17 +30,6 @@ use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// How often it checks in that time whether the guest is gone.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(10);
-
-/// The counters of a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Requests handed out.
-    pub requests: u64,
-    /// Events without a request: the kernel's ioeventfd had answered it, it had been claimed before its
-    /// event was read, or the channel had just been bound.
-    pub spurious: u64,
-}
 
 /// A vCPU whose slot has to be checked.
 #[derive(Clone, Copy)]
@@ -74,25 +65,6 @@ pub struct IoreqServer<M: DeviceModel, F: ForeignMemory, E: EventChannel> {
     memory: PhantomData<fn(F)>,
 }
 
-/// The server in Xen; dropping it destroys it.
-struct Registration<M: DeviceModel> {
-    model: Arc<M>,
-    id: ServerId,
-}
-
-impl<M: DeviceModel> Registration<M> {
-    fn error(&self, operation: Operation, source: io::Error) -> Error {
-        Error::DeviceModel { domid: self.model.domid(), operation, source }
-    }
-}
-
-impl<M: DeviceModel> Drop for Registration<M> {
-    fn drop(&mut self) {
-        // If this fails, the guest is gone, and its servers with it.
-        let _ = self.model.destroy_ioreq_server(self.id);
-    }
-}
-
 impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     /// Creates a server for the guest of `model` and maps its page. It is not enabled yet.
     ///
@@ -103,18 +75,39 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     /// Xen refuses (see [`DeviceModel`]), the page can't be mapped, or the guest has more than 128 vCPUs. No
     /// server is left behind.
     pub fn create(model: Arc<M>, memory: Arc<F>, evtchn: Arc<E>) -> Result<Self, Error> {
-        let domid = model.domid();
-        if memory.domid() != domid {
-            return Err(Error::DifferentDomains { model: domid, memory: memory.domid() });
-        }
-        let refused = |operation| move |source| Error::DeviceModel { domid, operation, source };
-        let vcpus = model.nr_vcpus().map_err(refused(Operation::CountVcpus))?;
-        let nr_vcpus = u16::try_from(vcpus)
-            .ok()
-            .filter(|&n| usize::from(n) <= SLOTS)
-            .ok_or(Error::TooManyVcpus { domid, vcpus })?;
-        let id = model.create_ioreq_server().map_err(refused(Operation::Create))?;
-        let registration = Registration { model, id };
+        let nr_vcpus = nr_vcpus(&*model, &*memory)?;
+        Self::new(Registration::create(model)?, &memory, evtchn, nr_vcpus)
+    }
+
+    /// Takes over the server `id`, whose process has ended without destroying it, as by a signal. Requests that it
+    /// had not answered come again.
+    ///
+    /// Dropping the server answers those, too, so that no vCPU hangs that waits for that process.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server, or another process uses it; it is left alone then. Otherwise those of
+    /// [`create`](Self::create).
+    pub fn take_over(
+        model: Arc<M>,
+        memory: Arc<F>,
+        evtchn: Arc<E>,
+        id: ServerId,
+    ) -> Result<Self, Error> {
+        let nr_vcpus = nr_vcpus(&*model, &*memory)?;
+        let mut server = Self::new(Registration::of(model, id), &memory, evtchn, nr_vcpus)?;
+        server.bind_all()?;
+        server.registration.own();
+        Ok(server)
+    }
+
+    fn new(
+        registration: Registration<M>,
+        memory: &F,
+        evtchn: Arc<E>,
+        nr_vcpus: u16,
+    ) -> Result<Self, Error> {
+        let id = registration.id;
         let page = memory
             .map_resource(RESOURCE_IOREQ_SERVER, id.into(), FRAME_IOREQ, 1)
             .map_err(|source| Error::Page { id, source })?;
@@ -147,15 +140,16 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         if !self.ports.is_empty() {
             return Ok(());
         }
-        let Registration { model, id } = &self.registration;
-        model
-            .set_ioreq_server_state(*id, true)
-            .map_err(|source| self.registration.error(Operation::Enable, source))?;
-        let ports = (0..self.nr_vcpus).map(|vcpu| self.bind(vcpu)).collect::<Result<Vec<_>, _>>();
-        let ports = ports.inspect_err(|_| {
+        self.registration.set_state(true)?;
+        self.bind_all().inspect_err(|_| {
             // Nobody would answer requests. If this fails, the guest is gone.
-            let _ = model.set_ioreq_server_state(*id, false);
-        })?;
+            let _ = self.registration.set_state(false);
+        })
+    }
+
+    fn bind_all(&mut self) -> Result<(), Error> {
+        let ports =
+            (0..self.nr_vcpus).map(|vcpu| self.bind(vcpu)).collect::<Result<Vec<_>, _>>()?;
         self.by_port = ports.iter().map(Port::number).zip(0..).collect();
         self.by_port.sort_unstable();
         self.ports = ports.into();
@@ -179,11 +173,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     ///
     /// Those of [`DeviceModel::map_mmio_range`].
     pub fn map_range(&mut self, range: RangeInclusive<u64>) -> Result<(), Error> {
-        let Registration { model, id } = &self.registration;
-        let operation = Operation::MapRange(*range.start(), *range.end());
-        model
-            .map_mmio_range(*id, range)
-            .map_err(|source| self.registration.error(operation, source))
+        self.registration.map(range)
     }
 
     /// Undoes [`map_range`](Self::map_range). Later accesses abort the guest's instruction; requests that were
@@ -193,11 +183,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     ///
     /// Those of [`DeviceModel::unmap_mmio_range`].
     pub fn unmap_range(&mut self, range: RangeInclusive<u64>) -> Result<(), Error> {
-        let Registration { model, id } = &self.registration;
-        let operation = Operation::UnmapRange(*range.start(), *range.end());
-        model
-            .unmap_mmio_range(*id, range)
-            .map_err(|source| self.registration.error(operation, source))
+        self.registration.unmap(range)
     }
 
     /// The descriptor to poll after [`next_request`](Self::next_request) returned `None`: readable (POLLIN)
@@ -380,12 +366,24 @@ impl<M: EventFds, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
 
 impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> Drop for IoreqServer<M, F, E> {
     fn drop(&mut self) {
-        let Registration { model, id } = &self.registration;
         // This fails only if the guest is gone, and then no vCPU waits.
-        if model.set_ioreq_server_state(*id, false).is_ok() {
+        if self.registration.is_own() && self.registration.set_state(false).is_ok() {
             self.answer_all();
         }
     }
+}
+
+/// Counts the guest's vCPUs, for each of which the page has a slot.
+fn nr_vcpus(model: &impl DeviceModel, memory: &impl ForeignMemory) -> Result<u16, Error> {
+    let domid = model.domid();
+    if memory.domid() != domid {
+        return Err(Error::DifferentDomains { model: domid, memory: memory.domid() });
+    }
+    let counted = model.nr_vcpus();
+    let operation = Operation::CountVcpus;
+    let vcpus = counted.map_err(|source| Error::DeviceModel { domid, operation, source })?;
+    let count = u16::try_from(vcpus).ok().filter(|&n| usize::from(n) <= SLOTS);
+    count.ok_or(Error::TooManyVcpus { domid, vcpus })
 }
 
 impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> std::fmt::Debug for IoreqServer<M, F, E> {

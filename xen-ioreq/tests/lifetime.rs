@@ -2,14 +2,18 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{BASE, guest, new_server, serve, server};
-use xen_evtchn::{EventChannel, fake::Call as EvtchnCall};
+use xen_evtchn::{
+    EventChannel,
+    fake::{Call as EvtchnCall, FakeEvtchn},
+};
 use xen_foreignmem::ForeignMemory;
 use xen_ioreq::fake::{Call, FakeDomain, Fault};
-use xen_ioreq::{DeviceModel, Error, IoreqServer};
+use xen_ioreq::{DeviceModel, Error, IoreqServer, ServerId};
 
 fn assert_nothing_left(domain: &FakeDomain) {
     assert_eq!(domain.servers(), 0);
@@ -52,6 +56,83 @@ fn a_forgotten_request_is_answered_when_the_server_ends() {
     let value = access.wait();
     ends.join().unwrap();
     assert_eq!(value, Ok(0xffff_ffff));
+}
+
+/// A server whose process is killed: the kernel closes its event channels, and the server stays.
+fn kill(server: common::Server, evtchn: &FakeEvtchn, domain: &FakeDomain) -> ServerId {
+    let id = server.id();
+    std::mem::forget(server);
+    for port in domain.hub().local_ports() {
+        evtchn.unbind(port).unwrap();
+    }
+    id
+}
+
+/// A server of one device, and its descriptor of event channels.
+fn served(domain: &FakeDomain) -> (common::Server, Arc<FakeEvtchn>) {
+    let evtchn = domain.event_channel().unwrap();
+    let (model, memory) = (domain.device_model(), domain.foreign_memory());
+    let mut server = IoreqServer::create(model, memory, Arc::clone(&evtchn)).unwrap();
+    server.map_range(BASE..=BASE + 0x1ff).unwrap();
+    server.enable().unwrap();
+    (server, evtchn)
+}
+
+fn take_over(domain: &FakeDomain, id: ServerId) -> Result<common::Server, Error> {
+    let (model, memory) = (domain.device_model(), domain.foreign_memory());
+    IoreqServer::take_over(model, memory, domain.event_channel().unwrap(), id)
+}
+
+#[test]
+fn who_waits_for_a_process_that_was_killed_is_answered_by_the_one_that_takes_its_server_over() {
+    let domain = guest(3);
+    let (mut server, evtchn) = served(&domain);
+    serve(&mut server, |_| 0);
+    let begin = |vcpu| domain.vcpu(vcpu).begin_read(BASE, 4).unwrap();
+    // One request was taken, and one not; the third comes when nobody is there.
+    let taken = begin(0);
+    std::mem::forget(server.next_request().unwrap());
+    let waiting = begin(1);
+    let id = kill(server, &evtchn, &domain);
+    let late = begin(2);
+    let mut server = take_over(&domain, id).unwrap();
+    serve(&mut server, |_| 7);
+    assert_eq!([taken, waiting, late].map(|access| access.wait()), [Ok(7), Ok(7), Ok(7)]);
+    let access = begin(0);
+    serve(&mut server, |_| 8);
+    assert_eq!(access.wait(), Ok(8));
+    assert_eq!((server.id(), domain.servers()), (id, 1));
+    drop(server);
+    assert_eq!((domain.servers(), domain.hung_vcpus()), (0, vec![]));
+}
+
+#[test]
+fn a_server_that_was_taken_over_answers_who_waits_when_it_is_dropped() {
+    let domain = guest(1);
+    let (server, evtchn) = served(&domain);
+    let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    let id = kill(server, &evtchn, &domain);
+    let server = take_over(&domain, id).unwrap();
+    let ends = thread::spawn(move || drop(server));
+    assert_eq!(access.wait(), Ok(0xffff_ffff));
+    ends.join().unwrap();
+    assert_eq!((domain.servers(), domain.hung_vcpus()), (0, vec![]));
+}
+
+#[test]
+fn a_server_that_another_process_uses_is_left_alone() {
+    let domain = guest(1);
+    let (mut server, _evtchn) = served(&domain);
+    let error = take_over(&domain, server.id()).unwrap_err();
+    assert!(matches!(error, Error::Bind { .. }), "{error}");
+    assert_eq!(domain.servers(), 1);
+    let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    serve(&mut server, |_| 5);
+    assert_eq!(access.wait(), Ok(5));
+    drop(server);
+    let gone = take_over(&domain, 0).unwrap_err();
+    assert!(matches!(gone, Error::Page { .. }), "{gone}");
+    assert_nothing_left(&domain);
 }
 
 #[test]
