@@ -142,7 +142,8 @@ impl IdRange {
     /// # Errors
     /// [`AccountError::NoUser`], [`AccountError::Root`], [`AccountError::Lookup`].
     pub fn of_user(name: &str) -> Result<Self, AccountError> {
-        let user = User::from_name(name).map_err(|errno| lookup(format!("user {name}"), errno))?;
+        let user = found(User::from_name(name));
+        let user = user.map_err(|errno| lookup(format!("user {name}"), errno))?;
         let user = user.ok_or_else(|| AccountError::NoUser { name: name.to_owned() })?;
         Ids::new(user.uid.as_raw(), user.gid.as_raw()).map(Self::new)
     }
@@ -158,15 +159,24 @@ impl IdRange {
         let add = |id: u32| id.checked_add(domid.into()).ok_or(AccountError::OutOfRange);
         let ids = Ids::new(add(self.base.uid)?, add(self.base.gid)?)?;
         let Ids { uid, gid } = ids;
-        let user = User::from_uid(Uid::from_raw(uid));
+        let user = found(User::from_uid(Uid::from_raw(uid)));
         if let Some(user) = user.map_err(|errno| lookup(format!("user ID {uid}"), errno))? {
             return Err(AccountError::User { uid, domid, name: user.name });
         }
-        let group = Group::from_gid(Gid::from_raw(gid));
+        let group = found(Group::from_gid(Gid::from_raw(gid)));
         if let Some(group) = group.map_err(|errno| lookup(format!("group ID {gid}"), errno))? {
             return Err(AccountError::Group { gid, domid, name: group.name });
         }
         Ok(ids)
+    }
+}
+
+/// That there is no such entry is no error, though some C libraries say it by one (getpwnam(3)), as musl where there
+/// is no /etc/group.
+fn found<T>(result: Result<Option<T>, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        result => result,
     }
 }
 
@@ -207,6 +217,15 @@ mod tests {
         let free = Ids::new(1_000_000, group.gid.as_raw()).unwrap();
         let error = IdRange { base: Ids { gid: free.gid - 1, ..free } }.for_domain(1).unwrap_err();
         assert!(matches!(&error, AccountError::Group { name, .. } if name == "daemon"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_that_is_not_there_is_no_error_however_the_c_library_says_it() {
+        for errno in [Errno::ENOENT, Errno::ESRCH] {
+            assert_eq!(found::<()>(Err(errno)), Ok(None));
+        }
+        assert_eq!(found::<()>(Err(Errno::EIO)), Err(Errno::EIO));
+        assert_eq!(found(Ok(Some(1))), Ok(Some(1)));
     }
 
     #[test]
