@@ -54,7 +54,8 @@
 //! the mapping ioctls that a guest doesn't need.
 //!
 //! Threads that exist before entering would not be confined, so a log thread, too, is started
-//! afterwards. Descriptors inherited from the parent must be closed before (close_range(2)).
+//! afterwards. Descriptors that the parent has inherited must not get to the process
+//! ([`close_on_exec`]).
 
 mod access;
 mod accounts;
@@ -64,6 +65,7 @@ mod descriptors;
 mod empty_root;
 mod error;
 mod identity;
+mod inherited;
 mod keyring;
 mod landlock;
 mod layer;
@@ -80,6 +82,7 @@ pub use access::Access;
 pub use accounts::{AccountError, IdRange, Ids};
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits, Delegated};
 pub use error::SandboxError;
+pub use inherited::close_on_exec;
 pub use layer::Layer;
 pub use limits::Limits;
 pub use probe::probe;
