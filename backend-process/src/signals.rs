@@ -46,6 +46,11 @@ impl AsFd for Signals {
     }
 }
 
+/// A signal's name, as `SIGSEGV`.
+pub fn name(signal: i32) -> Option<&'static str> {
+    signal_hook::low_level::signal_name(signal)
+}
+
 /// Has a write beyond RLIMIT_FSIZE, or to a pipe without a reader, fail with EFBIG or EPIPE, and
 /// not end the process: it is an error of the disk that was written, and no other's.
 ///

@@ -72,8 +72,8 @@ impl io::Write for HeldLog {
 }
 
 impl Running {
-    fn new(stop_timeout: Option<Duration>) -> Self {
-        Self::with(Extras { stop_timeout, ..Extras::default() })
+    fn new() -> Self {
+        Self::with(Extras::default())
     }
 
     fn with(extras: Extras<Figures>) -> Self {
@@ -119,11 +119,7 @@ impl Running {
         let _ = kill_process(getpid(), Signal::TERM);
     }
 
-    /// Both orders. Two signals that come at once are one.
-    fn stop_now(&mut self) {
-        self.stop();
-        until("the first order", || self.says("told to stop: new devices"));
-        assert!(self.is_running());
+    fn stop_and_end(&mut self) {
         self.stop();
         self.end().unwrap();
     }
@@ -163,74 +159,34 @@ fn is_free(image: &Path) -> bool {
 }
 
 #[test]
-fn an_idle_daemon_ends_at_the_first_order() {
+fn at_the_order_to_stop_it_ends_and_guests_are_served_on_until_the_next_one_takes_them_over() {
     let _watchdog = Watchdog::start();
-    let mut it = Running::new(None);
-    it.stop();
-    it.end().unwrap();
-}
-
-#[test]
-fn the_first_order_to_stop_waits_for_the_last_guest_and_takes_on_no_new_disk() {
-    let _watchdog = Watchdog::start();
-    let mut it = Running::new(None);
+    let mut it = Running::new();
     let (first, disk) = it.guest(1);
     let (second, other) = it.guest(2);
-    it.stop();
-    until("the log says so", || it.says("told to stop: new devices"));
-    it.host.create_guest(3);
-    let late = DeviceConfig::disk(3, 0, it.host.image("late.img", 4096));
-    it.host.add_device(&late);
-    until("it is refused", || it.host.error(&late).is_some());
-    assert!(it.host.error(&late).unwrap().contains("was told to stop"));
-    assert_eq!(it.host.state(&late), None, "libxl would wait");
+    it.stop_and_end();
+    assert!(it.says("told to stop") && it.says("guests=2"));
     assert_eq!(it.sector(&first, &disk), sector_pattern(1));
+    assert_eq!(it.sector(&second, &other), sector_pattern(1));
+    // While there is no supervisor, a guest ends.
     it.host.destroy_guest(1);
     until("its image is closed", || {
         is_free(Path::new(std::str::from_utf8(disk.node("params").unwrap()).unwrap()))
     });
+    it.host.start_backend();
+    it.host.settle();
+    assert_eq!(it.host.state(&other).as_deref(), Some("2"));
     assert_eq!(it.sector(&second, &other), sector_pattern(1));
-    assert!(it.is_running());
-    // By way of the toolstack: closed first. The window is answered until the domain ends.
     it.host.close_device(&other);
-    until("closed", || it.host.state(&other).as_deref() == Some("6"));
+    it.host.settle();
+    assert_eq!(it.host.state(&other).as_deref(), Some("6"));
     assert_eq!(it.host.window(&other).read(reg::MAGIC), u32::MAX);
-    assert!(it.is_running());
-    it.host.destroy_guest(2);
-    it.end().unwrap();
-}
-
-#[test]
-fn the_second_order_ends_it_and_the_log_says_which_guest_loses_what() {
-    let _watchdog = Watchdog::start();
-    let mut it = Running::new(None);
-    let (domain, _disk) = it.guest(7);
-    it.stop_now();
-    assert!(it.says("it loses these devices"), "{}", fs::read_to_string(it.log.path()).unwrap());
-    assert!(it.says("domid=7") && it.says("virtio_disk/7/51712 (/") && it.says("7.img)"));
-    assert_eq!(domain.servers(), 0);
-}
-
-#[test]
-fn guests_are_waited_for_no_longer_than_the_stop_timeout() {
-    let _watchdog = Watchdog::start();
-    let mut it = Running::new(Some(Duration::from_millis(500)));
-    let (_domain, disk) = it.guest(1);
-    let begin = Instant::now();
-    it.stop();
-    thread::sleep(Duration::from_millis(100));
-    assert_eq!(it.host.window(&disk).read(reg::MAGIC), reg::MAGIC_VALUE);
-    it.end().unwrap();
-    assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
-    assert!(
-        it.says("--stop-timeout gives the guests is over") && it.says("it loses these devices")
-    );
 }
 
 #[test]
 fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in() {
     let _watchdog = Watchdog::start();
-    let mut it = Running::new(None);
+    let mut it = Running::new();
     let (first, disk) = it.guest(1);
     let (_second, gone) = it.guest(2);
     it.reachable.store(false, Ordering::SeqCst);
@@ -247,13 +203,13 @@ fn a_lost_xenstore_is_reached_again_and_what_has_changed_meanwhile_is_taken_in()
     until("it is closed", || it.host.state(&gone).as_deref() == Some("6"));
     assert_eq!(it.sector(&third, &new), sector_pattern(1));
     assert_eq!(it.sector(&first, &disk), sector_pattern(1));
-    it.stop_now();
+    it.stop_and_end();
 }
 
 #[test]
 fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
     let _watchdog = Watchdog::start();
-    let mut it = Running::new(None);
+    let mut it = Running::new();
     let (domain, disk) = it.guest(1);
     it.host.store.restart_empty();
     it.host.store = it.host.store.connect(0);
@@ -266,13 +222,13 @@ fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
     until("the log says so", || it.says("the guest has ended domid=1"));
     // What is said is done right after.
     until("nothing of it is mapped", || domain.foreign_memory().live_mappings() == 0);
-    it.stop_now();
+    it.stop_and_end();
 }
 
 #[test]
 fn a_daemon_that_serves_nobody_ends_with_an_error_when_xenstore_is_lost() {
     let _watchdog = Watchdog::start();
-    let mut it = Running::new(None);
+    let mut it = Running::new();
     let (domain, disk) = it.guest(1);
     it.reachable.store(false, Ordering::SeqCst);
     it.lose_xenstore();
@@ -306,8 +262,8 @@ fn the_service_managers_watchdog_is_told_while_the_main_loop_goes_round_and_not_
     }
     let hold_log = Arc::clone(&it.hold_log);
     let held = hold_log.lock().unwrap();
-    // The loop logs this order.
-    it.stop();
+    // The loop logs this.
+    it.lose_xenstore();
     until("the loop hangs", || heard().is_none());
     drop(held);
     until("it goes on", || heard().as_deref() == Some("WATCHDOG=1"));

@@ -37,7 +37,7 @@ fn a_disks_engines_live_as_long_as_the_disk_and_not_from_reset_to_reset() {
         };
         let it = OneDisk::with_settings(Sharing::Foreign, settings);
         let of_the_disk = rings();
-        assert_eq!(of_the_disk.len(), 2, "an engine for each queue");
+        assert!(of_the_disk.len() >= 2, "an engine for each queue: {of_the_disk:?}");
         for round in 0..8 {
             let mut driver = probe(it.window(), &it.kernel).expect("the driver takes the device");
             driver.read_blocks(round, &mut [0; 512]).unwrap();

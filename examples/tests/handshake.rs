@@ -182,7 +182,7 @@ fn the_end_of_the_backend_lets_go_of_everything() {
     let mut it = OneDisk::new(Sharing::Grant);
     let window = it.window();
     let driver = probe(window.clone(), &it.kernel).unwrap();
-    it.host.stop_backend();
+    it.host.stop_all();
     window.power_off();
     assert!(!it.window().is_there());
     assert_eq!(it.domain.grants().live_grants(), 0);
@@ -286,7 +286,7 @@ fn generic_devices_of_other_types_are_left_to_their_backends() {
 fn a_disk_of_an_earlier_backend_is_left_alone() {
     let _watchdog = Watchdog::start();
     let mut it = OneDisk::new(Sharing::Foreign);
-    it.host.stop_backend();
+    it.host.stop_all();
     assert_eq!(it.host.state(&it.disk).as_deref(), Some("2"), "as a backend that died leaves it");
     it.host.start_backend();
     it.host.settle();

@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "xen-foreignmem",
             "xen-ioreq",
             "xen-store",
+            "xen-virtio-sandbox",
         ],
     ),
     ("xen-virtio-sandbox", &[]),

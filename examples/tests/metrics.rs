@@ -48,14 +48,14 @@ fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
         // Each resets the device first.
         let mut driver = FakeDriver::start(it.window(), &it.kernel, VERSION_1);
         some_requests(&mut driver);
-        let figures = it.host.figures();
+        let mut text = String::new();
         until("the worker's own count", || {
-            figures.iter().all(|disk| {
-                let stats = disk.stats();
-                stats.requests() == 4 * round && stats.in_flight == 0
-            })
+            let figures = it.host.figures();
+            text = render(&figures);
+            figures
+                .iter()
+                .all(|disk| disk.stats.requests() == 4 * round && disk.stats.in_flight == 0)
         });
-        let text = render(&figures);
         for (name, more, expected) in [
             ("requests_total", ",op=\"write\"", 3),
             ("request_errors_total", ",op=\"write\"", 1),
@@ -89,9 +89,12 @@ fn the_text_is_prometheus() {
     let mut it = OneDisk::new(Sharing::Foreign);
     let mut driver = FakeDriver::start(it.window(), &it.kernel, VERSION_1);
     some_requests(&mut driver);
-    let figures = it.host.figures();
-    until("the count", || figures[0].stats()[RequestKind::Read].latency.count() == 1);
-    let text = render(&figures);
+    let mut text = String::new();
+    until("the count", || {
+        let figures = it.host.figures();
+        text = render(&figures);
+        figures[0].stats[RequestKind::Read].latency.count() == 1
+    });
     let (mut declared, mut kind, mut buckets) = (String::new(), String::new(), Vec::new());
     for line in text.lines() {
         if let Some(comment) = line.strip_prefix("# ") {

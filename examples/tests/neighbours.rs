@@ -12,11 +12,11 @@ use common::{
     host::{Host, sector_pattern},
     virtio_driver::probe,
 };
+use serde::{Deserialize, Serialize, Serializer};
 use virtio_blk_dev::RawImage;
 use xen_virtio_backend::{
-    self as backend, Backend, Built, Parts, Refusal,
-    fake::{DeviceConfig, FakeToolstack, GuestKernel, Sharing, Watchdog},
-    guest::MapBudget,
+    self as backend, Backend, MapBudget, Opened, Parts, Refusal,
+    fake::{DeviceConfig, FakeToolstack, GuestKernel, Sharing, Watchdog, reg},
     node::{DeviceNode, DeviceType, NodeReader},
 };
 use xen_virtio_blk::{disk, disks::Disks, figures::Figures, nodes::DiskNodes, settings::Settings};
@@ -45,15 +45,23 @@ struct Troubled {
     close_gate: Gate,
 }
 
-/// An image that may not close before its gate opens.
+/// What is known of an image that may not close before its gate opens, unless its guest's process has got it.
+#[derive(Serialize, Deserialize)]
 struct Sticky {
-    image: Option<<Disks as Backend>::Resources>,
-    gate: Option<Gate>,
+    resources: <Disks as Backend>::Resources,
+    #[serde(serialize_with = "let_go", skip_deserializing)]
+    gate: Mutex<Option<Gate>>,
+}
+
+/// What is sent to a guest's process is closed there.
+fn let_go<S: Serializer>(gate: &Mutex<Option<Gate>>, serializer: S) -> Result<S::Ok, S::Error> {
+    *gate.lock().unwrap() = None;
+    serializer.serialize_unit()
 }
 
 impl Drop for Sticky {
     fn drop(&mut self) {
-        if let Some(gate) = &self.gate {
+        if let Some(gate) = self.gate.get_mut().unwrap() {
             gate.wait();
         }
     }
@@ -69,6 +77,9 @@ impl Backend for Troubled {
     type Config = DiskNodes;
     type Resources = Sticky;
     type Figures = Figures;
+    type Setup = <Disks as Backend>::Setup;
+    type Shared = <Disks as Backend>::Shared;
+    type Loaded = <Disks as Backend>::Loaded;
     type Device<H: backend::Host> = disk::Disk<H>;
 
     fn claims(&self, device_type: DeviceType) -> bool {
@@ -79,23 +90,41 @@ impl Backend for Troubled {
         self.disks.read(node)
     }
 
-    fn open(&self, node: &DeviceNode, nodes: &DiskNodes) -> Result<Self::Resources, Refusal> {
+    fn open(&self, node: &DeviceNode, nodes: &DiskNodes) -> Result<Opened<Sticky>, Refusal> {
         if names(nodes, "slow") {
             self.gate.wait();
         }
         let gate = names(nodes, "stuck").then(|| self.close_gate.clone());
-        Ok(Sticky { image: Some(self.disks.open(node, nodes)?), gate })
+        let Opened { resources, files } = self.disks.open(node, nodes)?;
+        Ok(Opened { resources: Sticky { resources, gate: Mutex::new(gate) }, files })
+    }
+
+    fn setup(&self) -> Self::Setup {
+        self.disks.setup()
+    }
+
+    fn share(setup: Self::Setup) -> Self::Shared {
+        Disks::share(setup)
+    }
+
+    fn load(
+        shared: &Self::Shared,
+        nodes: &DiskNodes,
+        opened: Opened<Sticky>,
+    ) -> Result<Self::Loaded, Refusal> {
+        let Opened { resources, files } = opened;
+        let resources = resources.resources.clone();
+        Disks::load(shared, nodes, Opened { resources, files })
     }
 
     fn build<H: backend::Host>(
         node: &DeviceNode,
         nodes: DiskNodes,
-        mut resources: Self::Resources,
+        loaded: Self::Loaded,
         parts: Parts<H>,
-    ) -> Result<Built<disk::Disk<H>, Figures>, Refusal> {
+    ) -> Result<disk::Disk<H>, Refusal> {
         assert!(!names(&nodes, "panic"), "a fault on purpose");
-        resources.gate = None;
-        Disks::build(node, nodes, resources.image.take().unwrap(), parts)
+        Disks::build(node, nodes, loaded, parts)
     }
 
     fn describe(nodes: &DiskNodes) -> String {
@@ -283,7 +312,9 @@ fn a_guest_whose_thread_panics_loses_its_disks_and_no_other_guest_does() {
     assert_eq!(state(&host, &bad), None, "libxl would wait");
     assert!(host.error(&bad).is_some());
     assert!(is_free(&served));
-    assert_eq!((domain.servers(), domain.foreign_memory().live_mappings()), (0, 0));
+    // Its windows are answered, by a process that has nothing else: what the guest does there harms it no further.
+    assert_eq!((domain.servers(), domain.foreign_memory().live_mappings()), (1, 1));
+    assert_eq!(host.window(&served).read(reg::MAGIC), u32::MAX);
     let mut data = [0; 512];
     driver.read_blocks(1, &mut data).unwrap();
     assert_eq!(data, sector_pattern(1));

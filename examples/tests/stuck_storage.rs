@@ -3,22 +3,27 @@
 mod common;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use common::block::{BlockRequests, CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, OK};
 use virtio_blk_dev::{Image, Sink, Source};
-use virtio_mmio_dev::WINDOW_SIZE;
 use virtio_mmio_dev::feature::VERSION_1;
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
-    Backend, Built, Host, Parts, Refusal,
-    fake::{FakeDriver, FakeXen, GuestKernel, Sharing, WRITE, Watchdog, Window, reg, until},
-    guest::{Attachment, Command, End, Event, EventBox, Guest, MapBudget},
-    node::{DeviceId, DeviceNode, DeviceType, Kind, NodeReader},
+    self as backend, Backend, Opened, Parts, Refusal,
+    fake::{
+        DeviceConfig, FakeDriver, FakeToolstack, GuestKernel, Sharing, WRITE, Watchdog, Window,
+        reg, until,
+    },
+    node::{DeviceNode, DeviceType, NodeReader},
 };
 use xen_virtio_blk::{
     disk::Disk, figures::Figures, metrics::render, nodes::DiskNodes, settings::DiskSettings,
@@ -80,108 +85,111 @@ impl Image for StuckImage {
     }
 }
 
-/// Disks of images that aren't opened.
+/// The images that there are. A process of a guest finds its there, as it is a thread.
+static IMAGES: Mutex<BTreeMap<PathBuf, Arc<StuckImage>>> = Mutex::new(BTreeMap::new());
+
+/// Serves disks of such images.
 struct StuckDisks;
 
 impl Backend for StuckDisks {
-    const NAME: &'static str = "stuck-disks";
+    const NAME: &'static str = "stuck";
 
     type Config = DiskNodes;
-    type Resources = Arc<StuckImage>;
+    type Resources = ();
     type Figures = Figures;
-    type Device<H: Host> = Disk<H>;
+    type Setup = ();
+    type Shared = ();
+    type Loaded = Arc<StuckImage>;
+    type Device<H: backend::Host> = Disk<H>;
 
-    fn claims(&self, _: DeviceType) -> bool {
-        true
+    fn claims(&self, device_type: DeviceType) -> bool {
+        device_type == DeviceType::BLOCK
     }
 
     fn read(&self, node: &NodeReader<'_>) -> Result<DiskNodes, Refusal> {
         Ok(DiskNodes::read(node)?)
     }
 
-    fn open(&self, _: &DeviceNode, _: &DiskNodes) -> Result<Arc<StuckImage>, Refusal> {
-        Ok(Arc::default())
+    fn open(&self, _: &DeviceNode, _: &DiskNodes) -> Result<Opened<()>, Refusal> {
+        Ok(Opened { resources: (), files: Vec::new() })
     }
 
-    fn build<H: Host>(
+    fn setup(&self) {}
+
+    fn share((): ()) {}
+
+    fn load((): &(), nodes: &DiskNodes, _: Opened<()>) -> Result<Arc<StuckImage>, Refusal> {
+        Ok(Arc::clone(&IMAGES.lock().unwrap()[&nodes.image]))
+    }
+
+    fn build<H: backend::Host>(
         node: &DeviceNode,
         nodes: DiskNodes,
         image: Arc<StuckImage>,
         parts: Parts<H>,
-    ) -> Result<Built<Disk<H>, Figures>, Refusal> {
-        let device =
-            Disk::new(node, &nodes, DiskSettings::default(), Storage::Other(image), parts)?;
-        let figures = device.figures();
-        Ok(Built { device, figures })
+    ) -> Result<Disk<H>, Refusal> {
+        Disk::new(node, &nodes, DiskSettings::default(), Storage::Other(image), parts)
     }
 }
 
-fn id_of(nth: u32) -> DeviceId {
-    DeviceId { domid: 1, kind: Kind::VirtioDisk, devid: 51712 + 16 * nth }
-}
-
-fn base_of(nth: u32) -> u64 {
-    0x0200_0000 + u64::from(nth) * WINDOW_SIZE
-}
-
-fn disk(nth: u32, image: &Arc<StuckImage>) -> Attachment<StuckDisks> {
-    Attachment {
-        node: DeviceNode::new(id_of(nth), base_of(nth), 33 + nth, false),
-        config: DiskNodes { image: PathBuf::from("/stuck"), read_only: false, discard: true },
-        resources: Arc::clone(image),
-    }
-}
-
-/// A guest that is served, and what it has told.
+/// A guest with such disks.
 struct Served {
-    guest: Option<Guest<StuckDisks>>,
-    events: EventBox<StuckDisks>,
+    toolstack: FakeToolstack<StuckDisks>,
     domain: FakeDomain,
+    disks: Vec<DeviceConfig>,
 }
 
 impl Served {
     fn new() -> Self {
-        let domain = FakeDomain::builder().domid(1).vcpus(2).build();
-        let xen = FakeXen::default();
-        xen.add(domain.clone());
-        let handles = xen.open(1).unwrap();
-        let (sender, events) = EventBox::channel().unwrap();
-        let (guest, _) = Guest::start(1, handles, MapBudget::default(), sender).unwrap();
-        Self { guest: Some(guest), events, domain }
+        let toolstack = FakeToolstack::new(|| StuckDisks);
+        let domain = toolstack.create_guest(1);
+        Self { toolstack, domain, disks: Vec::new() }
     }
 
-    fn send(&self, command: Command<StuckDisks>) {
-        self.guest.as_ref().expect("a guest that is served").send(command);
+    /// Serves it as the next disk.
+    fn attach(&mut self, image: &Arc<StuckImage>) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let path = format!("/stuck/{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let disk = DeviceConfig::disk(1, self.disks.len() as u32, &path);
+        IMAGES.lock().unwrap().insert(path.into(), Arc::clone(image));
+        self.toolstack.add_device(&disk);
+        self.toolstack
+            .settle_until(LONG, |toolstack| toolstack.state(&disk).as_deref() == Some("2"));
+        self.disks.push(disk);
     }
 
-    /// The next event, if there is one in this time.
-    fn event(&mut self, timeout: Duration) -> Option<Event<StuckDisks>> {
-        let mut events = self.events.take(timeout);
-        assert!(events.len() < 2, "more than was asked for");
-        events.pop()
+    /// Has a disk detached, and its image forgotten.
+    fn detach(&mut self, nth: usize) {
+        self.toolstack.close_device(&self.disks[nth]);
+        let path = std::str::from_utf8(self.disks[nth].node("params").unwrap()).unwrap();
+        IMAGES.lock().unwrap().remove(&PathBuf::from(path));
     }
 
-    fn attach(&mut self, nth: u32, image: &Arc<StuckImage>) -> Arc<Figures> {
-        self.send(Command::Attach(Box::new(disk(nth, image))));
-        match self.event(LONG) {
-            Some(Event::Attached(id, Ok(figures))) if id == id_of(nth) => figures,
-            _ => panic!("the disk should be attached"),
+    /// Whether the disk is let go of within this time.
+    fn is_detached(&mut self, nth: usize, timeout: Duration) -> bool {
+        let begin = Instant::now();
+        loop {
+            self.toolstack.handle_events().unwrap();
+            if self.toolstack.state(&self.disks[nth]).as_deref() == Some("6") {
+                return true;
+            }
+            if begin.elapsed() > timeout {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Its driver of a disk.
-    fn driver(&self, nth: u32, features: u64) -> FakeDriver {
+    fn driver(&self, nth: usize, features: u64) -> FakeDriver {
         let kernel = GuestKernel::new(&self.domain, Sharing::Foreign);
         FakeDriver::start(self.window(nth), &kernel, VERSION_1 | features)
     }
 
-    fn window(&self, nth: u32) -> Window {
-        Window::new(&self.domain, nth, base_of(nth), 33 + nth)
-    }
-
-    /// The disk is let go of.
-    fn is_detached(&mut self, nth: u32, timeout: Duration) -> bool {
-        matches!(self.event(timeout), Some(Event::Detached(id)) if id == id_of(nth))
+    /// Each from a vCPU of its own: one may be waiting for an answer.
+    fn window(&self, nth: usize) -> Window {
+        let disk = &self.disks[nth];
+        Window::new(&self.domain, nth as u32, disk.base(), disk.irq())
     }
 }
 
@@ -192,7 +200,7 @@ const NOT_YET: Duration = Duration::from_millis(50);
 /// A guest that has asked its disk 0 for a flush, which the storage doesn't finish.
 fn stuck() -> (Served, FakeDriver, Arc<StuckImage>) {
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
-    it.attach(0, &image);
+    it.attach(&image);
     let mut driver = it.driver(0, FEATURE_FLUSH);
     let (header, status) = (driver.header(FLUSH, 0), driver.filled(&[0xff]));
     driver.chain(0, &[(header.device, 16, 0), (status.device, 1, WRITE)]);
@@ -206,33 +214,33 @@ fn a_disk_whose_storage_is_stuck_is_not_waited_for_without_end() {
     let _watchdog = Watchdog::start();
     let (mut it, _driver, image) = stuck();
     let begin = Instant::now();
-    it.send(Command::Detach(id_of(0)));
+    it.detach(0);
     assert!(!it.is_detached(0, NOT_YET));
     // Meanwhile another one comes and goes.
-    it.attach(1, &Arc::default());
+    it.attach(&Arc::default());
     assert_eq!(it.window(1).read(reg::MAGIC), reg::MAGIC_VALUE);
-    it.send(Command::Detach(id_of(1)));
+    it.detach(1);
     assert!(it.is_detached(1, LONG));
-    it.guest = None;
+    it.toolstack.destroy_guest(1);
+    assert!(!it.is_detached(0, NOT_YET), "it has not ended yet");
     assert!(begin.elapsed() < Duration::from_secs(30), "it was waited for");
-    assert!(it.event(NOT_YET).is_none(), "it has not ended yet");
     image.release();
-    assert!(matches!(it.event(LONG), Some(Event::Ended(1, End::Stopped))));
+    assert!(it.is_detached(0, LONG));
 }
 
 #[test]
 fn storage_that_answers_late_is_closed_then() {
     let _watchdog = Watchdog::start();
     let (mut it, driver, image) = stuck();
-    it.send(Command::Detach(id_of(0)));
+    it.detach(0);
     assert!(!it.is_detached(0, NOT_YET), "its storage has not answered yet");
     assert_eq!(it.window(0).read(reg::MAGIC), u32::MAX, "nothing is there any more");
     image.release();
     assert!(it.is_detached(0, LONG));
     assert_eq!(Arc::strong_count(&image), 1, "nobody holds the image");
     drop(driver);
-    it.guest = None;
-    assert!(matches!(it.event(LONG), Some(Event::Ended(1, End::Stopped))));
+    assert_eq!(it.domain.foreign_memory().live_mappings(), 1, "the page of the IOREQ server");
+    it.toolstack.stop_all();
     assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
 }
 
@@ -242,8 +250,8 @@ fn a_reset_of_a_disk_whose_storage_is_stuck_holds_up_no_other_disk_of_its_guest(
     let (mut it, _driver, image) = stuck();
     let other = Arc::new(StuckImage::default());
     other.release();
-    it.attach(1, &other);
-    let mut reset = it.domain.vcpu(0).begin_write(base_of(0) + reg::STATUS, 4, 0).unwrap();
+    it.attach(&other);
+    let mut reset = it.domain.vcpu(0).begin_write(it.disks[0].base() + reg::STATUS, 4, 0).unwrap();
     assert_eq!(reset.poll(), None);
     let mut driver = it.driver(1, FEATURE_FLUSH);
     assert_eq!(driver.request(FLUSH, 0, None).0, OK);
@@ -257,8 +265,8 @@ fn a_reset_of_a_disk_whose_storage_is_stuck_holds_up_no_other_disk_of_its_guest(
 fn a_reset_of_a_disk_that_is_detached_meanwhile_is_not_answered_before_its_storage_has_answered() {
     let _watchdog = Watchdog::start();
     let (mut it, _driver, image) = stuck();
-    let mut reset = it.domain.vcpu(0).begin_write(base_of(0) + reg::STATUS, 4, 0).unwrap();
-    it.send(Command::Detach(id_of(0)));
+    let mut reset = it.domain.vcpu(0).begin_write(it.disks[0].base() + reg::STATUS, 4, 0).unwrap();
+    it.detach(0);
     assert!(!it.is_detached(0, NOT_YET));
     assert_eq!(reset.poll(), None, "memory of the guest's is still in use");
     image.release();
@@ -270,7 +278,7 @@ fn a_reset_of_a_disk_that_is_detached_meanwhile_is_not_answered_before_its_stora
 fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
     let _watchdog = Watchdog::start();
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
-    it.attach(0, &image);
+    it.attach(&image);
     let window = it.window(0);
     let mut driver = it.driver(0, FEATURE_FLUSH | CONFIG_WCE);
     // Its thread has been at work, and has had time to fall asleep.
@@ -289,20 +297,21 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
 fn a_flush_that_failed_is_in_the_metrics_as_long_as_the_image_is_open() {
     let _watchdog = Watchdog::start();
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));
-    let figures = [it.attach(0, &image)];
-    let told = |value| {
-        let text = render(&figures);
+    it.attach(&image);
+    let told = |it: &mut Served, value| {
+        let text = render(&it.toolstack.figures());
         text.contains(&format!(
             "xen_virtio_blk_flush_failed{{domid=\"1\",devid=\"51712\"}} {value}\n"
         ))
     };
-    assert!(told(0));
+    assert!(told(&mut it, 0));
     image.fail();
     for _ in 0..2 {
         // Each resets the device first.
         let mut driver = it.driver(0, FEATURE_FLUSH);
         assert_eq!(driver.request(FLUSH, 0, None).0, IOERR);
-        assert!(told(1));
+        drop(driver);
+        assert!(told(&mut it, 1));
         image.state.lock().unwrap().fails = false;
     }
 }

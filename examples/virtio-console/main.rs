@@ -11,7 +11,10 @@
 
 mod pty;
 
-use std::{os::fd::BorrowedFd, process::ExitCode};
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    process::ExitCode,
+};
 
 use pty::Pty;
 use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
@@ -52,13 +55,12 @@ impl VirtioDevice for Console {
 impl Inline for Console {
     const NAME: &'static str = "virtio-console";
     const DEVICE_TYPE: DeviceType = DeviceType(3);
-    type Resources = Pty;
 
-    fn open(node: &DeviceNode) -> Result<Pty, Refusal> {
-        Pty::open(node.id).map_err(Refusal::new)
+    fn open(node: &DeviceNode) -> Result<Vec<OwnedFd>, Refusal> {
+        pty::open(node.id).map_err(Refusal::new)
     }
-    fn build(pty: Pty) -> Self {
-        let mut console = Self { pty, config: [0; 12] };
+    fn build(files: Vec<OwnedFd>) -> Self {
+        let mut console = Self { pty: Pty::new(files), config: [0; 12] };
         console.refresh();
         console
     }

@@ -20,53 +20,62 @@ use xen_virtio_backend::node::DeviceId;
 )]
 pub(crate) struct PtyError(#[from] io::Error);
 
+/// Makes a pseudoterminal and logs its name. Both sides of it are open.
+pub(crate) fn open(id: DeviceId) -> Result<Vec<OwnedFd>, PtyError> {
+    let (ours, theirs) = pair().map_err(io::Error::from)?;
+    let name = ptsname(&ours, Vec::new()).map_err(io::Error::from)?;
+    tracing::info!(%id, terminal = %name.to_string_lossy(), "the guest's console is this terminal");
+    Ok(vec![ours, theirs])
+}
+
 /// A pseudoterminal, raw: the guest's own terminal edits and echoes.
+fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+    let mut attributes = tcgetattr(&theirs)?;
+    attributes.make_raw();
+    tcsetattr(&theirs, OptionalActions::Now, &attributes)?;
+    fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+    Ok((ours, theirs))
+}
+
+/// One that was [opened](open).
 pub(crate) struct Pty {
-    /// What is typed is read here, what the guest prints written. It doesn't block.
-    ours: OwnedFd,
-    /// The side that users open. While it is open here, the other has no hang-up when they close it, which would be
-    /// readable without end.
-    _theirs: OwnedFd,
+    /// First our side: what is typed is read here, what the guest prints written. It doesn't block. Then the side that
+    /// users open: while it is open here, the other has no hang-up when they close it, which would be readable without
+    /// end.
+    sides: Vec<OwnedFd>,
     /// Bytes for which there was no room, as nobody reads.
     lost: u64,
 }
 
 impl Pty {
-    /// Makes one and logs its name.
-    pub(crate) fn open(id: DeviceId) -> Result<Self, PtyError> {
-        let pty = Self::new().map_err(io::Error::from)?;
-        let name = ptsname(&pty.ours, Vec::new()).map_err(io::Error::from)?;
-        tracing::info!(%id, terminal = %name.to_string_lossy(), "the guest's console is this terminal");
-        Ok(pty)
+    /// Of the files of [`open`].
+    pub(crate) fn new(sides: Vec<OwnedFd>) -> Self {
+        Self { sides, lost: 0 }
     }
 
-    fn new() -> Result<Self, Errno> {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let ours = openpt(flags)?;
-        grantpt(&ours)?;
-        unlockpt(&ours)?;
-        let theirs = ioctl_tiocgptpeer(&ours, flags)?;
-        let mut attributes = tcgetattr(&theirs)?;
-        attributes.make_raw();
-        tcsetattr(&theirs, OptionalActions::Now, &attributes)?;
-        fcntl_setfl(&ours, OFlags::NONBLOCK)?;
-        Ok(Self { ours, _theirs: theirs, lost: 0 })
+    fn ours(&self) -> &OwnedFd {
+        &self.sides[0]
     }
 
     /// Readable when something was typed.
     pub(crate) fn input(&self) -> BorrowedFd<'_> {
-        self.ours.as_fd()
+        self.ours().as_fd()
     }
 
     /// Takes what was typed, `None` if nothing was.
     pub(crate) fn read(&self, bytes: &mut [u8]) -> Option<usize> {
-        rustix::io::read(&self.ours, bytes).ok()
+        rustix::io::read(self.ours(), bytes).ok()
     }
 
     /// Prints `bytes`. The terminal keeps some tens of KiB for a reader; what is beyond that is lost.
     pub(crate) fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            match rustix::io::write(&self.ours, bytes) {
+            match rustix::io::write(self.ours(), bytes) {
                 Ok(count @ 1..) => bytes = &bytes[count..],
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => {
@@ -78,7 +87,7 @@ impl Pty {
 
     /// Columns and rows. Both are 0 until a user's program has set them.
     pub(crate) fn size(&self) -> (u16, u16) {
-        tcgetwinsize(&self.ours).map_or((0, 0), |size| (size.ws_col, size.ws_row))
+        tcgetwinsize(self.ours()).map_or((0, 0), |size| (size.ws_col, size.ws_row))
     }
 
     /// Counts bytes that are not printed.

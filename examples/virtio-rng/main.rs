@@ -7,13 +7,13 @@
 //! virtio = [ "backend=0,type=virtio,device4,transport=mmio,grant_usage=0" ]
 //! ```
 
-use std::process::ExitCode;
+use std::{os::fd::OwnedFd, process::ExitCode};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 use xen_virtio_backend::{
-    Inline, InlineDevices, Refusal,
-    node::{DeviceId, DeviceNode, DeviceType},
+    Inline, InlineDevices,
+    node::{DeviceId, DeviceType},
 };
 
 /// One guest's device, and how many bytes the guest got.
@@ -37,12 +37,8 @@ impl VirtioDevice for Entropy {
 impl Inline for Entropy {
     const NAME: &'static str = "virtio-rng";
     const DEVICE_TYPE: DeviceType = DeviceType(4);
-    type Resources = ();
 
-    fn open(_: &DeviceNode) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn build((): ()) -> Self {
+    fn build(_: Vec<OwnedFd>) -> Self {
         Self(0)
     }
     /// Fills what the request has room for, or less (§5.4.6.1): the generator gives up to 256 bytes at once.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use virtio_worker::CpuList;
-use xen_virtio_backend::guest::MapBudget;
+use xen_virtio_backend::MapBudget;
 
 use crate::{
     engine_kind::EngineKind,
@@ -28,10 +28,10 @@ pub struct Cli {
 pub enum Command {
     /// Serve the disks of every guest.
     ///
-    /// At SIGTERM it refuses new disks, and ends when the last guest has; a second one ends it at once. At SIGUSR1 it
-    /// logs what each disk has done; at SIGHUP it reads the size of each image, and tells the guests of those that
-    /// have changed.
-    Run(RunArgs),
+    /// Each guest is served by a process of its own, which can reach that guest and its images only. At SIGTERM this
+    /// program ends, and those processes serve on: started again, it takes them over. At SIGUSR1 each disk's process logs
+    /// what the disk has done; at SIGHUP it reads the size of the image, and tells the guest if it has changed.
+    Run(Box<RunArgs>),
     /// Say what this domain can do as a backend, and what to do about what is missing.
     Check,
 }
@@ -45,10 +45,17 @@ pub struct RunArgs {
     /// Where the lock is that keeps a second daemon from serving the same disks.
     #[arg(long, value_name = "DIR", default_value = "/run/xen-virtio-blk")]
     pub run_dir: PathBuf,
-    /// How long, in seconds, SIGTERM waits for the guests that are served to end; after that they lose their disks
-    /// [default: without end].
-    #[arg(long, value_name = "SECONDS")]
-    pub stop_timeout: Option<u32>,
+    /// Don't confine the processes of guests. A guest that takes over the process that serves it can then reach every
+    /// other guest's memory and disks, and this domain.
+    #[arg(long)]
+    pub no_sandbox: bool,
+    /// Most memory that the process of each guest may use, as 64M: with more, the kernel ends it. Takes a delegated
+    /// cgroup, as the systemd unit has it [default: unlimited].
+    #[arg(long, value_name = "SIZE", value_parser = memory_max)]
+    pub guest_memory_max: Option<u64>,
+    /// Most CPU time that the process of each guest may use, in percent of one CPU [default: unlimited].
+    #[arg(long, value_name = "PERCENT", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub guest_cpu_quota: Option<u32>,
     /// Keep the disks' figures in this file as Prometheus reads them: for node_exporter's textfile
     /// collector its name should end in .prom. SIGUSR1 writes it at once.
     #[arg(long, value_name = "FILE")]
@@ -101,6 +108,14 @@ pub(crate) fn logical_block_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Parses a size that a process can do with.
+fn memory_max(text: &str) -> Result<u64, String> {
+    match xen_virtio_backend::amount(text, 1024) {
+        Some(bytes) if bytes >= 16 << 20 => Ok(bytes),
+        _ => Err("should be a size of 16M or more, as 64M or 1G".into()),
+    }
+}
+
 fn queue_size(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(size) if size.is_power_of_two() && (4..=1024).contains(&size) => Ok(size),
@@ -138,6 +153,8 @@ mod tests {
             ("--queues", "257", "256"),
             ("--poll-us", "1000001", "0"),
             ("--map-budget", "1M", "1G"),
+            ("--guest-memory-max", "1M", "64M"),
+            ("--guest-cpu-quota", "0", "150"),
             ("--cpus", "1-0", "0-1"),
             ("--iops", "fast", "10K/20K"),
             ("--bps", "0", "100M"),

@@ -11,12 +11,12 @@ use virtio_blk_dev::{BlockDevice, ImageWarning, RequestKind};
 use virtio_mmio_dev::{Ignored, MmioTransport, PendingWrite, Queues, WriteOutcome};
 use xen_virtio_backend::{
     Device, Host, Parts, Refusal,
-    node::{DeviceId, DeviceNode},
+    node::{DeviceId, DeviceNode, Sharing},
 };
 
 use crate::{
-    block_config::block_config, disk_queues::DiskQueues, figures::Figures, nodes::DiskNodes,
-    settings::DiskSettings, storage::Storage,
+    block_config::block_config, disk_queues::DiskQueues, figures::Figures,
+    live_figures::LiveFigures, nodes::DiskNodes, settings::DiskSettings, storage::Storage,
 };
 
 /// A disk at work. Dropping it finishes what is in flight and ends its threads.
@@ -24,7 +24,7 @@ pub struct Disk<H: Host> {
     id: DeviceId,
     transport: MmioTransport<BlockDevice>,
     queues: DiskQueues<H>,
-    figures: Arc<Figures>,
+    figures: Arc<LiveFigures>,
     /// The operator was told that the image was deleted.
     told_deleted: AtomicBool,
 }
@@ -41,11 +41,11 @@ impl<H: Host> Disk<H> {
         storage: Storage,
         parts: Parts<H>,
     ) -> Result<Self, Refusal> {
-        let Parts { memory, interrupt, notices } = parts;
+        let Parts { memory, interrupt, notices, filters } = parts;
         let (id, image) = (node.id, storage.image());
         let config = block_config(node, nodes, &settings, &storage)?;
         let device = BlockDevice::new(image.capacity(), &config).map_err(Refusal::new)?;
-        let figures = Arc::new(Figures::new(id, settings.queues.into(), device.durability()));
+        let figures = Arc::new(LiveFigures::new(id, settings.queues.into(), device.durability()));
         let raised = Arc::clone(&figures);
         let line = move || {
             raised.count_interrupt();
@@ -54,16 +54,12 @@ impl<H: Host> Disk<H> {
                 debug!(%id, irq = interrupt.irq(), error = %chain(&error), "the interrupt could not be raised");
             }
         };
-        let transport = MmioTransport::builder(device, line).access_platform(node.grants);
+        let transport =
+            MmioTransport::builder(device, line).access_platform(node.sharing == Sharing::Grant);
         let transport = transport.build().map_err(Refusal::new)?;
         let its = Arc::clone(&figures);
-        let queues = DiskQueues::new(node, settings, storage, memory, its, notices)?;
+        let queues = DiskQueues::new(node, settings, storage, memory, its, notices, filters)?;
         Ok(Self { id, transport, queues, figures, told_deleted: AtomicBool::new(false) })
-    }
-
-    /// What it has done so far, for whoever wants to know.
-    pub fn figures(&self) -> Arc<Figures> {
-        Arc::clone(&self.figures)
     }
 
     /// Once: what the guest writes is gone when the disk is.
@@ -101,6 +97,8 @@ impl<H: Host> Disk<H> {
 }
 
 impl<H: Host> Device for Disk<H> {
+    type Figures = Figures;
+
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         self.figures.count_ioreq();
         self.transport.read(offset, data);
@@ -168,7 +166,8 @@ impl<H: Host> Device for Disk<H> {
 
     fn report(&self) {
         self.tell_if_deleted();
-        let stats = self.figures.stats();
+        let figures = self.figures.read();
+        let stats = &figures.stats;
         let memory = self.queues.memory().stats();
         info!(
             id = %self.id,
@@ -184,16 +183,20 @@ impl<H: Host> Device for Disk<H> {
             bytes_written = stats[RequestKind::Write].bytes,
             errors = stats.errors(),
             host_errors = stats.host_errors,
-            flush_failed = self.figures.has_failed_flush(),
+            flush_failed = figures.flush_failed,
             in_flight = stats.in_flight,
             throttled = stats.throttled,
-            ioreqs = self.figures.ioreqs(),
-            interrupts = self.figures.interrupts(),
+            ioreqs = figures.ioreqs,
+            interrupts = figures.interrupts,
             interrupts_suppressed = stats.interrupts_suppressed,
             ?memory,
             "disk totals"
         );
-        self.figures.report_latencies(&stats);
+        figures.report_latencies();
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures.read()
     }
 }
 

@@ -16,11 +16,12 @@ use virtio_worker::{LogLimit, Wake};
 use xen_foreignmem::DomainMemory;
 use xen_virtio_backend::{
     Host, Notices, Refusal,
-    node::{DeviceId, DeviceNode},
+    node::{DeviceId, DeviceNode, Sharing},
 };
+use xen_virtio_sandbox::ThreadFilters;
 
 use crate::{
-    figures::Figures,
+    live_figures::LiveFigures,
     settings::DiskSettings,
     storage::Storage,
     worker_thread::{Idle, Serving, StartError, WorkerThread},
@@ -51,10 +52,11 @@ pub(crate) struct DiskQueues<H: Host> {
     /// What the workers are lent, of the queues that are not served. Made with the disk, and kept over resets: when
     /// the guest starts its queues, a descriptor that can't be had would be a guest that hangs in its boot.
     idle: Vec<Option<Idle>>,
-    figures: Arc<Figures>,
+    figures: Arc<LiveFigures>,
     /// The guest is to grant its memory.
     grants: bool,
     notices: Notices,
+    filters: ThreadFilters,
     /// The features of the driver that is active, or of the last one that was.
     negotiated: u64,
     /// That the guest doesn't grant its memory has been said.
@@ -69,8 +71,9 @@ impl<H: Host> DiskQueues<H> {
         settings: DiskSettings,
         storage: Storage,
         memory: DomainMemory<H::Memory, H::Grants>,
-        figures: Arc<Figures>,
+        figures: Arc<LiveFigures>,
         notices: Notices,
+        filters: ThreadFilters,
     ) -> Result<Self, Refusal> {
         let count = usize::from(settings.queues);
         let limited = settings.limits != RateLimits::default();
@@ -84,8 +87,9 @@ impl<H: Host> DiskQueues<H> {
             draining: Vec::new(),
             idle: Vec::new(),
             figures,
-            grants: node.grants,
+            grants: node.sharing == Sharing::Grant,
             notices,
+            filters,
             negotiated: 0,
             told: false,
             limit: LogLimit::new(),
@@ -193,6 +197,7 @@ impl<H: Host> DiskQueues<H> {
             poll: self.settings.poll,
             cpu: self.settings.cpus.of_queue(config.index),
             log: self.limit.clone(),
+            filters: self.filters.clone(),
         };
         WorkerThread::start(config, &self.memory, interrupt, &device.params(), serving).map_err(
             |(error, idle)| {

@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use backend_process::chain;
 use tracing::warn;
-use virtio_blk_dev::{ImageFiles, ImageWarning};
+use virtio_blk_dev::{ImageFacts, ImageFiles, ImageWarning, RingPool, UringConfig};
 use xen_virtio_backend::{
-    Backend, Built, Host, Parts, Refusal,
+    Backend, Host, Opened, Parts, Refusal,
     node::{DeviceNode, DeviceType, Kind, NodeError, NodeReader},
 };
 
 use crate::{
     disk::Disk,
+    engine_kind::EngineKind,
     figures::Figures,
     nodes::{DiskNodes, read_image},
     settings::{DiskSettings, Settings},
@@ -36,8 +38,13 @@ impl Backend for Disks {
     const NAME: &'static str = "xen-virtio-blk";
 
     type Config = DiskNodes;
-    type Resources = (DiskSettings, ImageFiles);
+    type Resources = (DiskSettings, ImageFacts);
     type Figures = Figures;
+    /// How many io_urings the process of a guest needs.
+    type Setup = u16;
+    /// They, if it needs any and the kernel has them.
+    type Shared = Option<RingPool>;
+    type Loaded = (DiskSettings, Storage);
     type Device<H: Host> = Disk<H>;
 
     fn claims(&self, device_type: DeviceType) -> bool {
@@ -51,23 +58,48 @@ impl Backend for Disks {
         }
     }
 
-    fn open(&self, _: &DeviceNode, nodes: &DiskNodes) -> Result<Self::Resources, Refusal> {
+    fn open(&self, _: &DeviceNode, nodes: &DiskNodes) -> Result<Opened<Self::Resources>, Refusal> {
         let settings = self.0.of(&nodes.image).clone();
         let opened = Storage::files(&nodes.image, nodes.read_only, &settings);
-        Ok((settings, opened.map_err(Refusal::new)?))
+        let (facts, files) = opened.map_err(Refusal::new)?.into_parts();
+        Ok(Opened { resources: (settings, facts), files })
+    }
+
+    fn setup(&self) -> u16 {
+        self.0.rings()
+    }
+
+    fn share(rings: u16) -> Option<RingPool> {
+        if rings == 0 {
+            return None;
+        }
+        let made = RingPool::new(rings, UringConfig::default().depth);
+        made.inspect_err(|error| warn!(error = %chain(error), "the guest's process has no io_urings, and its disks are served by the engine sync")).ok()
+    }
+
+    fn load(
+        rings: &Option<RingPool>,
+        nodes: &DiskNodes,
+        opened: Opened<Self::Resources>,
+    ) -> Result<(DiskSettings, Storage), Refusal> {
+        let Opened { resources: (mut settings, facts), files } = opened;
+        if rings.is_none() {
+            // The process has no right to make one, and would be ended.
+            settings.engine = EngineKind::Sync;
+        }
+        let files = ImageFiles::from_parts(facts, files).map_err(Refusal::new)?;
+        let storage = Storage::new(files, rings.as_ref()).map_err(Refusal::new)?;
+        storage.image().warnings().into_iter().for_each(|warning| tell(&nodes.image, warning));
+        Ok((settings, storage))
     }
 
     fn build<H: Host>(
         node: &DeviceNode,
         nodes: DiskNodes,
-        (settings, files): Self::Resources,
+        (settings, storage): Self::Loaded,
         parts: Parts<H>,
-    ) -> Result<Built<Disk<H>, Figures>, Refusal> {
-        let storage = Storage::new(files, None).map_err(Refusal::new)?;
-        storage.image().warnings().into_iter().for_each(|warning| tell(&nodes.image, warning));
-        let disk = Disk::new(node, &nodes, settings, storage, parts)?;
-        let figures = disk.figures();
-        Ok(Built { device: disk, figures })
+    ) -> Result<Disk<H>, Refusal> {
+        Disk::new(node, &nodes, settings, storage, parts)
     }
 
     fn describe(nodes: &DiskNodes) -> String {

@@ -13,6 +13,7 @@ pub mod disks;
 pub mod engine_kind;
 pub mod figures;
 mod identity;
+mod live_figures;
 pub mod metrics;
 pub mod nodes;
 pub mod rate;

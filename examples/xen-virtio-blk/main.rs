@@ -18,6 +18,9 @@ use xen_virtio_blk::{
 };
 
 fn main() -> ExitCode {
+    if let Some(code) = xen_virtio_backend::guest_process::<Disks>() {
+        return code;
+    }
     match Cli::parse().command {
         Command::Check => check::run(),
         Command::Run(args) => match Logging::start() {
@@ -43,6 +46,8 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     let mut options = Options::new(&args.run_dir);
     options.map_budget = settings.map_budget();
     options.metrics = args.metrics_file.clone().map(metrics_file);
-    options.stop_timeout = args.stop_timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    options.isolation.sandbox = !args.no_sandbox;
+    options.isolation.memory = args.guest_memory_max;
+    options.isolation.cpu_milli = args.guest_cpu_quota.map(|percent| percent * 10);
     Ok(xen_virtio_backend::run(Disks::new(settings), options)?)
 }

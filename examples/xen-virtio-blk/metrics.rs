@@ -8,29 +8,25 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use backend_process::chain;
 use tracing::{info, warn};
-use virtio_blk_dev::{OpStats, Stats};
+use virtio_blk_dev::OpStats;
 use xen_virtio_backend::daemon::Metrics;
 
 use crate::figures::{Figures, OPS};
 
 /// The text that Prometheus and node_exporter read (text format 0.0.4).
-pub fn render(disks: &[Arc<Figures>]) -> String {
-    let disks: Vec<_> = disks.iter().map(|disk| (disk.as_ref(), disk.stats())).collect();
+pub fn render(disks: &[&Figures]) -> String {
     let mut text = String::new();
     // Writing to a string doesn't fail.
-    let _ = write_all(&mut text, &disks);
+    let _ = write_all(&mut text, disks);
     text
 }
 
-type Disks<'a> = [(&'a Figures, Stats)];
-
-fn write_all(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
+fn write_all(text: &mut String, disks: &[&Figures]) -> fmt::Result {
     type OfOp = fn(&OpStats) -> u64;
     let of_ops: [(&str, &str, OfOp); 3] = [
         ("requests_total", "Requests answered, whatever the status.", |op| op.requests),
@@ -39,50 +35,54 @@ fn write_all(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
     ];
     for (name, help, of) in of_ops {
         declare(text, name, "counter", help)?;
-        for (disk, stats) in disks {
+        for disk in disks {
             for (op, kind) in OPS {
-                let value = of(&stats[kind]);
+                let value = of(&disk.stats[kind]);
                 writeln!(text, "xen_virtio_blk_{name}{{{},op=\"{op}\"}} {value}", labels(disk))?;
             }
         }
     }
     write_durations(text, disks)?;
-    type OfDisk = fn(&Figures, &Stats) -> u64;
+    type OfDisk = fn(&Figures) -> u64;
     let of_disks: [(&str, &str, &str, OfDisk); 8] = [
-        ("in_flight_requests", "gauge", "Requests taken and not answered.", |_, s| s.in_flight),
-        ("host_errors_total", "counter", "Requests that the host failed.", |_, s| s.host_errors),
+        ("in_flight_requests", "gauge", "Requests taken and not answered.", |disk| {
+            disk.stats.in_flight
+        }),
+        ("host_errors_total", "counter", "Requests that the host failed.", |disk| {
+            disk.stats.host_errors
+        }),
         (
             "flush_failed",
             "gauge",
             "1 after a flush failed: none succeeds until the disk is closed and opened again.",
-            |disk, _| disk.has_failed_flush().into(),
+            |disk| disk.flush_failed.into(),
         ),
-        ("batches_total", "counter", "Publications of answers.", |_, s| s.batches),
-        ("throttled_total", "counter", "Waits for a rate limit.", |_, s| s.throttled),
-        ("interrupts_total", "counter", "Interrupts raised.", |disk, _| disk.interrupts()),
+        ("batches_total", "counter", "Publications of answers.", |disk| disk.stats.batches),
+        ("throttled_total", "counter", "Waits for a rate limit.", |disk| disk.stats.throttled),
+        ("interrupts_total", "counter", "Interrupts raised.", |disk| disk.interrupts),
         (
             "interrupts_suppressed_total",
             "counter",
             "Publications that the guest wanted no interrupt for.",
-            |_, s| s.interrupts_suppressed,
+            |disk| disk.stats.interrupts_suppressed,
         ),
-        ("ioreqs_total", "counter", "Accesses to the registers.", |disk, _| disk.ioreqs()),
+        ("ioreqs_total", "counter", "Accesses to the registers.", |disk| disk.ioreqs),
     ];
     for (name, kind, help, of) in of_disks {
         declare(text, name, kind, help)?;
-        for (disk, stats) in disks {
-            writeln!(text, "xen_virtio_blk_{name}{{{}}} {}", labels(disk), of(disk, stats))?;
+        for disk in disks {
+            writeln!(text, "xen_virtio_blk_{name}{{{}}} {}", labels(disk), of(disk))?;
         }
     }
     Ok(())
 }
 
-fn write_durations(text: &mut String, disks: &Disks<'_>) -> fmt::Result {
+fn write_durations(text: &mut String, disks: &[&Figures]) -> fmt::Result {
     let name = "request_duration_seconds";
     declare(text, name, "histogram", "From being taken out of the ring to being published.")?;
-    for (disk, stats) in disks {
+    for disk in disks {
         for (op, kind) in OPS {
-            let latency = &stats[kind].latency;
+            let latency = &disk.stats[kind].latency;
             let labels = format!("{},op=\"{op}\"", labels(disk));
             for (end, count) in latency.cumulative() {
                 let le = end.as_secs_f64();
@@ -104,7 +104,7 @@ fn declare(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result
 }
 
 fn labels(disk: &Figures) -> String {
-    let id = disk.id();
+    let id = disk.id;
     format!("domid=\"{}\",devid=\"{}\"", id.domid, id.devid)
 }
 
@@ -146,7 +146,7 @@ impl Metrics<Figures> for MetricsFile {
     }
 
     /// Writes it now. That this fails is said once, and when it no longer does.
-    fn write(&mut self, disks: &[Arc<Figures>]) {
+    fn write(&mut self, disks: &[&Figures]) {
         self.due = Instant::now() + self.interval;
         let written = replace(&self.path, render(disks).as_bytes());
         let path = self.path.display();

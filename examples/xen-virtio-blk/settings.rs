@@ -10,7 +10,7 @@ use std::{
 use backend_process::chain;
 use tracing::warn;
 use virtio_blk_dev::{ImageFormat, RateLimits, UringEngine, UringError};
-use xen_virtio_backend::guest::MapBudget;
+use xen_virtio_backend::MapBudget;
 
 use crate::{
     args::RunArgs,
@@ -26,6 +26,11 @@ mod table;
 pub use disk::{Cache, DiskSettings};
 pub use error::SettingsError;
 use table::DiskTable;
+
+/// Disks of one guest whose queues get io_urings. Those of more disks are served by the synchronous engine.
+const DISKS: u16 = 16;
+/// The most io_urings of a guest. One takes some 20 KiB.
+const MAX_RINGS: u16 = 256;
 
 /// How every disk is served.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +92,13 @@ impl Settings {
     /// How much of each guest's memory may be mapped.
     pub fn map_budget(&self) -> MapBudget {
         self.map_budget
+    }
+
+    /// How many io_urings the process of a guest needs: one for each queue of as many disks as guests have.
+    pub(crate) fn rings(&self) -> u16 {
+        let all = self.disks.values().chain([&self.all]);
+        let queues = all.filter(|disk| disk.engine == EngineKind::IoUring).map(|disk| disk.queues);
+        queues.max().unwrap_or(0).saturating_mul(DISKS).min(MAX_RINGS)
     }
 
     /// How the disk with this image is served: as the table says that names it, by this path or by

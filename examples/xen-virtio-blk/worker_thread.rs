@@ -14,6 +14,7 @@ use virtio_worker::{
 };
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 use xen_virtio_backend::node::DeviceId;
+use xen_virtio_sandbox::{ThreadFilters, ThreadKind};
 
 /// Why a queue can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,8 @@ pub(crate) struct Serving {
     /// The CPU of its thread.
     pub(crate) cpu: Option<Cpu>,
     pub(crate) log: LogLimit,
+    /// What its thread is confined by.
+    pub(crate) filters: ThreadFilters,
 }
 
 impl WorkerThread {
@@ -64,7 +67,7 @@ impl WorkerThread {
         params: &Params,
         serving: Serving,
     ) -> Result<Self, (StartError, Idle)> {
-        let Serving { id, engine, wake, limiter, poll, cpu, log } = serving;
+        let Serving { id, engine, wake, limiter, poll, cpu, log, filters } = serving;
         let queue = match LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt) {
             Ok(queue) => queue,
             Err(error) => return Err((error.into(), Idle { engine: Some(engine), wake })),
@@ -76,6 +79,14 @@ impl WorkerThread {
             (params.clone(), Arc::clone(&counters), canceller.clone());
         let on_event = log_events(id, index, log.clone());
         let serve = move |engine: &mut Box<dyn Engine>, waiter: &mut Waiter| {
+            let kind = match engine.as_fd() {
+                Some(_) => ThreadKind::UringQueue,
+                None => ThreadKind::SyncQueue,
+            };
+            if let Err(error) = filters.apply(kind) {
+                error!(%id, queue = index, error = %chain(&error), "the thread of a queue can't be confined, and the queue is not served: report this as a bug");
+                return Served::unusable(());
+            }
             let mut worker = Worker::with_counters(queue, &mut **engine, &params, its)
                 .with_canceller(its_canceller);
             if let Some(limiter) = limiter {

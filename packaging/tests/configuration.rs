@@ -15,7 +15,7 @@ fn run_args(words: &str) -> RunArgs {
     let cli = Cli::try_parse_from(words.split_whitespace())
         .unwrap_or_else(|error| panic!("{words}: {error}"));
     match cli.command {
-        Command::Run(args) => args,
+        Command::Run(args) => *args,
         other => panic!("{words}: {other:?}"),
     }
 }

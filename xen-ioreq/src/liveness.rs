@@ -18,7 +18,8 @@ pub struct Liveness<M: DeviceModel> {
 }
 
 impl<M: DeviceModel> Liveness<M> {
-    pub(crate) fn new(model: Arc<M>, id: ServerId) -> Self {
+    /// Of the guest of `model`, whose server `id` any process may have made.
+    pub fn new(model: Arc<M>, id: ServerId) -> Self {
         Self { model, id }
     }
 

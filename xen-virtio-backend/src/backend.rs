@@ -1,9 +1,14 @@
 //! What an author of a backend writes: which devices it serves, and what one of them does.
 
-use std::{error::Error, os::fd::BorrowedFd, sync::Arc};
+use std::{
+    error::Error,
+    os::fd::{BorrowedFd, OwnedFd},
+};
 
+use serde::{Serialize, de::DeserializeOwned};
 use virtio_mmio_dev::{PendingWrite, WriteOutcome};
 use xen_foreignmem::DomainMemory;
+use xen_virtio_sandbox::ThreadFilters;
 
 use crate::{
     host::{Host, InterruptLine},
@@ -13,21 +18,31 @@ use crate::{
 
 /// A kind of device.
 ///
-/// [`read`](Self::read) and [`open`](Self::open) are called in the supervisor, [`build`](Self::build) where the
-/// guest is served.
+/// The supervisor calls the methods that take `self`: it has the privileges of the program. The others are called in
+/// the process of the guest, which has none left when it [builds](Self::build) a device. What is associated with it
+/// crosses between both as bytes, and descriptors beside them.
 pub trait Backend: Send + Sync + Sized + 'static {
     /// The program's name, for messages.
     const NAME: &'static str;
+    /// The program's version. A supervisor goes on with the processes of guests that an earlier one has started if
+    /// their versions are the same.
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     /// What the toolstack says of a device beyond [`DeviceNode`], and the operator. Two that are equal are
     /// the same device.
-    type Config: Clone + PartialEq + Send + 'static;
-    /// What a device is made of, opened with the supervisor's privileges.
-    type Resources: Send + 'static;
-    /// Counters and the like, of one device, which others read while it is served.
-    type Figures: Send + Sync + 'static;
+    type Config: Clone + PartialEq + Send + Serialize + DeserializeOwned + 'static;
+    /// What a device is made of, beside the descriptors that were opened for it.
+    type Resources: Send + Serialize + DeserializeOwned + 'static;
+    /// Counters and the like, of one device at one time.
+    type Figures: Send + Serialize + DeserializeOwned + 'static;
+    /// What the process of a guest needs to know before it has devices.
+    type Setup: Send + Serialize + DeserializeOwned + 'static;
+    /// What the devices of one guest share, and can't be made without privileges.
+    type Shared: Send + Sync + 'static;
+    /// What a device is made of in the process of its guest.
+    type Loaded: Send + 'static;
     /// A device that is served.
-    type Device<H: Host>: Device;
+    type Device<H: Host>: Device<Figures = Self::Figures>;
 
     /// Whether devices of this type are this backend's. Others are left to other backends.
     fn claims(&self, device_type: DeviceType) -> bool;
@@ -43,18 +58,39 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// Why the device can't be served.
-    fn open(&self, node: &DeviceNode, config: &Self::Config) -> Result<Self::Resources, Refusal>;
+    fn open(
+        &self,
+        node: &DeviceNode,
+        config: &Self::Config,
+    ) -> Result<Opened<Self::Resources>, Refusal>;
 
-    /// Makes the device, in its reset state. Must not block.
+    /// What a process that is to serve a guest is told.
+    fn setup(&self) -> Self::Setup;
+
+    /// Makes what the guest's devices share. The process has one thread, and gives up its privileges after that.
+    fn share(setup: Self::Setup) -> Self::Shared;
+
+    /// Makes what a device stands on of what was opened for it. It may block: it is called on a thread of its own, and
+    /// given up after some seconds.
+    ///
+    /// # Errors
+    /// Why the device can't be served.
+    fn load(
+        shared: &Self::Shared,
+        config: &Self::Config,
+        opened: Opened<Self::Resources>,
+    ) -> Result<Self::Loaded, Refusal>;
+
+    /// Makes the device, in its reset state. Must not block: the guest waits for the same thread.
     ///
     /// # Errors
     /// Why the device can't be served.
     fn build<H: Host>(
         node: &DeviceNode,
         config: Self::Config,
-        resources: Self::Resources,
+        loaded: Self::Loaded,
         parts: Parts<H>,
-    ) -> Result<Built<Self::Device<H>, Self::Figures>, Refusal>;
+    ) -> Result<Self::Device<H>, Refusal>;
 
     /// A device in words, for the log.
     fn describe(config: &Self::Config) -> String {
@@ -72,13 +108,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     }
 }
 
-/// A device and its figures.
+/// What a device is made of. Dropping it may block, as closing a file does.
 #[derive(Debug)]
-pub struct Built<D, F> {
-    /// The device.
-    pub device: D,
-    /// What others read of it.
-    pub figures: Arc<F>,
+pub struct Opened<R> {
+    /// What is known of it.
+    pub resources: R,
+    /// Open files, whose order `resources` knows.
+    pub files: Vec<OwnedFd>,
 }
 
 /// What a device gets of its guest.
@@ -89,10 +125,16 @@ pub struct Parts<H: Host> {
     pub interrupt: InterruptLine<H::Model>,
     /// For what the operator should find in xenstore.
     pub notices: Notices,
+    /// What each thread that the device starts is to be confined by
+    /// ([`ThreadFilters::apply`](xen_virtio_sandbox::ThreadFilters::apply)).
+    pub filters: ThreadFilters,
 }
 
 /// A device that is served: registers and queues. Dropping it finishes what is in flight and ends its threads.
 pub trait Device: Send {
+    /// What the device has done so far.
+    type Figures;
+
     /// The guest reads `data.len()` bytes at `offset` in the window.
     fn read(&mut self, offset: u64, data: &mut [u8]);
 
@@ -137,6 +179,9 @@ pub trait Device: Send {
 
     /// Logs what the device has done so far.
     fn report(&self) {}
+
+    /// What the device has done so far.
+    fn figures(&self) -> Self::Figures;
 }
 
 /// Why a device is not served. The text is written to the log and to the device's error nodes in xenstore, where

@@ -6,6 +6,8 @@ use xen_evtchn::{EventChannel, Evtchn};
 use xen_foreignmem::{ForeignMemory, Gntdev, GrantTable, Privcmd};
 use xen_ioreq::{DeviceModel, DomId, XenDeviceModel};
 
+use crate::node::Sharing;
+
 /// Opens what serving one guest takes.
 pub trait Host: Send + 'static {
     /// Device-model operations.
@@ -17,11 +19,17 @@ pub trait Host: Send + 'static {
     /// Event channels.
     type Events: EventChannel;
 
-    /// Descriptors of their own for `domid`, confined to it as far as the kernel can.
+    /// Device-model operations on `domid`, and on no other domain.
     ///
     /// # Errors
-    /// The kernel's devices can't be opened, or not confined.
-    fn open(&self, domid: DomId) -> io::Result<Handles<Self>>;
+    /// The kernel's device can't be opened, or not be restricted.
+    fn model(&self, domid: DomId) -> io::Result<Arc<Self::Model>>;
+
+    /// Descriptors of their own for `domid`, restricted to it as far as the kernel can.
+    ///
+    /// # Errors
+    /// The kernel's devices can't be opened, or not be restricted.
+    fn open(&self, domid: DomId, sharing: Sharing) -> io::Result<Handles<Self>>;
 }
 
 /// What serves one guest. Each guest has its own, so that each can be confined to it.
@@ -30,8 +38,8 @@ pub struct Handles<H: Host + ?Sized> {
     pub model: Arc<H::Model>,
     /// Foreign and resource mappings.
     pub memory: Arc<H::Memory>,
-    /// Grants.
-    pub grants: Arc<H::Grants>,
+    /// Grants, for devices that share memory by them.
+    pub grants: Option<Arc<H::Grants>>,
     /// Event channels.
     pub events: Arc<H::Events>,
 }
@@ -41,7 +49,7 @@ impl<H: Host + ?Sized> Clone for Handles<H> {
         Self {
             model: Arc::clone(&self.model),
             memory: Arc::clone(&self.memory),
-            grants: Arc::clone(&self.grants),
+            grants: self.grants.clone(),
             events: Arc::clone(&self.events),
         }
     }
@@ -82,17 +90,30 @@ impl Host for Xen {
     type Grants = Gntdev;
     type Events = Evtchn;
 
-    fn open(&self, domid: DomId) -> io::Result<Handles<Self>> {
-        let privcmd = Privcmd::open(domid)?;
-        privcmd.restrict()?;
-        let privcmd = Arc::new(privcmd);
+    fn model(&self, domid: DomId) -> io::Result<Arc<XenDeviceModel>> {
+        Ok(Arc::new(XenDeviceModel::new(Arc::new(privcmd(domid)?))))
+    }
+
+    fn open(&self, domid: DomId, sharing: Sharing) -> io::Result<Handles<Self>> {
+        let privcmd = Arc::new(privcmd(domid)?);
         let events = Evtchn::open()?;
         events.restrict(domid)?;
+        let grants = match sharing {
+            Sharing::Foreign => None,
+            Sharing::Grant => Some(Arc::new(Gntdev::open(domid)?)),
+        };
         Ok(Handles {
             model: Arc::new(XenDeviceModel::new(Arc::clone(&privcmd))),
             memory: privcmd,
-            grants: Arc::new(Gntdev::open(domid)?),
+            grants,
             events: Arc::new(events),
         })
     }
+}
+
+/// privcmd, for `domid` alone.
+fn privcmd(domid: DomId) -> io::Result<Privcmd> {
+    let privcmd = Privcmd::open(domid)?;
+    privcmd.restrict()?;
+    Ok(privcmd)
 }

@@ -1,6 +1,9 @@
 //! The easy kind of device: requests are answered on the thread that serves the guest.
 
-use std::{marker::PhantomData, os::fd::BorrowedFd, sync::Arc};
+use std::{
+    marker::PhantomData,
+    os::fd::{BorrowedFd, OwnedFd},
+};
 
 use backend_process::chain;
 use tracing::{Level, debug};
@@ -12,9 +15,9 @@ use virtio_worker::LogLimit;
 use xen_foreignmem::{Requests, Rings};
 
 use crate::{
-    backend::{Backend, Built, Device, Parts, Refusal},
+    backend::{Backend, Device, Opened, Parts, Refusal},
     host::Host,
-    node::{DeviceId, DeviceNode, DeviceType, NodeReader},
+    node::{DeviceId, DeviceNode, DeviceType, NodeReader, Sharing},
 };
 
 /// A device whose requests take no time: they are answered on the thread that answers the guest's accesses to
@@ -27,17 +30,19 @@ pub trait Inline: VirtioDevice + Send + Sized + 'static {
     const NAME: &'static str;
     /// The type of the devices: [`device_type`](VirtioDevice::device_type).
     const DEVICE_TYPE: DeviceType;
-    /// What a device is made of, opened with the supervisor's privileges.
-    type Resources: Send + 'static;
 
-    /// Opens what the device needs, as [`Backend::open`] does. It may block.
+    /// Opens what the device needs, with the supervisor's privileges. It may block.
     ///
     /// # Errors
     /// Why the device can't be served.
-    fn open(node: &DeviceNode) -> Result<Self::Resources, Refusal>;
+    fn open(node: &DeviceNode) -> Result<Vec<OwnedFd>, Refusal> {
+        let _ = node;
+        Ok(Vec::new())
+    }
 
-    /// Makes the device, in its reset state.
-    fn build(resources: Self::Resources) -> Self;
+    /// Makes the device, in its reset state, of what was [opened](Self::open). This is done in the process of the
+    /// guest, which has no privileges.
+    fn build(files: Vec<OwnedFd>) -> Self;
 
     /// Answers a request of a queue and gives the number of bytes it wrote to the chain, counted from the first
     /// writable one (virtio 1.2 §2.7.8.2).
@@ -99,8 +104,11 @@ impl<D> Default for InlineDevices<D> {
 impl<D: Inline> Backend for InlineDevices<D> {
     const NAME: &'static str = D::NAME;
     type Config = ();
-    type Resources = D::Resources;
+    type Resources = ();
     type Figures = ();
+    type Setup = ();
+    type Shared = ();
+    type Loaded = Vec<OwnedFd>;
     type Device<H: Host> = InlineService<H, D>;
 
     fn claims(&self, device_type: DeviceType) -> bool {
@@ -111,18 +119,25 @@ impl<D: Inline> Backend for InlineDevices<D> {
         Ok(())
     }
 
-    fn open(&self, node: &DeviceNode, (): &()) -> Result<D::Resources, Refusal> {
-        D::open(node)
+    fn open(&self, node: &DeviceNode, (): &()) -> Result<Opened<()>, Refusal> {
+        Ok(Opened { resources: (), files: D::open(node)? })
+    }
+
+    fn setup(&self) {}
+
+    fn share((): ()) {}
+
+    fn load((): &(), (): &(), opened: Opened<()>) -> Result<Vec<OwnedFd>, Refusal> {
+        Ok(opened.files)
     }
 
     fn build<H: Host>(
         node: &DeviceNode,
         (): (),
-        resources: D::Resources,
+        files: Vec<OwnedFd>,
         parts: Parts<H>,
-    ) -> Result<Built<InlineService<H, D>, ()>, Refusal> {
-        let device = InlineService::new(node, D::build(resources), parts)?;
-        Ok(Built { device, figures: Arc::new(()) })
+    ) -> Result<InlineService<H, D>, Refusal> {
+        InlineService::new(node, D::build(files), parts)
     }
 }
 
@@ -136,7 +151,8 @@ impl<H: Host, D: Inline> InlineService<H, D> {
                 debug!(%id, irq = interrupt.irq(), error = %chain(&error), "the interrupt could not be raised");
             }
         };
-        let transport = MmioTransport::builder(device, raise).access_platform(node.grants);
+        let transport =
+            MmioTransport::builder(device, raise).access_platform(node.sharing == Sharing::Grant);
         let transport = transport.build().map_err(Refusal::new)?;
         let device = InlineDevice::new(transport, memory.rings(), memory.requests());
         Ok(Self { id, device, limit: LogLimit::new() })
@@ -161,6 +177,8 @@ impl<H: Host, D: Inline> InlineService<H, D> {
 }
 
 impl<H: Host, D: Inline> Device for InlineService<H, D> {
+    type Figures = ();
+
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         self.device.read(offset, data);
     }
@@ -203,6 +221,8 @@ impl<H: Host, D: Inline> Device for InlineService<H, D> {
     fn report(&self) {
         self.device.transport().device().report(self.id);
     }
+
+    fn figures(&self) {}
 }
 
 impl<H: Host, D: Inline> Drop for InlineService<H, D> {

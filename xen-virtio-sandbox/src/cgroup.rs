@@ -158,6 +158,13 @@ impl Delegated {
         Ok((cgroup, state))
     }
 
+    /// The child `name`, if it was [made](Self::guest) before, by this process or another.
+    #[must_use]
+    pub fn existing(&self, name: &str) -> Option<Cgroup> {
+        let directory = self.directory.join(name);
+        directory.is_dir().then_some(Cgroup { directory })
+    }
+
     fn child(&self, name: &str) -> Result<Cgroup, CgroupError> {
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
             return Err(CgroupError::Name(name.to_owned()));

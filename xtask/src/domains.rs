@@ -21,6 +21,9 @@ const XEN_PROGRAMS: [&str; 8] = [
     "xentop",
     "xl",
 ];
+/// The second one begins the range of those that the processes of guests run as.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+    xen-virtio-guest:x:100000:100000::/nonexistent:/bin/false\n";
 const DOM0_PROGRAMS: [&str; 11] = [
     "usr/bin/xenstore",
     "usr/bin/xenstore-exists",
@@ -45,6 +48,7 @@ pub(crate) fn dom0(cache: &Cache, tree: &Artefact) -> Result<Artefact> {
         .input(tree)
         .part("init", &init)
         .part("block", &block)
+        .part("users", PASSWD)
         .part("programs", [&XEN_PROGRAMS[..], &DOM0_PROGRAMS, &DOM0_FILES].concat().join(" "));
     cache.get(recipe, |shop| {
         let from = tree.path("");
@@ -63,7 +67,7 @@ pub(crate) fn dom0(cache: &Cache, tree: &Artefact) -> Result<Artefact> {
             archive.file(path, 0o644, &from.join(path))?;
         }
         archive.symlink("usr/sbin/mkfs.ext4", "mke2fs");
-        archive.bytes("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\n");
+        archive.bytes("etc/passwd", 0o644, PASSWD);
         archive.bytes("etc/xen/scripts/block", 0o755, block);
         archive.bytes("init", 0o755, init);
         for dir in ["share", "var/lib/xenstored", "var/log"] {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use xen_virtio_backend::{Backend, fake::FakeToolstack, guest::MapBudget};
+use xen_virtio_backend::{Backend, MapBudget, fake::FakeToolstack};
 use xen_virtio_blk::{disks::Disks, settings::Settings};
 
 /// A dom0 with images, and a backend of disks if nothing else is said.

@@ -18,7 +18,7 @@ fn command_line(text: &str, options: &[&str]) -> (NamedTempFile, RunArgs) {
     let Command::Run(args) = Cli::parse_from(fixed.iter().chain(options)).command else {
         panic!("another command");
     };
-    (file, args)
+    (file, *args)
 }
 
 fn settings(all: DiskSettings, text: &str) -> Result<Settings, SettingsError> {

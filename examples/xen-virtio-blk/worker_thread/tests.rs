@@ -116,6 +116,7 @@ fn start(
         poll: Duration::ZERO,
         cpu: None,
         log: LogLimit::new(),
+        filters: ThreadFilters::NONE,
     };
     (WorkerThread::start(&config, &memory, interrupt, &params, serving), taken)
 }

@@ -1,9 +1,7 @@
 //! The devices as a kind.
 
-use std::sync::{Arc, atomic::AtomicU64};
-
 use xen_virtio_backend::{
-    Backend, Built, Host, Parts, Refusal,
+    Backend, Host, Opened, Parts, Refusal,
     node::{DeviceNode, DeviceType, NodeReader},
 };
 
@@ -20,7 +18,10 @@ impl Backend for Digests {
     type Config = u64;
     type Resources = ();
     /// How many requests it has answered.
-    type Figures = AtomicU64;
+    type Figures = u64;
+    type Setup = ();
+    type Shared = ();
+    type Loaded = ();
     type Device<H: Host> = DigestDevice<H>;
 
     fn claims(&self, device_type: DeviceType) -> bool {
@@ -32,7 +33,15 @@ impl Backend for Digests {
         Ok(seed.unwrap_or(0))
     }
 
-    fn open(&self, _: &DeviceNode, _: &u64) -> Result<(), Refusal> {
+    fn open(&self, _: &DeviceNode, _: &u64) -> Result<Opened<()>, Refusal> {
+        Ok(Opened { resources: (), files: Vec::new() })
+    }
+
+    fn setup(&self) {}
+
+    fn share((): ()) {}
+
+    fn load((): &(), _: &u64, _: Opened<()>) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -41,10 +50,8 @@ impl Backend for Digests {
         seed: u64,
         (): (),
         parts: Parts<H>,
-    ) -> Result<Built<DigestDevice<H>, AtomicU64>, Refusal> {
-        let figures = Arc::new(AtomicU64::new(0));
-        let device = DigestDevice::new(node, seed, Arc::clone(&figures), parts)?;
-        Ok(Built { device, figures })
+    ) -> Result<DigestDevice<H>, Refusal> {
+        DigestDevice::new(node, seed, parts)
     }
 
     fn describe(seed: &u64) -> String {

@@ -1,10 +1,11 @@
 //! A device that is served.
 
-use std::sync::{Arc, atomic::AtomicU64};
-
 use tracing::debug;
 use virtio_mmio_dev::{MmioTransport, Queues, WriteOutcome};
-use xen_virtio_backend::{Device, Host, Parts, Refusal, node::DeviceNode};
+use xen_virtio_backend::{
+    Device, Host, Parts, Refusal,
+    node::{DeviceNode, Sharing},
+};
 
 use crate::{digest::Digest, queues::DigestQueues};
 
@@ -15,28 +16,25 @@ pub struct DigestDevice<H: Host> {
 }
 
 impl<H: Host> DigestDevice<H> {
-    pub(crate) fn new(
-        node: &DeviceNode,
-        seed: u64,
-        answered: Arc<AtomicU64>,
-        parts: Parts<H>,
-    ) -> Result<Self, Refusal> {
-        let Parts { memory, interrupt, .. } = parts;
+    pub(crate) fn new(node: &DeviceNode, seed: u64, parts: Parts<H>) -> Result<Self, Refusal> {
+        let Parts { memory, interrupt, filters, .. } = parts;
         let line = move || {
             if let Err(error) = interrupt.raise() {
                 // Happens once, while the guest is being destroyed.
                 debug!(irq = interrupt.irq(), %error, "the interrupt can't be raised");
             }
         };
-        let transport =
-            MmioTransport::builder(Digest::new(seed), line).access_platform(node.grants);
+        let grants = node.sharing == Sharing::Grant;
+        let transport = MmioTransport::builder(Digest::new(seed), line).access_platform(grants);
         let transport = transport.build().map_err(Refusal::new)?;
-        let queues = DigestQueues::new(memory, answered).map_err(Refusal::new)?;
+        let queues = DigestQueues::new(memory, filters).map_err(Refusal::new)?;
         Ok(Self { transport, queues })
     }
 }
 
 impl<H: Host> Device for DigestDevice<H> {
+    type Figures = u64;
+
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         self.transport.read(offset, data);
     }
@@ -47,5 +45,9 @@ impl<H: Host> Device for DigestDevice<H> {
 
     fn kick(&mut self, queue: u16) {
         self.queues.notify(queue);
+    }
+
+    fn figures(&self) -> u64 {
+        self.queues.answered()
     }
 }

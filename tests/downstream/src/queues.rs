@@ -14,7 +14,7 @@ use virtio_mmio_dev::{
 };
 use virtio_worker::{QueueThread, Served, ThreadSpec, Waiter, Wake};
 use xen_foreignmem::DomainMemory;
-use xen_virtio_backend::Host;
+use xen_virtio_backend::{Host, ThreadFilters, ThreadKind};
 
 use crate::{digest::Digest, fnv::Fnv};
 
@@ -27,6 +27,9 @@ const MAX_LEN: u64 = 1 << 20;
 pub(crate) struct DigestQueues<H: Host> {
     memory: DomainMemory<H::Memory, H::Grants>,
     queues: [Queue; QUEUES],
+    /// What confines their threads.
+    filters: ThreadFilters,
+    /// Requests that were answered.
     answered: Arc<AtomicU64>,
 }
 
@@ -43,12 +46,18 @@ impl Queue {
 }
 
 impl<H: Host> DigestQueues<H> {
-    /// Queues that nobody uses yet, which count the requests that they have answered.
+    /// Queues that nobody uses yet.
     pub(crate) fn new(
         memory: DomainMemory<H::Memory, H::Grants>,
-        answered: Arc<AtomicU64>,
+        filters: ThreadFilters,
     ) -> io::Result<Self> {
-        Ok(Self { memory, queues: [Queue::new()?, Queue::new()?], answered })
+        let queues = [Queue::new()?, Queue::new()?];
+        Ok(Self { memory, queues, filters, answered: Arc::default() })
+    }
+
+    /// How many requests they have answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -61,8 +70,12 @@ impl<H: Host> Queues<Digest> for DigestQueues<H> {
         let slot = &mut self.queues[usize::from(config.index)];
         let wake = slot.wake.take().expect("of a queue that is not served");
         let (seed, answered) = (device.seed(), Arc::clone(&self.answered));
+        let filters = self.filters.clone();
         let serve = move |_: &mut (), waiter: &mut Waiter| {
-            serve(&mut queue, seed, &answered, waiter);
+            match filters.apply(ThreadKind::SyncQueue) {
+                Ok(()) => serve(&mut queue, seed, &answered, waiter),
+                Err(error) => warn!("the thread of a queue can't be confined: {error}"),
+            }
             Served::idle(())
         };
         let spec = ThreadSpec::new(format!("vq-digest-{}", config.index), wake);

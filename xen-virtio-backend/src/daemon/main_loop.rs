@@ -2,7 +2,6 @@
 
 use std::{
     os::fd::AsFd,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,18 +10,20 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 use xen_store::Store;
 
 use super::contact::{Connect, Contact, ContactError};
 use crate::{
     backend::Backend,
     handshake::{Handshake, Retries},
-    host::Host,
+    launch::Launch,
 };
 
 /// Without xenstore, nobody tells of a guest's end.
 const LIVENESS: Duration = Duration::from_secs(5);
+/// How long the devices' figures are waited for.
+const FIGURES: Duration = Duration::from_secs(1);
 
 /// Why the daemon ends though it was not told to.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum DaemonError {
 /// What an operator tells the daemon.
 #[derive(Debug)]
 pub struct Orders {
-    /// The first: refuse new devices, and end when the last guest has. The second: end.
+    /// End. The processes of guests go on, and are taken over by the next supervisor.
     pub stop: Signals,
     /// Log and write what each device has done.
     pub report: Signals,
@@ -55,35 +56,33 @@ pub trait Metrics<F> {
     fn wait(&self) -> Duration;
 
     /// Writes them now.
-    fn write(&mut self, figures: &[Arc<F>]);
+    fn write(&mut self, figures: &[&F]);
 }
 
 /// What the daemon does beside serving.
 pub struct Extras<F> {
     /// The devices' figures.
     pub metrics: Option<Box<dyn Metrics<F> + Send>>,
-    /// How long the end of guests is waited for after the first order to stop; without end if there is none.
-    pub stop_timeout: Option<Duration>,
     /// Who is told of start and end, and that this loop goes round.
     pub notify: Notify,
 }
 
 impl<F> Default for Extras<F> {
     fn default() -> Self {
-        Self { metrics: None, stop_timeout: None, notify: Notify::default() }
+        Self { metrics: None, notify: Notify::default() }
     }
 }
 
 /// A handshake and what it needs to go on.
-pub struct Daemon<S: Store, H: Host, B: Backend> {
-    handshake: Handshake<S, H, B>,
+pub struct Daemon<S: Store, L: Launch, B: Backend> {
+    handshake: Handshake<S, L, B>,
     connect: Connect<S>,
     link: Link<S>,
     retries: Retries<()>,
     orders: Orders,
     extras: Extras<B::Figures>,
-    /// The order to stop has come; at this time it ends in any case.
-    stopping: Option<Option<Instant>>,
+    /// The devices were asked for their figures, which are written at this time in any case.
+    figures: Option<Instant>,
     liveness: Instant,
 }
 
@@ -95,10 +94,10 @@ enum Link<S> {
     Trying(Contact<S>),
 }
 
-impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
+impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
     /// `connect` is how to reach xenstore anew.
     pub fn new(
-        handshake: Handshake<S, H, B>,
+        handshake: Handshake<S, L, B>,
         connect: Connect<S>,
         orders: Orders,
         extras: Extras<B::Figures>,
@@ -110,12 +109,12 @@ impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
             retries: Retries::new(),
             orders,
             extras,
-            stopping: None,
+            figures: None,
             liveness: Instant::now(),
         }
     }
 
-    /// Serves until it was told to stop and no guest is served any more, or was told twice.
+    /// Supervises until it is told to stop.
     ///
     /// # Errors
     /// Xenstore was lost and no guest is served, so that a fresh start costs nobody anything; or waiting failed.
@@ -124,61 +123,39 @@ impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
         loop {
             self.extras.notify.alive();
             self.follow_xenstore()?;
-            if let Some(deadline) = self.stopping {
-                if self.handshake.guests() == 0 {
-                    info!("no guest is served any more: ending");
-                    return Ok(());
-                }
-                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                    warn!(
-                        guests = self.handshake.guests(),
-                        "the time that --stop-timeout gives the guests is over: ending now"
-                    );
-                    self.handshake.abandon();
-                    return Ok(());
-                }
-            }
             self.wait()?;
             let reported = self.orders.report.take() > 0;
             if reported {
                 self.handshake.report();
             }
-            if let Some(metrics) = &mut self.extras.metrics
-                && (reported || metrics.wait().is_zero())
-            {
-                metrics.write(&self.handshake.figures());
-            }
+            self.follow_metrics(reported);
             if self.orders.resize.take() > 0 {
                 self.handshake.refresh();
             }
-            for _ in 0..self.orders.stop.take() {
-                if self.stopping.is_some() {
-                    warn!(
-                        guests = self.handshake.guests(),
-                        "told to stop a second time: ending now"
-                    );
-                    self.handshake.abandon();
-                    return Ok(());
-                }
-                self.begin_to_stop();
+            if self.orders.stop.take() > 0 {
+                let guests = self.handshake.guests();
+                self.extras.notify.stopping(&format!("leaves {guests} guests to the next start"));
+                info!(
+                    guests,
+                    "told to stop: the processes of guests serve on, and are taken over when this program is started again"
+                );
+                return Ok(());
             }
         }
     }
 
-    fn begin_to_stop(&mut self) {
-        self.stopping = Some(self.extras.stop_timeout.map(|timeout| Instant::now() + timeout));
-        let guests = self.handshake.begin_to_stop();
-        let status = format!("refuses new devices, and waits for {guests} guests to end");
-        self.extras.notify.stopping(&status);
-        if guests > 0 {
-            info!(
-                guests,
-                timeout_s = self.extras.stop_timeout.map(|timeout| timeout.as_secs()),
-                "told to stop: new devices are refused, and this program ends when the guests that it serves have; a \
-                 second signal ends it at once, and they lose their devices"
-            );
-        } else {
-            info!("told to stop");
+    /// Has the metrics written when they are due, or `now`.
+    fn follow_metrics(&mut self, now: bool) {
+        let Some(metrics) = &mut self.extras.metrics else { return };
+        if self.figures.is_none() && (now || metrics.wait().is_zero()) {
+            self.handshake.ask_figures();
+            self.figures = Some(Instant::now() + FIGURES);
+        }
+        if let Some(latest) = self.figures
+            && (self.handshake.has_figures() || latest <= Instant::now())
+        {
+            self.figures = None;
+            metrics.write(&self.handshake.figures());
         }
     }
 
@@ -199,7 +176,7 @@ impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
         {
             match result {
                 Ok(store) => self.resume(store),
-                Err(error) if self.handshake.guests() == 0 && self.stopping.is_none() => {
+                Err(error) if self.handshake.guests() == 0 => {
                     return Err(DaemonError::Lost(error));
                 }
                 Err(error) => {
@@ -258,11 +235,13 @@ impl<S: Store, H: Host, B: Backend> Daemon<S, H, B> {
         let now = Instant::now();
         let connected = matches!(self.link, Link::Up);
         let timeouts = [
-            self.extras.metrics.as_ref().map(|metrics| metrics.wait()),
+            self.extras.metrics.as_ref().map(|metrics| match self.figures {
+                Some(latest) => latest.saturating_duration_since(now),
+                None => metrics.wait(),
+            }),
             self.extras.notify.wait(),
             self.handshake.wait().filter(|_| connected),
             self.retries.wait(now).filter(|_| matches!(self.link, Link::Lost)),
-            self.stopping.flatten().map(|deadline| deadline.saturating_duration_since(now)),
             self.watches_liveness().then(|| LIVENESS.saturating_sub(self.liveness.elapsed())),
         ];
         let timeout = timeouts.into_iter().flatten().min().map(|timeout| Timespec {

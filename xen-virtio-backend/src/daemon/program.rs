@@ -1,6 +1,6 @@
 //! A backend's program, from its start to its end.
 
-use std::{fmt, io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, process::ExitCode, sync::Arc};
 
 use backend_process::{Logging, Notify, Signals, chain, limits, output, signals};
 use rustix::{
@@ -19,7 +19,7 @@ use crate::{
     backend::Backend,
     guest::MapBudget,
     handshake::{Handshake, HandshakeError},
-    host::Xen,
+    launch::{Exec, Isolation, guest_process},
 };
 
 /// What the operator says of a backend's process.
@@ -31,15 +31,15 @@ pub struct Options<F> {
     pub map_budget: MapBudget,
     /// Where the devices' figures go.
     pub metrics: Option<Box<dyn Metrics<F> + Send>>,
-    /// How long the end of guests is waited for after the first order to stop; without end if there is none.
-    pub stop_timeout: Option<Duration>,
+    /// How far the processes of guests are confined.
+    pub isolation: Isolation,
 }
 
 impl<F> Options<F> {
     /// The defaults, with this run directory.
     pub fn new(run_dir: impl Into<PathBuf>) -> Self {
-        let (metrics, stop_timeout) = (None, None);
-        Self { run_dir: run_dir.into(), map_budget: MapBudget::default(), metrics, stop_timeout }
+        let (map_budget, isolation) = (MapBudget::default(), Isolation::default());
+        Self { run_dir: run_dir.into(), map_budget, metrics: None, isolation }
     }
 }
 
@@ -53,6 +53,14 @@ pub enum RunError {
     /// Another process serves these devices, or the lock can't be had.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
+    /// The place for the sockets of the guests' processes can't be made.
+    #[error("can't make the directory {} for the sockets of the guests' processes", path.display())]
+    Sockets {
+        /// It.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is no thread or descriptor to connect to xenstored with, or xenstored can't be reached.
     #[error(transparent)]
     Contact(#[from] ContactError),
@@ -67,12 +75,15 @@ pub enum RunError {
     Daemon(#[from] DaemonError),
 }
 
-/// A whole program: logs to the standard error, and serves the devices of `backend` until it is told to stop. Its run
-/// directory is `/run/` and the backend's name.
+/// A whole program: logs to the standard error, and serves the devices of `backend`, by a process for each guest, until
+/// it is told to stop. Its run directory is `/run/` and the backend's name.
 ///
-/// The first SIGTERM or SIGINT has it refuse new devices and end when the last guest has; a second one ends it at
-/// once. At SIGUSR1 each device logs what it has done, at SIGHUP it looks at what it stands on.
+/// At SIGTERM or SIGINT it ends, and the processes of guests serve on: the next start takes them over. At SIGUSR1 each
+/// device logs what it has done, at SIGHUP it looks at what it stands on.
 pub fn main<B: Backend>(backend: B) -> ExitCode {
+    if let Some(code) = guest_process::<B>() {
+        return code;
+    }
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return output::failure(B::NAME, error),
@@ -83,7 +94,7 @@ pub fn main<B: Backend>(backend: B) -> ExitCode {
 }
 
 /// Serves the devices of `backend` until it is told to stop, as [`main`](crate::main) does, for a program with options
-/// and a log of its own.
+/// and a log of its own. Such a program calls [`guest_process`](crate::guest_process) before anything else.
 ///
 /// # Errors
 /// There is nothing to serve them with, or it was lost while no guest was served.
@@ -96,15 +107,17 @@ pub fn run<B: Backend>(backend: B, options: Options<B::Figures>) -> Result<(), R
         report: signals(&[signals::SIGUSR1])?,
         resize: signals(&[signals::SIGHUP])?,
     };
-    let Options { run_dir, map_budget, metrics, stop_timeout } = options;
+    let Options { run_dir, map_budget, metrics, isolation } = options;
     let _run_dir = RunDir::lock(&run_dir, B::NAME)?;
     let connect: Connect<XenStore> = Arc::new(open);
     let Some(store) = first_contact(&connect, &orders.stop)? else {
         info!("told to stop before xenstored answered");
         return Ok(());
     };
-    let handshake = Handshake::new(store, Xen, backend, map_budget)?;
-    let extras = Extras { metrics, stop_timeout, notify: Notify::from_env() };
+    let path = run_dir.join("guests");
+    let exec = Exec::new(&path, isolation).map_err(|source| RunError::Sockets { path, source })?;
+    let handshake = Handshake::new(store, exec, backend, map_budget)?;
+    let extras = Extras { metrics, notify: Notify::from_env() };
     Ok(Daemon::new(handshake, connect, orders, extras).run()?)
 }
 

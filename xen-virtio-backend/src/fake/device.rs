@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use xen_ioreq::DomId;
 
-use super::sharing::Sharing;
-use crate::node::{DeviceId, DeviceType, Kind};
+use crate::node::{DeviceId, DeviceType, Kind, Sharing};
 
 /// `GUEST_VIRTIO_MMIO_BASE` (xen/include/public/arch-arm.h): where libxl puts a guest's first virtio-mmio device.
 const FIRST_BASE: u64 = 0x0200_0000;

@@ -15,7 +15,8 @@ use xen_foreignmem::{
 };
 use xen_ioreq::fake::FakeDomain;
 
-use super::{shared_pages::SharedPages, sharing::Sharing};
+use super::shared_pages::SharedPages;
+use crate::node::Sharing;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Marks a grant (`XEN_GRANT_DMA_ADDR_OFF`, Linux drivers/xen/grant-dma-ops.c).

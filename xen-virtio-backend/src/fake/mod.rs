@@ -10,11 +10,13 @@
 //! # Example
 //! A device whose requests are filled with one byte, and a guest that uses it, by either way to its memory:
 //! ```
+//! use std::os::fd::OwnedFd;
+//!
 //! use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 //! use xen_virtio_backend::{
-//!     Inline, InlineDevices, Refusal,
+//!     Inline, InlineDevices,
 //!     fake::{DeviceConfig, FakeToolstack, Sharing},
-//!     node::{DeviceNode, DeviceType},
+//!     node::DeviceType,
 //! };
 //!
 //! struct Constant;
@@ -37,12 +39,8 @@
 //! impl Inline for Constant {
 //!     const NAME: &'static str = "constant";
 //!     const DEVICE_TYPE: DeviceType = DeviceType(4);
-//!     type Resources = ();
 //!
-//!     fn open(_: &DeviceNode) -> Result<(), Refusal> {
-//!         Ok(())
-//!     }
-//!     fn build((): ()) -> Self {
+//!     fn build(_: Vec<OwnedFd>) -> Self {
 //!         Self
 //!     }
 //!     fn request<M: GuestAddressSpace>(&mut self, _: u16, chain: &Chain<M>) -> Option<u32> {
@@ -78,7 +76,6 @@ mod driver;
 mod guest_kernel;
 pub mod reg;
 mod shared_pages;
-mod sharing;
 mod store;
 mod toolstack;
 mod wait;
@@ -86,12 +83,12 @@ mod watchdog;
 mod window;
 mod xen;
 
+pub use crate::node::Sharing;
 pub use descriptor::{INDIRECT, NEXT, WRITE, descriptor};
 pub use device::DeviceConfig;
 pub use driver::{FakeDriver, UsedElem};
 pub use guest_kernel::GuestKernel;
 pub use shared_pages::SharedPages;
-pub use sharing::Sharing;
 pub use toolstack::FakeToolstack;
 pub use wait::{PATIENCE, until};
 pub use watchdog::Watchdog;

@@ -16,7 +16,6 @@ use super::{
     device::DeviceConfig,
     driver::FakeDriver,
     guest_kernel::GuestKernel,
-    sharing::Sharing,
     store::{HookedStore, Hooks},
     window::Window,
     xen::FakeXen,
@@ -25,6 +24,8 @@ use crate::{
     backend::Backend,
     guest::MapBudget,
     handshake::{Handshake, HandshakeError},
+    launch::InThread,
+    node::Sharing,
 };
 
 /// How much of each guest's memory is mapped at most, if nothing else is said.
@@ -39,11 +40,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct FakeToolstack<B: Backend> {
     /// The toolstack's connection to xenstore.
     pub store: FakeStore,
-    backend: Option<Handshake<HookedStore, FakeXen, B>>,
+    backend: Option<Handshake<HookedStore, InThread<FakeXen>, B>>,
     make_backend: Box<dyn Fn() -> B>,
     map_budget: MapBudget,
     hooks: Hooks,
     xen: FakeXen,
+    processes: InThread<FakeXen>,
     kernels: Mutex<BTreeMap<DomId, Arc<GuestKernel>>>,
 }
 
@@ -63,13 +65,15 @@ impl<B: Backend> FakeToolstack<B> {
     pub fn with_map_budget(map_budget: MapBudget, make_backend: impl Fn() -> B + 'static) -> Self {
         let store = FakeStore::new();
         store.mkdir(None, "/local/domain/0/backend").expect("an empty xenstore takes a node");
+        let xen = FakeXen::default();
         let mut toolstack = Self {
             store,
             backend: None,
             make_backend: Box::new(make_backend),
             map_budget,
             hooks: Hooks::default(),
-            xen: FakeXen::default(),
+            processes: InThread::new(xen.clone()),
+            xen,
             kernels: Mutex::default(),
         };
         toolstack.start_backend();
@@ -83,11 +87,12 @@ impl<B: Backend> FakeToolstack<B> {
     pub fn handshake<S: Store>(
         &self,
         store: S,
-    ) -> Result<Handshake<S, FakeXen, B>, HandshakeError> {
-        Handshake::new(store, self.xen.clone(), (self.make_backend)(), self.map_budget)
+    ) -> Result<Handshake<S, InThread<FakeXen>, B>, HandshakeError> {
+        Handshake::new(store, self.processes.clone(), (self.make_backend)(), self.map_budget)
     }
 
-    /// The backend's process starts.
+    /// The backend's supervisor starts. What guests' processes an earlier one has left, it takes over when it
+    /// [settles](Self::settle).
     ///
     /// # Panics
     /// No descriptors are left.
@@ -96,12 +101,18 @@ impl<B: Backend> FakeToolstack<B> {
         self.backend = Some(self.handshake(store).expect("a backend over the fakes"));
     }
 
-    /// The backend's process ends.
+    /// The backend's supervisor ends. The guests' processes, which are threads here, serve on.
     pub fn stop_backend(&mut self) {
         self.backend = None;
     }
 
-    fn backend(&mut self) -> &mut Handshake<HookedStore, FakeXen, B> {
+    /// The supervisor and all processes of guests end, as at the end of dom0.
+    pub fn stop_all(&mut self) {
+        self.stop_backend();
+        self.processes.stop();
+    }
+
+    fn backend(&mut self) -> &mut Handshake<HookedStore, InThread<FakeXen>, B> {
         self.backend.as_mut().expect("a running backend")
     }
 
@@ -116,8 +127,12 @@ impl<B: Backend> FakeToolstack<B> {
     /// The figures of the devices that are served.
     ///
     /// # Panics
-    /// The backend was stopped.
-    pub fn figures(&mut self) -> Vec<Arc<B::Figures>> {
+    /// They don't come within a minute, or the backend was stopped.
+    pub fn figures(&mut self) -> Vec<&B::Figures> {
+        self.backend().ask_figures();
+        self.settle_until(LONGEST, |toolstack| {
+            toolstack.backend.as_ref().is_some_and(Handshake::has_figures)
+        });
         self.backend().figures()
     }
 
@@ -342,5 +357,11 @@ impl<B: Backend> FakeToolstack<B> {
             Err(error) if error.is_not_found() => None,
             Err(error) => panic!("{path} can't be read: {error}"),
         }
+    }
+}
+
+impl<B: Backend> Drop for FakeToolstack<B> {
+    fn drop(&mut self) {
+        self.stop_all();
     }
 }

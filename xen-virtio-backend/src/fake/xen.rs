@@ -13,7 +13,10 @@ use xen_ioreq::{
     fake::{FakeDeviceModel, FakeDomain},
 };
 
-use crate::host::{Handles, Host};
+use crate::{
+    host::{Handles, Host},
+    node::Sharing,
+};
 
 /// The [`Host`] of a backend under test: the fake guests that there are. Clones have the same guests.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,11 @@ impl FakeXen {
         self.domains().remove(&domid)
     }
 
+    fn opened(&self, domid: DomId) -> io::Result<FakeDomain> {
+        // The kernel opens its devices for any number; only their use finds nobody there.
+        Ok(self.domain(domid).ok_or(io::ErrorKind::NotFound)?)
+    }
+
     /// The guest with this number.
     pub fn domain(&self, domid: DomId) -> Option<FakeDomain> {
         self.domains().get(&domid).cloned()
@@ -46,13 +54,16 @@ impl Host for FakeXen {
     type Grants = FakeGrantTable;
     type Events = FakeEvtchn;
 
-    fn open(&self, domid: DomId) -> io::Result<Handles<Self>> {
-        // The kernel opens its devices for any number; only their use finds nobody there.
-        let domain = self.domain(domid).ok_or(io::ErrorKind::NotFound)?;
+    fn model(&self, domid: DomId) -> io::Result<Arc<FakeDeviceModel>> {
+        Ok(self.opened(domid)?.device_model())
+    }
+
+    fn open(&self, domid: DomId, sharing: Sharing) -> io::Result<Handles<Self>> {
+        let domain = self.opened(domid)?;
         Ok(Handles {
             model: domain.device_model(),
             memory: domain.foreign_memory(),
-            grants: domain.grant_table(),
+            grants: (sharing == Sharing::Grant).then(|| domain.grant_table()),
             events: domain.event_channel()?,
         })
     }

@@ -2,15 +2,14 @@
 
 use std::io;
 
-use backend_process::limits;
+use backend_process::{chain, limits};
 use xen_ioreq::DomId;
 
 use crate::{backend::Refusal, node::DeviceId};
 
-/// Why a device can't be attached to a guest.
+/// Why a guest, or a device of it, can't be served.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GuestError {
+pub(crate) enum GuestError {
     /// The kernel's devices can't be opened for it.
     #[error(
         "domain {domid}: can't open /dev/xen/privcmd, evtchn or gntdev for it: {}",
@@ -33,48 +32,40 @@ pub enum GuestError {
         /// What is wrong, and where.
         source: Refusal,
     },
-    /// The guest's thread doesn't answer.
+    /// There is no thread for what may block.
     #[error(
-        "domain {domid}: the thread that serves it did not answer within {seconds} s, as the storage of one \
-         of its devices does not: check the storage of its images"
-    )]
-    Stuck {
-        /// The guest.
-        domid: DomId,
-        /// How long it was waited for.
-        seconds: u64,
-    },
-    /// No thread can be made for the guest, or no descriptor to wake it by.
-    #[error(
-        "domain {domid}: can't start the thread that serves it: {}",
-        advice(
-            source,
-            "raise the limit of threads (TasksMax= of the backend's systemd unit, or `ulimit -u`)"
-        )
+        "{id}: no thread can be started to open the device: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)"
     )]
     Thread {
-        /// The guest.
-        domid: DomId,
+        /// The device.
+        id: DeviceId,
         /// What the kernel said.
         source: io::Error,
     },
-    /// What served an earlier guest of the same number has not let go of it yet.
-    #[error(
-        "domain {domid}: an earlier guest with this number is not closed yet, as the storage of one of its devices \
-         does not answer: check the storage of its images, then create the guest again"
-    )]
-    Ending {
-        /// The guest.
-        domid: DomId,
+    /// Not all files that a device needs came with it.
+    #[error("{id}: the guest's process can't take the files of the device")]
+    Files {
+        /// The device.
+        id: DeviceId,
+        /// Why.
+        source: io::Error,
     },
-    /// The guest's thread has ended before the guest.
-    #[error(
-        "domain {domid}: the thread that serves it has ended: the log says why; `xl destroy` and `xl create` the guest"
-    )]
-    Ended {
-        /// The guest.
-        domid: DomId,
-    },
+}
+
+impl GuestError {
+    /// What is wrong, and what to do about it.
+    pub(super) fn text(&self) -> String {
+        let text = chain(self).to_string();
+        let advice = match self {
+            Self::Ioreq(error) => limits::advice(error),
+            Self::Device { source: Refusal::Other(error), .. } => limits::advice(error.as_ref()),
+            _ => None,
+        };
+        match advice {
+            Some(advice) => format!("{text}: {advice}"),
+            None => text,
+        }
+    }
 }
 
 /// What to do about an error of the kernel's: what its limit asks for, or otherwise this.

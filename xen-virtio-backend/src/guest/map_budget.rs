@@ -2,6 +2,8 @@
 
 use std::{fs, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::amount::amount;
 
 /// The least that is of use: a few chunks of 2 MiB.
@@ -14,7 +16,7 @@ const LEAST_BY_DEFAULT: u64 = 64 << 20;
 /// A page that is mapped from a guest costs this domain a page frame. Where Xen offers address space for them
 /// ("extended regions") and the kernel takes it, that is its `struct page`, 64 bytes. Else it is a page of this
 /// domain's own memory, which the kernel gives back to Xen for the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MapBudget {
     /// A part of this domain's memory: an eighth where a page costs a page; else four times that memory, whose
     /// `struct page`s are a sixteenth of it.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use xen_foreignmem::{DomainMemory, Layout, Retired};
 
-use crate::host::{Handles, Host};
+use crate::{
+    host::{Handles, Host},
+    node::Sharing,
+};
 
 /// A guest's memory as one device may reach it.
 type DeviceMemory<H> = DomainMemory<<H as Host>::Memory, <H as Host>::Grants>;
@@ -22,13 +25,16 @@ impl<H: Host> GuestMemory<H> {
         let layout = Layout::default().budget(budget);
         Self {
             foreign: DomainMemory::new(Some(Arc::clone(&handles.memory)), None, layout),
-            granted: DomainMemory::new(None, Some(Arc::clone(&handles.grants)), Layout::default()),
+            granted: DomainMemory::new(None, handles.grants.clone(), Layout::default()),
         }
     }
 
-    /// The memory for a device whose `grant_usage` is `grants`.
-    pub(super) fn for_device(&self, grants: bool) -> DeviceMemory<H> {
-        if grants { self.granted.clone() } else { self.foreign.clone() }
+    /// The memory for a device that reaches it in this way.
+    pub(super) fn for_device(&self, sharing: Sharing) -> DeviceMemory<H> {
+        match sharing {
+            Sharing::Foreign => self.foreign.clone(),
+            Sharing::Grant => self.granted.clone(),
+        }
     }
 
     /// Puts foreign mappings out of use: the guest's frames have changed. To be dropped when the guest is

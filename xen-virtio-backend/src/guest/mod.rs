@@ -1,17 +1,18 @@
-//! The guests: what serves one of them, and all of them as the handshake sees them.
+//! What serves a guest: its traps, its memory and its devices. It runs in a [process](crate::process) of its own.
 
 mod command;
 mod error;
-mod event;
-mod handle;
 mod map_budget;
 mod memory;
+mod message;
+mod reports;
 mod service;
 mod sleep;
 mod unmapper;
 
-pub use command::{Attachment, Command};
-pub use error::GuestError;
-pub use event::{End, Event, EventBox, EventSender};
-pub use handle::Guest;
+pub(crate) use command::{Command, CommandOf, Input, Loaded};
+pub(crate) use error::GuestError;
 pub use map_budget::MapBudget;
+pub(crate) use message::{End, Hello, Message, MessageOf};
+pub(crate) use reports::{Report, Reports};
+pub(crate) use service::Service;

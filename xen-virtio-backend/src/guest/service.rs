@@ -2,31 +2,37 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender},
+    },
     time::Duration,
 };
 
 use backend_process::chain;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 use virtio_mmio_dev::{PendingWrite, WriteOutcome};
-use virtio_worker::{LogLimit, Wake};
-use xen_ioreq::{DeferredRequest, DomId, IoreqServer, Liveness, RequestKind};
+use virtio_worker::{LogLimit, Wake, Waker};
+use xen_ioreq::{DeferredRequest, DomId, IoreqServer, RequestKind};
+use xen_virtio_sandbox::ThreadFilters;
 
 use super::{
-    command::{Attachment, Command},
+    command::{Command, Input},
     error::GuestError,
-    event::{End, Event, EventSender},
     map_budget::MapBudget,
     memory::GuestMemory,
+    message::{End, Message},
+    reports::Reports,
     sleep::sleep,
     unmapper::Unmapper,
 };
 use crate::{
-    backend::{Backend, Built, Device, Parts},
-    host::{Handles, Host, InterruptLine},
-    node::DeviceId,
+    backend::{Backend, Device},
+    host::{Handles, Host},
+    node::{DeviceId, DeviceNode},
 };
+
+mod commands;
 
 /// Failures in a row after which a guest's event channels are given up.
 const MAX_FAILURES: u32 = 16;
@@ -37,19 +43,27 @@ const MAX_REQUESTS: u32 = 256;
 /// How often it is looked whether a device or a queue has stopped: at first, and at most.
 const STOP_INTERVALS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
-/// A device and where its registers are.
-struct Placed<D> {
-    window: RangeInclusive<u64>,
+/// How often it is looked whether the guest lives, while there is no supervisor to tell of its end.
+const LIVENESS: Duration = Duration::from_secs(1);
+
+/// A device, and what the toolstack says of it.
+struct Placed<D, C> {
+    node: DeviceNode,
+    config: C,
     device: D,
 }
 
+type PlacedOf<H, B> = Placed<<B as Backend>::Device<H>, <B as Backend>::Config>;
+
 /// What the guest's thread owns.
-pub(super) struct Service<H: Host, B: Backend> {
+pub(crate) struct Service<H: Host, B: Backend> {
     domid: DomId,
     // Before the server: a device's queues end before its server does.
-    devices: BTreeMap<DeviceId, Placed<B::Device<H>>>,
+    devices: BTreeMap<DeviceId, PlacedOf<H, B>>,
+    /// Devices whose storage is looked at by a thread, and whether they are still wanted.
+    loading: BTreeMap<DeviceId, bool>,
     /// Devices that are let go of and have not stopped yet.
-    stopping: BTreeMap<DeviceId, Placed<B::Device<H>>>,
+    stopping: BTreeMap<DeviceId, PlacedOf<H, B>>,
     /// Writes that wait for a device's queues to stop.
     pending: Vec<(DeviceId, PendingWrite, DeferredRequest)>,
     stop_interval: Duration,
@@ -60,17 +74,26 @@ pub(super) struct Service<H: Host, B: Backend> {
     memory: GuestMemory<H>,
     unmapper: Unmapper,
     handles: Handles<H>,
-    events: EventSender<B>,
+    shared: Arc<B::Shared>,
+    /// For those threads.
+    inputs: Sender<Input<B>>,
+    waker: Waker,
+    filters: ThreadFilters,
+    reports: Reports<B>,
+    /// A supervisor is there.
+    is_supervised: bool,
     limit: LogLimit,
 }
 
 impl<H: Host, B: Backend> Service<H, B> {
     /// Creates the guest's IOREQ server. Nothing is asked of it before its first window.
-    pub(super) fn new(
+    pub(crate) fn new(
         domid: DomId,
         handles: Handles<H>,
         budget: MapBudget,
-        events: EventSender<B>,
+        shared: B::Shared,
+        (inputs, waker): (Sender<Input<B>>, Waker),
+        reports: Reports<B>,
     ) -> Result<Self, GuestError> {
         let server = IoreqServer::create(
             Arc::clone(&handles.model),
@@ -86,8 +109,14 @@ impl<H: Host, B: Backend> Service<H, B> {
             memory: GuestMemory::new(&handles, budget),
             unmapper: Unmapper::new(domid),
             handles,
-            events,
+            shared: Arc::new(shared),
+            inputs,
+            waker,
+            filters: ThreadFilters::NONE,
+            reports,
+            is_supervised: true,
             devices: BTreeMap::new(),
+            loading: BTreeMap::new(),
             stopping: BTreeMap::new(),
             pending: Vec::new(),
             stop_interval: STOP_INTERVALS.0,
@@ -96,13 +125,18 @@ impl<H: Host, B: Backend> Service<H, B> {
         })
     }
 
-    /// What tells whether the guest still lives.
-    pub(super) fn liveness(&self) -> Liveness<H::Model> {
-        self.server.liveness()
+    /// Confines the threads that its devices start.
+    pub(crate) fn confine(&mut self, filters: ThreadFilters) {
+        self.filters = filters;
+    }
+
+    /// Whether the guest is known to be gone or being destroyed.
+    fn is_destroyed(&self) -> bool {
+        matches!(self.server.liveness().is_alive(), Ok(false))
     }
 
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
-    pub(super) fn run(mut self, inbox: &Receiver<Command<B>>, mut wake: Wake) -> End {
+    pub(crate) fn run(mut self, inbox: &Receiver<Input<B>>, mut wake: Wake) -> End {
         let mut failures = 0;
         loop {
             let more = match self.answer_requests() {
@@ -112,11 +146,14 @@ impl<H: Host, B: Backend> Service<H, B> {
                 }
                 Err(error) => {
                     failures += 1;
-                    let destroyed = matches!(self.liveness().is_alive(), Ok(false));
+                    let destroyed = self.is_destroyed();
                     if failures == MAX_FAILURES || destroyed {
                         // The guest is gone, or its event channels are: nothing more can be answered.
                         warn!(domid = self.domid, error = %chain(&error), "the guest is no longer served, as it has ended or its event channels failed: if it still runs, `xl destroy` and `xl create` it");
-                        return if destroyed { End::GuestDestroyed } else { End::Failed };
+                        return match destroyed {
+                            true => End::GuestDestroyed,
+                            false => End::Failed(chain(&error).to_string()),
+                        };
                     }
                     warn!(domid = self.domid, error = %chain(&error), "an access of the guest to a device's registers may be unanswered: if one of its vCPUs hangs, `xl destroy` and `xl create` it");
                     false
@@ -125,13 +162,14 @@ impl<H: Host, B: Backend> Service<H, B> {
             let more = self.process() || more;
             let waits = !self.stopping.is_empty() || !self.pending.is_empty();
             let look = waits.then_some(self.stop_interval);
+            let look = look.or((!self.is_supervised).then_some(LIVENESS));
             let timeout = if more { Some(Duration::ZERO) } else { look };
             let devices = self.devices.values().map(|placed| &placed.device);
             let ready = match sleep(&mut wake, self.server.as_fd(), devices, timeout) {
                 Ok(ready) => ready,
                 Err(error) => {
                     error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");
-                    return End::Failed;
+                    return End::Failed(format!("can't wait for the guest: {}", chain(&error)));
                 }
             };
             for id in ready {
@@ -144,36 +182,34 @@ impl<H: Host, B: Backend> Service<H, B> {
                 self.take_stopped();
                 self.answer_pending();
             }
-            for command in inbox.try_iter() {
-                match command {
-                    Command::Attach(attachment) => {
-                        let (id, attached) = (attachment.node.id, self.attach(*attachment));
-                        self.events.send(Event::Attached(id, attached));
-                    }
-                    Command::Reserve(id, window) => {
-                        let base = *window.start();
-                        let claimed = self.claim(window);
-                        if claimed.is_ok() {
-                            self.empty.insert(base);
-                        }
-                        self.events.send(Event::Reserved(id, claimed));
-                    }
-                    Command::Release(window) => self.release(window),
-                    Command::Detach(id) => self.detach(id),
-                    Command::Report => {
-                        self.devices.values().for_each(|placed| placed.device.report());
-                    }
-                    Command::Refresh => {
-                        self.devices.values_mut().for_each(|placed| placed.device.refresh());
-                    }
-                    Command::Stop => {
-                        // All at once; each is waited for when it is dropped.
-                        self.devices.values_mut().for_each(|placed| placed.device.begin_stop());
+            if !self.is_supervised && self.is_destroyed() {
+                info!(domid = self.domid, "the guest has ended");
+                self.begin_stop();
+                return End::GuestDestroyed;
+            }
+            for input in inbox.try_iter() {
+                match input {
+                    Input::Command(Command::Stop, _) => {
+                        self.begin_stop();
                         return End::Stopped;
                     }
+                    Input::Command(command, files) => self.carry_out(command, files),
+                    Input::Loaded(loaded) => self.loaded(*loaded),
+                    Input::Connected(supervisor) => {
+                        self.is_supervised = true;
+                        // Who wanted them is gone.
+                        self.loading.values_mut().for_each(|wanted| *wanted = false);
+                        self.reports.greet(supervisor, Message::Hello(self.hello()));
+                    }
+                    Input::Disconnected => self.is_supervised = false,
                 }
             }
         }
+    }
+
+    /// All devices begin to stop at once; each is waited for when it is dropped.
+    fn begin_stop(&mut self) {
+        self.devices.values_mut().for_each(|placed| placed.device.begin_stop());
     }
 
     /// Has the devices serve what they serve on this thread. True if there is more.
@@ -183,44 +219,6 @@ impl<H: Host, B: Backend> Service<H, B> {
             more |= placed.device.process();
         }
         more
-    }
-
-    fn attach(&mut self, attachment: Attachment<B>) -> Result<Arc<B::Figures>, GuestError> {
-        let Attachment { node, config, resources } = attachment;
-        let parts = Parts {
-            memory: self.memory.for_device(node.grants),
-            interrupt: InterruptLine::new(Arc::clone(&self.handles.model), node.irq),
-            notices: self.events.notices(),
-        };
-        let Built { device, figures } = B::build(&node, config, resources, parts)
-            .map_err(|source| GuestError::Device { id: node.id, source })?;
-        self.claim(node.window())?;
-        self.empty.remove(&node.base);
-        self.devices.insert(node.id, Placed { window: node.window(), device });
-        Ok(figures)
-    }
-
-    /// Has the guest's accesses to a window sent here, unless they are already and nobody has use for them.
-    fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
-        if !self.empty.contains(window.start()) {
-            self.server.map_range(window)?;
-        }
-        Ok(self.server.enable()?)
-    }
-
-    /// The window stays claimed: the guest may live on, and its driver may look there.
-    fn detach(&mut self, id: DeviceId) {
-        let Some(mut placed) = self.devices.remove(&id) else {
-            if !self.stopping.contains_key(&id) {
-                self.events.send(Event::Detached(id));
-            }
-            return;
-        };
-        self.empty.insert(*placed.window.start());
-        placed.device.begin_stop();
-        self.stopping.insert(id, placed);
-        self.stop_interval = STOP_INTERVALS.0;
-        self.take_stopped();
     }
 
     /// Answers the writes whose queues have stopped; of a device that is let go of, when all of it has.
@@ -249,16 +247,7 @@ impl<H: Host, B: Backend> Service<H, B> {
             drop(self.memory.invalidate());
             self.unmapper.finish();
         }
-        stopped.into_iter().for_each(|id| self.events.send(Event::Detached(id)));
-    }
-
-    /// Leaves a window that has no device here to another server.
-    fn release(&mut self, window: RangeInclusive<u64>) {
-        if self.empty.remove(window.start())
-            && let Err(error) = self.server.unmap_range(window)
-        {
-            debug!(domid = self.domid, error = %chain(&error), "the device's registers can't be left to another backend: the guest may have ended");
-        }
+        stopped.into_iter().for_each(|id| self.reports.send(Message::Detached(id)));
     }
 
     /// Answers every trap that waits now. No queue is waited for: a reset or a queue's end, whose answers mean that
@@ -325,15 +314,16 @@ impl<H: Host, B: Backend> Service<H, B> {
 }
 
 /// The device in whose window an access lies, and at what offset.
-fn device_at<D>(
-    devices: &mut BTreeMap<DeviceId, Placed<D>>,
+fn device_at<D, C>(
+    devices: &mut BTreeMap<DeviceId, Placed<D, C>>,
     addr: u64,
     size: u8,
 ) -> Option<(DeviceId, &mut D, u64)> {
     let last = addr.checked_add(u64::from(size) - 1)?;
-    let has_it = |(_, placed): &(&DeviceId, &mut Placed<D>)| {
-        placed.window.contains(&addr) && placed.window.contains(&last)
+    let has_it = |(_, placed): &(&DeviceId, &mut Placed<D, C>)| {
+        let window = placed.node.window();
+        window.contains(&addr) && window.contains(&last)
     };
     let (id, placed) = devices.iter_mut().find(has_it)?;
-    Some((*id, &mut placed.device, addr - placed.window.start()))
+    Some((*id, &mut placed.device, addr - placed.node.base))
 }

@@ -1,102 +1,226 @@
 //! The guests that are served.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io, sync::Arc};
 
-use tracing::info;
-use xen_ioreq::{DomId, Liveness};
+use backend_process::chain;
+use tracing::{info, warn};
+use xen_ioreq::{DeviceModel, DomId, Liveness, ServerId};
 
+use super::{event::EventSender, guest::Guest, refusal::AttachError};
 use crate::{
     backend::Backend,
-    guest::{EventSender, Guest, GuestError, MapBudget},
-    host::Host,
+    guest::{Command, CommandOf, GuestError, MapBudget},
+    launch::{Launch, Launched},
+    node::Sharing,
+    process::GuestKey,
 };
 
-/// Every guest that has, or had, a device here. A guest is taken on for its first device and stays until its domain
-/// ends, even when its devices are closed before: an access to their windows that nobody answers would be an
-/// external abort in the guest.
-pub(super) struct Guests<H: Host, B: Backend> {
-    host: H,
+/// The processes of every guest that has, or had, a device here. A process is started for the guest's first device and
+/// stays until the domain ends, even when its devices are closed before: an access to their windows that nobody answers
+/// would be an external abort in the guest.
+pub(super) struct Guests<L: Launch, B: Backend> {
+    launch: L,
     /// For each guest.
     budget: MapBudget,
     events: EventSender<B>,
-    guests: BTreeMap<DomId, State<H, B>>,
+    guests: BTreeMap<GuestKey, Served<L::Model, B>>,
+    /// Those that were asked for figures and have not given all.
+    asked: Vec<GuestKey>,
 }
 
-enum State<H: Host, B: Backend> {
-    Served {
-        guest: Guest<B>,
-        liveness: Liveness<H::Model>,
-    },
-    /// Its thread was told to end, and has not yet.
+struct Served<M: DeviceModel, B: Backend> {
+    process: Guest<B>,
+    model: Arc<M>,
+    /// `None` as long as it isn't known.
+    server: Option<ServerId>,
+    stage: Stage,
+}
+
+/// What is known of a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Which devices it has.
+    Serving,
+    /// An earlier supervisor has started it, and it is to say which devices it has.
+    Joining,
+    /// It is of another version, and serves its guest to the end.
+    OtherVersion,
+    /// It was told to end, and has not yet.
     Ending,
 }
 
-impl<H: Host, B: Backend> Guests<H, B> {
-    /// What guests have to tell goes to `events`.
-    pub(super) fn new(host: H, budget: MapBudget, events: EventSender<B>) -> Self {
-        Self { host, budget, events, guests: BTreeMap::new() }
+impl<M: DeviceModel, B: Backend> Served<M, B> {
+    /// What could not be asked says nothing of the guest.
+    fn is_alive(&self) -> bool {
+        let Some(server) = self.server else { return true };
+        !matches!(Liveness::new(Arc::clone(&self.model), server).is_alive(), Ok(false))
+    }
+}
+
+impl<L: Launch, B: Backend> Guests<L, B> {
+    /// What guests have to tell goes to `events`. Those that an earlier supervisor has served join.
+    pub(super) fn new(launch: L, budget: MapBudget, events: EventSender<B>) -> Self {
+        let mut guests =
+            Self { launch, budget, events, guests: BTreeMap::new(), asked: Vec::new() };
+        for (key, launched) in guests.launch.running() {
+            info!(domid = key.domid, sharing = %key.sharing, pid = launched.process.pid(), "an earlier supervisor has left this guest's process: taking it over");
+            let joined = guests.launch.model(key.domid);
+            if let Err(error) =
+                joined.and_then(|model| guests.add(key, model, launched, Stage::Joining))
+            {
+                warn!(%key, error = %chain(&error), "the process of a guest can't be taken over: it serves its guest on, and ends with it");
+            }
+        }
+        guests
     }
 
-    /// Each that is served.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (DomId, &Guest<B>)> {
-        self.guests.iter().filter_map(|(domid, state)| match state {
-            State::Served { guest, .. } => Some((*domid, guest)),
-            State::Ending => None,
-        })
+    fn add(
+        &mut self,
+        key: GuestKey,
+        model: Arc<L::Model>,
+        launched: Launched,
+        stage: Stage,
+    ) -> io::Result<()> {
+        let process = Guest::start(key, launched, self.events.clone())?;
+        self.guests.insert(key, Served { process, model, server: None, stage });
+        Ok(())
     }
 
-    /// A guest that is served.
-    pub(super) fn get(&self, domid: DomId) -> Option<&Guest<B>> {
-        match self.guests.get(&domid)? {
-            State::Served { guest, .. } => Some(guest),
-            State::Ending => None,
+    /// Each process that takes commands.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (GuestKey, &Guest<B>)> {
+        let serving = self.guests.iter().filter(|(_, served)| served.stage == Stage::Serving);
+        serving.map(|(key, served)| (*key, &served.process))
+    }
+
+    /// Asks something of a process, if it takes commands.
+    pub(super) fn send(&self, key: GuestKey, command: &CommandOf<B>) {
+        if let Some(served) = self.guests.get(&key).filter(|its| its.stage == Stage::Serving) {
+            served.process.send(command);
         }
     }
 
-    /// Whether there are guests that are told to end and have not yet.
-    pub(super) fn are_ending(&self) -> bool {
-        self.guests.values().any(|state| matches!(state, State::Ending))
+    /// Each process of one guest that takes commands.
+    pub(super) fn of(&self, domid: DomId) -> impl Iterator<Item = (GuestKey, &Guest<B>)> {
+        self.iter().filter(move |(key, _)| key.domid == domid)
     }
 
-    /// A guest, which is taken on if it isn't served yet.
-    pub(super) fn take_on(&mut self, domid: DomId) -> Result<&Guest<B>, GuestError> {
-        if !self.guests.contains_key(&domid) {
-            let opened = self.host.open(domid);
-            let handles = opened.map_err(|source| GuestError::Open { domid, source })?;
-            let started = Guest::start(domid, handles, self.budget, self.events.clone())?;
-            let (guest, liveness) = started;
-            self.guests.insert(domid, State::Served { guest, liveness });
+    /// How many guests need what serves them.
+    pub(super) fn count(&self) -> usize {
+        let needed = self.guests.iter().filter(|(_, served)| served.stage != Stage::Ending);
+        let mut domids: Vec<_> = needed.map(|(key, _)| key.domid).collect();
+        domids.dedup();
+        domids.len()
+    }
+
+    /// Whether a process has devices of the guest that aren't known.
+    pub(super) fn is_unknown(&self, domid: DomId) -> bool {
+        let unknown = [Stage::Joining, Stage::OtherVersion];
+        self.guests.iter().any(|(key, its)| key.domid == domid && unknown.contains(&its.stage))
+    }
+
+    /// Whether there are processes that are to say what they have, or were told to end and have not yet.
+    pub(super) fn are_waited_for(&self) -> bool {
+        let waited = [Stage::Joining, Stage::Ending];
+        self.guests.values().any(|served| waited.contains(&served.stage))
+    }
+
+    /// The process for such devices of a guest. It is started if there is none yet.
+    pub(super) fn take_on(&mut self, key: GuestKey, backend: &B) -> Result<&Guest<B>, AttachError> {
+        let domid = key.domid;
+        if !self.guests.contains_key(&key) {
+            let opened = self.launch.model(domid);
+            let model = opened.map_err(|source| GuestError::Open { domid, source })?;
+            let launched = self.launch.launch::<B>(key, self.budget, backend.setup())?;
+            self.add(key, model, launched, Stage::Serving)
+                .map_err(|source| AttachError::Link { domid, source })?;
         }
-        self.get(domid).ok_or(GuestError::Ending { domid })
+        match self.guests.get(&key) {
+            Some(Served { process, stage: Stage::Serving, .. }) => Ok(process),
+            _ => Err(AttachError::Ending { domid }),
+        }
     }
 
-    /// Whether a guest is served and lives. What could not be asked says nothing of the guest.
+    /// The process that answers the windows of a guest's devices that are not served: one that there is, or else one
+    /// that can't map the guest's memory.
+    pub(super) fn take_on_any(
+        &mut self,
+        domid: DomId,
+        backend: &B,
+    ) -> Result<&Guest<B>, AttachError> {
+        let there = self.of(domid).next().map(|(key, _)| key);
+        self.take_on(there.unwrap_or(GuestKey { domid, sharing: Sharing::Grant }), backend)
+    }
+
+    /// A process has said which server it is. True if it has joined by that.
+    pub(super) fn greeted(&mut self, key: GuestKey, server: ServerId) -> bool {
+        let Some(served) = self.guests.get_mut(&key) else { return false };
+        served.server = Some(server);
+        let joins = served.stage == Stage::Joining;
+        if joins {
+            served.stage = Stage::Serving;
+        }
+        joins
+    }
+
+    /// A process is of another version.
+    pub(super) fn is_of_other_version(&mut self, key: GuestKey) {
+        if let Some(served) = self.guests.get_mut(&key) {
+            served.stage = Stage::OtherVersion;
+        }
+    }
+
+    /// Whether a guest is served and lives.
     pub(super) fn is_alive(&self, domid: DomId) -> bool {
-        match self.guests.get(&domid) {
-            Some(State::Served { liveness, .. }) => !matches!(liveness.is_alive(), Ok(false)),
-            _ => false,
-        }
+        let mut its = self.guests.iter().filter(|(key, _)| key.domid == domid);
+        its.any(|(_, served)| served.stage != Stage::Ending && served.is_alive())
     }
 
     /// Has those end whose domains have ended; which they are. `@releaseDomain` names no domain, so every guest is
     /// asked.
-    pub(super) fn release_dead(&mut self) -> Vec<DomId> {
-        let served = self.iter().map(|(domid, _)| domid);
-        let dead: Vec<_> = served.filter(|domid| !self.is_alive(*domid)).collect();
-        for &domid in &dead {
-            info!(domid, "the guest has ended");
-            self.guests.insert(domid, State::Ending);
+    pub(super) fn release_dead(&mut self) -> Vec<GuestKey> {
+        let mut dead = Vec::new();
+        for (key, served) in &mut self.guests {
+            let told = [Stage::Serving, Stage::Joining].contains(&served.stage);
+            if told && !served.is_alive() {
+                info!(domid = key.domid, sharing = %key.sharing, "the guest has ended");
+                served.process.send(&Command::Stop);
+                served.stage = Stage::Ending;
+                dead.push(*key);
+            }
         }
         dead
     }
 
-    /// The thread of a guest has ended. True if nobody had told it to.
-    pub(super) fn ended(&mut self, domid: DomId) -> bool {
-        matches!(self.guests.remove(&domid), Some(State::Served { .. }))
+    /// A process has ended. True if nobody had told it to.
+    pub(super) fn ended(&mut self, key: GuestKey) -> bool {
+        self.asked.retain(|asked| *asked != key);
+        let Some(served) = self.guests.remove(&key) else { return false };
+        let unexpected = served.stage != Stage::Ending;
+        if unexpected && let Some(server) = served.server {
+            // What was killed has left it, and the guest's vCPUs would wait for its answers. Most often it is gone.
+            let _ = served.model.destroy_ioreq_server(server);
+        }
+        unexpected
     }
 
-    /// Has all end.
-    pub(super) fn end(&mut self) {
-        self.guests.values_mut().for_each(|state| *state = State::Ending);
+    /// Asks each for the figures of its devices.
+    pub(super) fn ask_figures(&mut self) {
+        let keys: Vec<_> = self.iter().map(|(key, _)| key).collect();
+        for key in keys.into_iter().filter(|key| !self.asked.contains(key)).collect::<Vec<_>>() {
+            if let Some(served) = self.guests.get(&key) {
+                served.process.send(&Command::Figures);
+                self.asked.push(key);
+            }
+        }
+    }
+
+    /// One has given all.
+    pub(super) fn gave_figures(&mut self, key: GuestKey) {
+        self.asked.retain(|asked| *asked != key);
+    }
+
+    /// Whether all have.
+    pub(super) fn have_given_figures(&self) -> bool {
+        self.asked.is_empty()
     }
 }

@@ -1,6 +1,8 @@
 //! The toolstack's handshake: which devices there are, and which are served. It waits for no guest and no storage, but
-//! hears of them by [events](crate::guest::Event).
+//! hears of them by events.
 
+mod event;
+mod guest;
 mod guests;
 mod open;
 mod progress;
@@ -14,7 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, io, mem,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,14 +27,15 @@ use xen_store::{Store, WatchEvent};
 
 use crate::{
     backend::Backend,
-    guest::{Command, Event, EventBox, EventSender, MapBudget},
-    host::Host,
+    guest::{Command, MapBudget},
+    launch::Launch,
     node::{DeviceId, ErrorNodes, NodeError, NodeReader, listing},
 };
 
+use event::{Event, EventBox, EventSender};
 use guests::Guests;
 pub(crate) use retry::Retries;
-use stage::{Device, TIMEOUT};
+use stage::Device;
 use store::{log_unless_disconnected, watch};
 
 /// Why nothing can be served.
@@ -42,18 +45,18 @@ pub enum HandshakeError {
     /// Xenstore has no place for this domain's backends, or can't be asked.
     #[error(transparent)]
     Store(#[from] xen_store::Error),
-    /// No descriptor by which the guests' threads could be heard.
+    /// No descriptor by which the guests' processes could be heard.
     #[error("can't make an eventfd")]
     Events(#[source] io::Error),
 }
 
 /// Serves every device of one backend's below one domain's `backend/` directory.
-pub struct Handshake<S: Store, H: Host, B: Backend> {
+pub struct Handshake<S: Store, L: Launch, B: Backend> {
     backend: Arc<B>,
     store: S,
     /// Where the kinds stand.
     dir: String,
-    guests: Guests<H, B>,
+    guests: Guests<L, B>,
     devices: BTreeMap<DeviceId, Device<B>>,
     events: EventBox<B>,
     event_sender: EventSender<B>,
@@ -67,12 +70,12 @@ pub struct Handshake<S: Store, H: Host, B: Backend> {
     retries: Retries<Task>,
     /// Guests that live, though xenstore has no nodes of them any more.
     forgotten: BTreeSet<DomId>,
-    /// New devices are refused.
-    stopping: bool,
+    /// All devices are to be looked at.
+    is_to_list: bool,
     /// Every device that was there at the start has been looked at.
     listed: bool,
-    /// Of the devices that are there, and of some that aren't any more.
-    figures: Vec<Weak<B::Figures>>,
+    /// What was last heard of devices, of some that aren't there any more too.
+    figures: BTreeMap<DeviceId, B::Figures>,
 }
 
 /// What may have to be tried again.
@@ -93,13 +96,14 @@ impl fmt::Display for Task {
     }
 }
 
-impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
+impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// Starts watching. Devices that already wait are served by the first
-    /// [`handle_events`](Self::handle_events). Up to `budget` of each guest's memory is mapped.
+    /// [`handle_events`](Self::handle_events), and processes that an earlier supervisor has left are taken over. Up to
+    /// `budget` of each guest's memory is mapped.
     ///
     /// # Errors
     /// xenstore refuses to say what this domain is, or to be watched; or there is no descriptor to be had.
-    pub fn new(store: S, host: H, backend: B, budget: MapBudget) -> Result<Self, HandshakeError> {
+    pub fn new(store: S, launch: L, backend: B, budget: MapBudget) -> Result<Self, HandshakeError> {
         let home = store::home(&store)?;
         let dir = format!("{home}/backend");
         watch(&store, &dir)?;
@@ -109,7 +113,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             backend: Arc::new(backend),
             store,
             dir,
-            guests: Guests::new(host, budget, event_sender.clone()),
+            guests: Guests::new(launch, budget, event_sender.clone()),
             devices: BTreeMap::new(),
             events,
             event_sender,
@@ -119,9 +123,9 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             reserving: BTreeSet::new(),
             retries: Retries::new(),
             forgotten: BTreeSet::new(),
-            stopping: false,
+            is_to_list: false,
             listed: false,
-            figures: Vec::new(),
+            figures: BTreeMap::new(),
         })
     }
 
@@ -162,6 +166,7 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             }
         }
         self.take_events()?;
+        let list = list || mem::take(&mut self.is_to_list);
         let listed = list && self.list(&mut touched)?;
         for &id in &touched {
             self.look_at(id)?;
@@ -200,7 +205,8 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     pub fn is_at_rest(&self) -> bool {
         !self.devices.values().any(Device::is_waiting)
             && self.reserving.is_empty()
-            && !self.guests.are_ending()
+            && !self.guests.are_waited_for()
+            && !self.is_to_list
     }
 
     /// Adds every device that is in xenstore, or was when it was last looked at. False if that failed.
@@ -251,74 +257,34 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
 
     /// Has every device log what it has done so far.
     pub fn report(&self) {
-        self.guests.iter().for_each(|(_, guest)| guest.send(Command::Report));
+        self.guests.iter().for_each(|(_, guest)| guest.send(&Command::Report));
     }
 
-    /// What every device has done so far.
-    pub fn figures(&mut self) -> Vec<Arc<B::Figures>> {
-        self.figures.retain(|device| device.strong_count() > 0);
-        self.figures.iter().filter_map(Weak::upgrade).collect()
+    /// Asks every device what it has done so far. It is waited for by [`has_figures`](Self::has_figures).
+    pub fn ask_figures(&mut self) {
+        self.guests.ask_figures();
+    }
+
+    /// Whether all devices that were asked have answered.
+    pub fn has_figures(&self) -> bool {
+        self.guests.have_given_figures()
+    }
+
+    /// What was last heard of each device.
+    pub fn figures(&mut self) -> Vec<&B::Figures> {
+        let devices = &self.devices;
+        self.figures.retain(|id, _| devices.contains_key(id));
+        self.figures.values().collect()
     }
 
     /// Has every device look at what it stands on, as its image's size, and tell its guest of what has changed.
     pub fn refresh(&self) {
-        self.guests.iter().for_each(|(_, guest)| guest.send(Command::Refresh));
+        self.guests.iter().for_each(|(_, guest)| guest.send(&Command::Refresh));
     }
 
-    /// Refuses new devices from now on. Gives how many guests are served.
-    pub fn begin_to_stop(&mut self) -> usize {
-        self.stopping = true;
-        for (domid, devices) in self.by_guest() {
-            info!(domid, devices, "waiting for the guest to end");
-        }
-        self.guests()
-    }
-
-    /// How many guests need this process.
+    /// How many guests are served.
     pub fn guests(&self) -> usize {
-        self.guests.iter().count()
-    }
-
-    /// Each guest's devices, as text.
-    fn by_guest(&self) -> impl Iterator<Item = (DomId, String)> {
-        self.guests.iter().map(|(domid, _)| {
-            let its = self.devices.iter().filter(|(id, _)| id.domid == domid);
-            let texts = its.map(|(id, device)| format!("{id} ({})", device.text()));
-            (domid, texts.collect::<Vec<_>>().join(", "))
-        })
-    }
-
-    /// Lets go of everything, and waits for that for some seconds. A guest that still runs loses its devices: its next
-    /// access to one of their windows has nobody to answer it.
-    pub fn abandon(self) {
-        for (domid, devices) in self.by_guest() {
-            warn!(
-                domid,
-                devices,
-                "this program ends while the guest runs: it loses these devices, and its kernel will panic on its next access to one; `xl destroy` it, and create it again when {} runs",
-                B::NAME
-            );
-        }
-    }
-
-    /// Waits for the threads of guests that were told to end, for some seconds.
-    fn wait_for_ends(&mut self) {
-        let begin = Instant::now();
-        while self.guests.are_ending() {
-            let left = TIMEOUT.saturating_sub(begin.elapsed());
-            if left.is_zero() {
-                warn!(
-                    seconds = TIMEOUT.as_secs(),
-                    "the memory and images of guests are not released yet, as the storage of their devices does not answer: this program ends all the same"
-                );
-                return;
-            }
-            for event in self.events.take(left) {
-                if let Event::Ended(domid, _) = event {
-                    self.guests.ended(domid);
-                }
-            }
-        }
+        self.guests.count()
     }
 
     /// Goes on over a new connection to xenstore, which is looked through as at the start.
@@ -334,13 +300,5 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     /// Whether there are guests of whose end xenstore will not tell.
     pub fn has_forgotten_guests(&self) -> bool {
         !self.forgotten.is_empty()
-    }
-}
-
-impl<S: Store, H: Host, B: Backend> Drop for Handshake<S, H, B> {
-    /// Lets go of everything.
-    fn drop(&mut self) {
-        self.guests.end();
-        self.wait_for_ends();
     }
 }

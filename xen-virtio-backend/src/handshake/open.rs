@@ -2,13 +2,15 @@
 
 use std::{io, sync::Arc, thread};
 
+use super::{
+    event::{Event, EventSender},
+    stage::Read,
+};
 use crate::{
-    backend::{Backend, Refusal},
-    guest::{Event, EventSender},
+    backend::{Backend, Opened, Refusal},
+    close,
     node::DeviceId,
 };
-
-use super::stage::Read;
 
 /// Starts a thread that opens a device and tells of it by [`Event::Opened`], whatever happens.
 pub(super) fn open<B: Backend>(
@@ -23,24 +25,21 @@ pub(super) fn open<B: Backend>(
     Ok(())
 }
 
-/// Starts a thread that closes what was opened for a device, and tells of it by [`Event::Closed`]. Without a thread it
-/// is closed here.
-pub(super) fn close<B: Backend>(id: DeviceId, resources: B::Resources, events: EventSender<B>) {
-    let opened = Opened { id, events, resources: Some(resources) };
-    // If it fails, the closure is dropped, and what it holds.
-    let _ = thread::Builder::new().name("close".into()).spawn(move || drop(opened));
+/// Closes what was opened for a device, and tells of it by [`Event::Closed`].
+pub(super) fn close<B: Backend>(id: DeviceId, left: impl Send + 'static, events: EventSender<B>) {
+    close::close(Closing { id, events, left: Some(left) });
 }
 
 /// What is to be closed, and who is told of it then.
-struct Opened<B: Backend> {
+struct Closing<B: Backend, T> {
     id: DeviceId,
     events: EventSender<B>,
-    resources: Option<B::Resources>,
+    left: Option<T>,
 }
 
-impl<B: Backend> Drop for Opened<B> {
+impl<B: Backend, T> Drop for Closing<B, T> {
     fn drop(&mut self) {
-        drop(self.resources.take());
+        drop(self.left.take());
         self.events.send(Event::Closed(self.id));
     }
 }
@@ -49,7 +48,7 @@ impl<B: Backend> Drop for Opened<B> {
 struct Teller<B: Backend> {
     id: DeviceId,
     events: EventSender<B>,
-    opened: Option<Result<B::Resources, Refusal>>,
+    opened: Option<Result<Opened<B::Resources>, Refusal>>,
 }
 
 impl<B: Backend> Drop for Teller<B> {

@@ -1,33 +1,34 @@
 //! What has happened to devices and guests since the last look.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use backend_process::chain;
 use tracing::{error, info, warn};
-use xen_ioreq::DomId;
 use xen_store::{Store, StoreExt, XenbusState};
 
 use super::{
     Handshake, Task,
-    open::close,
-    refusal::AttachError,
+    event::Event,
+    open,
+    refusal::{AttachError, ended},
     stage::{Device, Read, Stage, TIMEOUT},
 };
 use crate::{
-    backend::{Backend, Refusal},
-    guest::{Attachment, Command, End, Event, GuestError},
-    host::Host,
+    backend::{Backend, Opened, Refusal},
+    close,
+    guest::{Command, End, Hello, Message, MessageOf},
+    launch::Launch,
     node::DeviceId,
+    process::GuestKey,
 };
 
-/// Said of devices whose guest's thread has ended before the guest.
-const ENDED: &str = "what served the guest has ended before it, and its devices are closed: see the log of the \
-     backend for the reason, then `xl destroy` and `xl create` the guest";
+/// How often a device may say something to the operator, and in how many characters. A guest may be behind it.
+const MAX_NOTICES: u8 = 8;
+const MAX_NOTICE: usize = 1024;
 
-impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
+impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// Takes in what the guests' threads have told, and those that open devices.
     pub(super) fn take_events(&mut self) -> Result<(), xen_store::Error> {
-        self.unseen.extend(self.events.take(std::time::Duration::ZERO));
+        self.unseen.extend(self.events.take());
         while let Some(event) = self.unseen.pop_front() {
             self.take_event(event)?;
         }
@@ -37,13 +38,13 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     /// As [`handle_events`](Self::handle_events), while xenstore can't be reached: guests still end.
     pub fn handle_ends(&mut self) {
         self.release_dead();
-        for event in self.events.take(std::time::Duration::ZERO) {
+        for event in self.events.take() {
             match event {
-                Event::Ended(domid, _) => {
-                    self.guests.ended(domid);
-                    self.reserving.retain(|id| id.domid != domid);
+                Event::Ended(key, _) => {
+                    self.guests.ended(key);
+                    self.reserving.retain(|id| id.domid != key.domid);
                     // What comes of that for its devices' nodes is found out when all are listed again.
-                    self.devices.retain(|id, device| id.domid != domid || !device.is_the_guests());
+                    self.devices.retain(|id, device| !device.is_of(key, *id));
                 }
                 event => self.unseen.push_back(event),
             }
@@ -54,52 +55,102 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         match event {
             Event::Opened(id, opened) => self.opened(id, opened),
             Event::Closed(id) => self.closed(id),
-            Event::Attached(id, attached) => self.attached(id, attached),
-            Event::Detached(id) => match self.devices.get(&id) {
-                Some(Device { stage: Stage::Detaching { .. }, .. }) => {
-                    self.devices.remove(&id);
-                    // What xenstore has refused is not tried before its pause is over.
-                    if self.retries.is_scheduled(Task::Device(id)) {
-                        Ok(())
-                    } else {
-                        self.look_at(id)
-                    }
-                }
-                _ => Ok(()),
-            },
-            Event::Reserved(id, reserved) => {
-                self.reserving.remove(&id);
-                let Err(error) = reserved else { return Ok(()) };
-                warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
+            Event::Told(key, message) => self.told(key, *message),
+            Event::OtherVersion(key, version) => {
+                self.guests.is_of_other_version(key);
+                warn!(domid = key.domid, sharing = %key.sharing, version, "the guest's process is of another version than this program: it serves its devices to the end of the guest, and they can't be changed meanwhile");
                 Ok(())
             }
-            Event::Notice(id, text) => {
-                if matches!(
-                    self.devices.get(&id),
-                    Some(Device { stage: Stage::Serving { .. }, .. })
-                ) {
+            Event::Ended(key, end) => self.ended(key, end),
+        }
+    }
+
+    /// The process of a guest tells something, which may be false if the guest has taken it over: of other guests it
+    /// tells nothing.
+    fn told(&mut self, key: GuestKey, message: MessageOf<B>) -> Result<(), xen_store::Error> {
+        match message {
+            Message::Hello(hello) => {
+                if self.guests.greeted(key, hello.server) {
+                    self.take_over(key, hello);
+                }
+                Ok(())
+            }
+            Message::Attached(id, outcome) if self.is_of(key, id) => {
+                if let Some(Device { stage: Stage::Attaching { attached, .. }, .. }) =
+                    self.devices.get_mut(&id)
+                {
+                    *attached = Some(outcome);
+                }
+                self.attached(id)
+            }
+            Message::Detached(id) if self.is_of(key, id) => self.detached(id),
+            Message::Reserved(id, reserved) if id.domid == key.domid => {
+                self.reserving.remove(&id);
+                let Err(error) = reserved else { return Ok(()) };
+                warn!(%id, error, "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
+                Ok(())
+            }
+            Message::Notice(id, text) if self.is_of(key, id) => {
+                if let Some(Device { stage: Stage::Serving { .. }, notices, .. }) =
+                    self.devices.get_mut(&id)
+                    && *notices < MAX_NOTICES
+                {
+                    *notices += 1;
+                    let text: String = text.chars().take(MAX_NOTICE).collect();
                     self.errors.write(&self.store, id, &id.path(&self.dir), &text);
                 }
                 Ok(())
             }
-            Event::Ended(domid, end) => self.ended(domid, end),
+            Message::Figures(id, figures) if self.is_of(key, id) => {
+                self.figures.insert(id, figures);
+                Ok(())
+            }
+            Message::AllFigures => {
+                self.guests.gave_figures(key);
+                Ok(())
+            }
+            Message::Attached(..)
+            | Message::Detached(_)
+            | Message::Reserved(..)
+            | Message::Notice(..)
+            | Message::Figures(..)
+            | Message::Ending(_) => Ok(()),
         }
     }
 
-    /// A device was opened: its guest's thread attaches it, if it is still wanted.
+    fn is_of(&self, key: GuestKey, id: DeviceId) -> bool {
+        self.devices.get(&id).is_some_and(|device| device.is_of(key, id))
+    }
+
+    /// Takes over what the process of a guest serves for an earlier supervisor.
+    fn take_over(&mut self, key: GuestKey, hello: Hello<B::Config>) {
+        let is_its = |id: DeviceId| id.domid == key.domid;
+        for read in hello.devices.into_iter().filter(|(node, _)| is_its(node.id)) {
+            let id = read.0.id;
+            info!(%id, device = B::describe(&read.1), "taken over");
+            self.devices.insert(id, Device::new(Stage::Serving { read, taken_over: true }));
+        }
+        for id in hello.stopping.into_iter().filter(|id| is_its(*id)) {
+            let detaching = Stage::Detaching { sharing: key.sharing, logged: false };
+            self.devices.insert(id, Device::new(detaching));
+        }
+        self.is_to_list = true;
+    }
+
+    /// A device was opened: its guest's process attaches it, if it is still wanted.
     fn opened(
         &mut self,
         id: DeviceId,
-        opened: Result<B::Resources, Refusal>,
+        opened: Result<Opened<B::Resources>, Refusal>,
     ) -> Result<(), xen_store::Error> {
         let Some(Device { stage: Stage::Opening { read, wanted }, .. }) = self.devices.remove(&id)
         else {
             return Ok(());
         };
         match opened {
-            Ok(resources) if wanted => self.attach(id, read, resources),
-            Ok(resources) => {
-                self.close(id, resources, None);
+            Ok(opened) if wanted => self.attach(id, read, opened),
+            Ok(opened) => {
+                self.close(id, opened, None);
                 Ok(())
             }
             Err(refusal) if wanted => self.refuse(id, &refusal.into()),
@@ -107,26 +158,36 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         }
     }
 
-    /// Has its guest's thread attach a device.
+    /// Has its guest's process attach a device.
     fn attach(
         &mut self,
         id: DeviceId,
         read: Read<B>,
-        resources: B::Resources,
+        opened: Opened<B::Resources>,
     ) -> Result<(), xen_store::Error> {
-        let guest = match self.guests.take_on(id.domid) {
-            Ok(guest) => guest,
+        let (node, config) = read.clone();
+        let key = GuestKey { domid: id.domid, sharing: node.sharing };
+        // Of the same window, as of an earlier device in this one's place.
+        for (_, other) in self.guests.of(id.domid).filter(|(other, _)| *other != key) {
+            other.send(&Command::Release(node.window()));
+        }
+        let process = match self.guests.take_on(key, &self.backend) {
+            Ok(process) => process,
             Err(error) => {
-                self.close(id, resources, Some(error.into()));
+                self.close(id, opened, Some(error));
                 return Ok(());
             }
         };
-        let (node, config) = read.clone();
-        match guest.attach(Box::new(Attachment { node, config, resources })) {
-            Ok(()) => drop(self.devices.insert(id, Device::new(Stage::Attaching { read }))),
-            Err(attachment) => {
-                let ended = GuestError::Ended { domid: id.domid };
-                self.close(id, attachment.resources, Some(ended.into()));
+        match process.attach(node, config, opened, self.event_sender.clone()) {
+            Ok(()) => {
+                let attaching = Stage::Attaching { read, attached: None };
+                self.devices.insert(id, Device::opened(attaching));
+            }
+            // The process has ended, which is told soon. Then it is seen whether the guest still lives.
+            Err(left) => {
+                let closing = Stage::Closing { refusal: None, logged: false };
+                self.devices.insert(id, Device::opened(closing));
+                close::close(left);
             }
         }
         Ok(())
@@ -134,42 +195,59 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
 
     /// Has closed what was opened for a device, and the device refused then, if there is a reason to: who is told of it
     /// may try again at once.
-    fn close(&mut self, id: DeviceId, resources: B::Resources, refusal: Option<AttachError>) {
-        self.devices.insert(id, Device::new(Stage::Closing { refusal, logged: false }));
-        close(id, resources, self.event_sender.clone());
+    fn close(&mut self, id: DeviceId, left: impl Send + 'static, refusal: Option<AttachError>) {
+        self.devices.insert(id, Device::opened(Stage::Closing { refusal, logged: false }));
+        open::close(id, left, self.event_sender.clone());
     }
 
-    /// What was opened for a device and is not attached is closed.
+    /// What was opened for a device is closed here.
     fn closed(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
-        let Some(Device { stage: Stage::Closing { refusal, .. }, .. }) = self.devices.remove(&id)
-        else {
-            return Ok(());
-        };
-        match refusal {
-            Some(error) => self.refuse(id, &error),
-            None => self.look_at(id),
+        let Some(device) = self.devices.get_mut(&id) else { return Ok(()) };
+        device.is_open = false;
+        match &mut device.stage {
+            Stage::Closing { refusal, .. } => {
+                let refusal = refusal.take();
+                self.devices.remove(&id);
+                match refusal {
+                    Some(error) => self.refuse(id, &error),
+                    None => self.look_at(id),
+                }
+            }
+            _ => self.attached(id),
         }
     }
 
-    /// A device's window answers: the guest may run.
-    fn attached(
-        &mut self,
-        id: DeviceId,
-        attached: Result<Arc<B::Figures>, GuestError>,
-    ) -> Result<(), xen_store::Error> {
-        let Some(Device { stage: Stage::Attaching { read }, .. }) = self.devices.get(&id) else {
+    /// The process of the guest has let go of a device.
+    fn detached(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+        match self.devices.get_mut(&id) {
+            Some(Device { stage: Stage::Detaching { .. }, is_open: false, .. }) => {
+                self.devices.remove(&id);
+                // What xenstore has refused is not tried before its pause is over.
+                if self.retries.is_scheduled(Task::Device(id)) { Ok(()) } else { self.look_at(id) }
+            }
+            Some(device @ Device { stage: Stage::Detaching { .. }, .. }) => {
+                device.enter(Stage::Closing { refusal: None, logged: false });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on with a device if it is attached, or can't be, and what was opened for it is closed here: its window
+    /// answers, and the guest may run.
+    fn attached(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+        let Some(Device { stage: Stage::Attaching { read, attached }, is_open: false, .. }) =
+            self.devices.get_mut(&id)
+        else {
             return Ok(());
         };
+        let Some(outcome) = attached.take() else { return Ok(()) };
         let read = read.clone();
-        let figures = match attached {
-            Ok(figures) => figures,
-            Err(error) => {
-                self.devices.remove(&id);
-                return self.refuse(id, &AttachError::Guest(error));
-            }
-        };
-        self.figures.push(Arc::downgrade(&figures));
-        let serving = Stage::Serving { text: B::describe(&read.1) };
+        if let Err(error) = outcome {
+            self.devices.remove(&id);
+            return self.refuse(id, &AttachError::NotAttached(error));
+        }
+        let serving = Stage::Serving { read: read.clone(), taken_over: false };
         self.devices.insert(id, Device::new(serving));
         match self.announce(id, &read) {
             Ok(true) => {
@@ -191,44 +269,68 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         }
     }
 
-    /// A guest's thread has ended, and let go of its devices.
-    fn ended(&mut self, domid: DomId, end: End) -> Result<(), xen_store::Error> {
-        let unexpected = self.guests.ended(domid) && end == End::Failed;
-        self.reserving.retain(|id| id.domid != domid);
-        if unexpected {
-            error!(domid, "{ENDED}");
-        }
-        let is_its = |(id, device): (&DeviceId, &Device<B>)| {
-            (id.domid == domid && device.is_the_guests()).then_some(*id)
+    /// The process of a guest has ended, and let go of its devices.
+    fn ended(&mut self, key: GuestKey, end: End) -> Result<(), xen_store::Error> {
+        let domid = key.domid;
+        // What it could not know of is found again.
+        self.is_to_list |= self.guests.is_unknown(domid);
+        let reason = match (self.guests.ended(key), end) {
+            (true, End::Failed(reason)) => Some(reason),
+            _ => None,
         };
+        self.reserving.retain(|id| id.domid != domid);
+        if let Some(reason) = &reason {
+            error!(domid, sharing = %key.sharing, "{}", ended(reason));
+        }
+        let is_its = |(id, device): (&DeviceId, &Device<B>)| device.is_of(key, *id).then_some(*id);
         for id in self.devices.iter().filter_map(is_its).collect::<Vec<_>>() {
-            let stage = self.devices.remove(&id).map(|device| device.stage);
-            match stage {
-                Some(Stage::Attaching { .. }) if unexpected => {
-                    self.refuse(id, &AttachError::Guest(GuestError::Ended { domid }))?;
+            let Some(mut device) = self.devices.remove(&id) else { continue };
+            let refusal = match (&device.stage, &reason) {
+                (Stage::Attaching { .. }, Some(reason)) => {
+                    Some(AttachError::Ended { domid, reason: reason.clone() })
                 }
-                Some(Stage::Serving { .. }) if unexpected => {
-                    let path = id.path(&self.dir);
-                    self.refused.insert(id);
-                    self.errors.write(&self.store, id, &path, ENDED);
-                    let to = XenbusState::Closed;
-                    self.store.change_xenbus_state(&path, XenbusState::InitWait, to)?;
+                _ => None,
+            };
+            match (&device.stage, refusal, &reason) {
+                (_, refusal, _) if device.is_open => {
+                    device.enter(Stage::Closing { refusal, logged: false });
+                    self.devices.insert(id, device);
                 }
+                (_, Some(error), _) => self.refuse(id, &error)?,
+                (Stage::Serving { .. }, None, Some(reason)) => self.lost(id, reason)?,
                 _ => self.look_at(id)?,
             }
         }
         Ok(())
     }
 
+    /// What served a device has ended before its guest.
+    fn lost(&mut self, id: DeviceId, reason: &str) -> Result<(), xen_store::Error> {
+        let path = id.path(&self.dir);
+        self.refused.insert(id);
+        self.errors.write(&self.store, id, &path, &ended(reason));
+        // The guest's other devices may serve on.
+        self.reserve_or_warn(id, &path);
+        if let Some(state) = self.store.xenbus_state(None, &path)? {
+            self.store.change_xenbus_state(&path, state, XenbusState::Closed)?;
+        }
+        Ok(())
+    }
+
     /// Has guests that have ended let go of.
     pub fn release_dead(&mut self) {
-        for domid in self.guests.release_dead() {
-            for (_, device) in self.devices.iter_mut().filter(|(id, _)| id.domid == domid) {
+        for key in self.guests.release_dead() {
+            for (id, device) in self.devices.iter_mut().filter(|(id, _)| id.domid == key.domid) {
+                let is_its = device.is_of(key, *id);
                 match &mut device.stage {
                     Stage::Opening { wanted, .. } => *wanted = false,
                     Stage::Closing { refusal, .. } => *refusal = None,
-                    // Its thread tells of its end when it has let go of all its devices.
-                    _ => *device = Device::new(Stage::Detaching { logged: false }),
+                    // Its process tells of its end when it has let go of all its devices.
+                    _ if is_its => {
+                        let sharing = key.sharing;
+                        device.enter(Stage::Detaching { sharing, logged: false });
+                    }
+                    _ => {}
                 }
             }
         }
@@ -242,12 +344,11 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             Stage::Opening { wanted, .. } => *wanted = false,
             Stage::Closing { refusal, .. } => *refusal = None,
             Stage::Detaching { .. } => {}
-            Stage::Attaching { .. } | Stage::Serving { .. } => {
+            Stage::Attaching { read: (node, _), .. } | Stage::Serving { read: (node, _), .. } => {
                 info!(%id, reason, "closing the device");
-                if let Some(guest) = self.guests.get(id.domid) {
-                    guest.send(Command::Detach(id));
-                }
-                *device = Device::new(Stage::Detaching { logged: false });
+                let sharing = node.sharing;
+                self.guests.send(GuestKey { domid: id.domid, sharing }, &Command::Detach(id));
+                device.enter(Stage::Detaching { sharing, logged: false });
             }
         }
         false
@@ -269,11 +370,10 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
                     self.refuse(id, &AttachError::Slow { device: text, seconds })?;
                 }
                 Stage::Attaching { .. } => {
-                    self.let_go(id, "its guest's thread doesn't answer");
-                    let stuck = GuestError::Stuck { domid: id.domid, seconds };
-                    self.refuse(id, &AttachError::Guest(stuck))?;
+                    self.let_go(id, "its guest's process doesn't answer");
+                    self.refuse(id, &AttachError::Stuck { domid: id.domid, seconds })?;
                 }
-                Stage::Closing { logged, .. } | Stage::Detaching { logged } => {
+                Stage::Closing { logged, .. } | Stage::Detaching { logged, .. } => {
                     *logged = true;
                     warn!(%id, "the device is not closed yet, as what it stands on does not answer: check the storage of its image");
                 }

@@ -1,6 +1,6 @@
 //! One device: brought in line with what xenstore says of it.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use backend_process::chain;
 use tracing::warn;
@@ -15,21 +15,28 @@ use super::{
 use crate::{
     backend::{Backend, Refusal},
     guest::Command,
-    host::Host,
+    launch::Launch,
     node::{
         self, DeviceId, DeviceNode, DeviceType, Kind, NodeError, NodeReader, listing::read_node,
         read_window,
     },
 };
 
-impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
+impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// Brings what is served in line with what xenstore says of one device, or begins to: what comes of that is an
     /// event, after which it is looked at again. Whether it is done.
     pub(super) fn reconcile(&mut self, id: DeviceId) -> Result<bool, xen_store::Error> {
+        if self.guests.is_unknown(id.domid) {
+            // It may be served already. All is looked at again when that is known.
+            return Ok(false);
+        }
         let path = id.path(&self.dir);
         let Some(state) = self.store.xenbus_state(None, &path)? else {
             return self.without_state(id, &path);
         };
+        if self.is_announced_now(id, state)? {
+            return Ok(true);
+        }
         match self.device_type(id, &path)? {
             Some(device_type) if !device_type.is_some_and(|its| self.backend.claims(its)) => {
                 self.leave(id, &path);
@@ -76,6 +83,24 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
         Ok(true)
     }
 
+    /// Announces a device that was taken over and that the supervisor before has not come to announce.
+    fn is_announced_now(
+        &mut self,
+        id: DeviceId,
+        state: XenbusState,
+    ) -> Result<bool, xen_store::Error> {
+        let Some(Device { stage: Stage::Serving { read, taken_over }, .. }) =
+            self.devices.get_mut(&id)
+        else {
+            return Ok(false);
+        };
+        if !mem::replace(taken_over, false) || state != XenbusState::Initialising {
+            return Ok(false);
+        }
+        let read = read.clone();
+        self.announce(id, &read)
+    }
+
     /// A device's type: `None` as long as there is none, and `Some(None)` if it is no type of virtio's.
     fn device_type(
         &self,
@@ -120,10 +145,10 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     fn leave(&mut self, id: DeviceId, path: &str) {
         self.refused.remove(&id);
         self.let_go(id, "a device of another type was written in its place");
-        if let Ok(window) = read_window(&NodeReader::new(&self.store, None, id, path))
-            && let Some(guest) = self.guests.get(id.domid)
-        {
-            guest.send(Command::Release(window));
+        if let Ok(window) = read_window(&NodeReader::new(&self.store, None, id, path)) {
+            for (_, guest) in self.guests.of(id.domid) {
+                guest.send(&Command::Release(window.clone()));
+            }
         }
     }
 
@@ -149,9 +174,6 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
 
     fn begin_to_open(&self, id: DeviceId, path: &str) -> Result<Stage<B>, AttachError> {
         let read = self.read(&NodeReader::new(&self.store, None, id, path))?;
-        if self.stopping {
-            return Err(AttachError::Stopping { program: B::NAME, guests: self.guests() });
-        }
         open(Arc::clone(&self.backend), read.clone(), self.event_sender.clone())
             .map_err(AttachError::Thread)?;
         Ok(Stage::Opening { read, wanted: true })
@@ -188,7 +210,8 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
     fn reserve(&mut self, id: DeviceId, path: &str) -> Result<(), AttachError> {
         let window = read_window(&NodeReader::new(&self.store, None, id, path));
         let window = window.map_err(Refusal::from)?;
-        self.guests.take_on(id.domid)?.send(Command::Reserve(id, window));
+        let guest = self.guests.take_on_any(id.domid, &self.backend)?;
+        guest.send(&Command::Reserve(id, window));
         self.reserving.insert(id);
         Ok(())
     }
@@ -212,11 +235,16 @@ impl<S: Store, H: Host, B: Backend> Handshake<S, H, B> {
             Kind::VirtioDisk => node::remove(&self.store, &format!("{path}/state")),
             // libxl doesn't wait for these, so the guest will run, and its driver look.
             Kind::Virtio => {
-                if let Err(error) = self.reserve(id, path) {
-                    warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
-                }
+                self.reserve_or_warn(id, path);
                 Ok(())
             }
+        }
+    }
+
+    /// Answers the window of a device that is not served any more, or says what comes of it if that can't be.
+    pub(super) fn reserve_or_warn(&mut self, id: DeviceId, path: &str) {
+        if let Err(error) = self.reserve(id, path) {
+            warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
         }
     }
 }

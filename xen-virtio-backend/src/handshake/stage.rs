@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::refusal::AttachError;
-use crate::{backend::Backend, node::DeviceNode};
+use crate::{
+    backend::Backend,
+    node::{DeviceId, DeviceNode, Sharing},
+    process::GuestKey,
+};
 
 /// How long a step may take before the toolstack is told that it doesn't happen. libxl gives a backend 10 s.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(8);
@@ -11,6 +15,10 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(8);
 /// A device that the handshake has to do with.
 pub(super) struct Device<B: Backend> {
     pub(super) stage: Stage<B>,
+    /// What was opened for it is not closed here yet.
+    pub(super) is_open: bool,
+    /// How often it has said something to the operator.
+    pub(super) notices: u8,
     /// Since when.
     since: Instant,
 }
@@ -19,14 +27,14 @@ pub(super) struct Device<B: Backend> {
 pub(super) enum Stage<B: Backend> {
     /// A thread opens what it is made of. No longer wanted, it is closed as soon as it is open.
     Opening { read: Read<B>, wanted: bool },
-    /// A thread closes what was opened and is not attached. Then the device is refused, if there is a reason to.
+    /// What was opened is closed, and isn't attached. Then the device is refused, if there is a reason to.
     Closing { refusal: Option<AttachError>, logged: bool },
-    /// The guest's thread attaches it.
-    Attaching { read: Read<B> },
-    /// The guest may use it, or will soon.
-    Serving { text: String },
-    /// The guest's thread lets go of it.
-    Detaching { logged: bool },
+    /// The guest's process attaches it, or has. What was opened for it is closed here meanwhile.
+    Attaching { read: Read<B>, attached: Option<Result<(), String>> },
+    /// The guest may use it, or will soon. One that was taken over may not have been announced yet.
+    Serving { read: Read<B>, taken_over: bool },
+    /// The guest's process lets go of it.
+    Detaching { sharing: Sharing, logged: bool },
 }
 
 /// What xenstore says of a device.
@@ -34,7 +42,17 @@ pub(super) type Read<B> = (DeviceNode, <B as Backend>::Config);
 
 impl<B: Backend> Device<B> {
     pub(super) fn new(stage: Stage<B>) -> Self {
-        Self { stage, since: Instant::now() }
+        Self { stage, is_open: false, notices: 0, since: Instant::now() }
+    }
+
+    /// One for which something is open here.
+    pub(super) fn opened(stage: Stage<B>) -> Self {
+        Self { is_open: true, ..Self::new(stage) }
+    }
+
+    /// The next stage begins.
+    pub(super) fn enter(&mut self, stage: Stage<B>) {
+        *self = Self { is_open: self.is_open, ..Self::new(stage) };
     }
 
     /// Whether somebody else's answer is waited for.
@@ -48,23 +66,29 @@ impl<B: Backend> Device<B> {
             Stage::Opening { wanted: true, .. }
             | Stage::Attaching { .. }
             | Stage::Closing { logged: false, .. }
-            | Stage::Detaching { logged: false } => Some(self.since + TIMEOUT),
+            | Stage::Detaching { logged: false, .. } => Some(self.since + TIMEOUT),
             _ => None,
         }
     }
 
-    /// Whether its guest has to do with it, and lets go of it when it ends.
-    pub(super) fn is_the_guests(&self) -> bool {
-        !matches!(self.stage, Stage::Opening { .. } | Stage::Closing { .. })
+    /// Whether this process has it, or is about to.
+    pub(super) fn is_of(&self, key: GuestKey, id: DeviceId) -> bool {
+        let sharing = match &self.stage {
+            Stage::Attaching { read: (node, _), .. } | Stage::Serving { read: (node, _), .. } => {
+                node.sharing
+            }
+            Stage::Detaching { sharing, .. } => *sharing,
+            Stage::Opening { .. } | Stage::Closing { .. } => return false,
+        };
+        key == GuestKey { domid: id.domid, sharing }
     }
 
     /// In words, for the log.
     pub(super) fn text(&self) -> String {
         match &self.stage {
-            Stage::Opening { read: (_, config), .. } | Stage::Attaching { read: (_, config) } => {
-                B::describe(config)
-            }
-            Stage::Serving { text } => text.clone(),
+            Stage::Opening { read: (_, config), .. }
+            | Stage::Attaching { read: (_, config), .. }
+            | Stage::Serving { read: (_, config), .. } => B::describe(config),
             Stage::Closing { .. } | Stage::Detaching { .. } => "being closed".to_owned(),
         }
     }

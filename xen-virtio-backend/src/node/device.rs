@@ -2,13 +2,14 @@
 
 use std::ops::RangeInclusive;
 
+use serde::{Deserialize, Serialize};
 use virtio_mmio_dev::WINDOW_SIZE;
 use xen_ioreq::DomId;
 
-use super::{DeviceId, Kind, NodeError, NodeReader};
+use super::{DeviceId, Kind, NodeError, NodeReader, Sharing};
 
 /// The nodes under `…/backend/<kind>/<domid>/<devid>` that every virtio-mmio device has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeviceNode {
     /// Which device.
@@ -17,14 +18,14 @@ pub struct DeviceNode {
     pub base: u64,
     /// The shared peripheral interrupt: `irq`.
     pub irq: u32,
-    /// The guest grants its memory (`grant_usage`), rather than leave it to foreign mapping.
-    pub grants: bool,
+    /// How the guest shares its memory with it: `grant_usage`.
+    pub sharing: Sharing,
 }
 
 impl DeviceNode {
     /// A device with these values.
-    pub fn new(id: DeviceId, base: u64, irq: u32, grants: bool) -> Self {
-        Self { id, base, irq, grants }
+    pub fn new(id: DeviceId, base: u64, irq: u32, sharing: Sharing) -> Self {
+        Self { id, base, irq, sharing }
     }
 
     /// Reads and checks the nodes.
@@ -46,15 +47,21 @@ impl DeviceNode {
             let irq = number(t).and_then(|irq| u32::try_from(irq).ok());
             irq.filter(|irq| (32..1020).contains(irq))
         })?;
-        // libxl before 4.19 writes no `grant_usage`: a guest grants to any backend there but dom0's.
-        let grants = node.flag("grant_usage")?.unwrap_or(!node.is_of_dom0());
-        Ok(Self { id, base: base(node)?, irq, grants })
+        let sharing = read_sharing(node)?;
+        Ok(Self { id, base: base(node)?, irq, sharing })
     }
 
     /// The guest-physical addresses of the registers.
     pub fn window(&self) -> RangeInclusive<u64> {
         window_at(self.base)
     }
+}
+
+/// How the guest shares its memory with a device.
+fn read_sharing(node: &NodeReader<'_>) -> Result<Sharing, NodeError> {
+    // libxl before 4.19 writes no `grant_usage`: a guest grants to any backend there but dom0's.
+    let grants = node.flag("grant_usage")?.unwrap_or(!node.is_of_dom0());
+    Ok(if grants { Sharing::Grant } else { Sharing::Foreign })
 }
 
 /// The window of a device, whatever its other nodes say.
@@ -101,7 +108,8 @@ mod tests {
             store.write(None, &format!("{path}/{node}"), text.as_bytes()).unwrap();
         }
         let id = DeviceId { kind: Kind::VirtioDisk, domid: 7, devid: 51712 };
-        DeviceNode::read(&NodeReader::new(&store, None, id, &path)).map(|node| node.grants)
+        let node = DeviceNode::read(&NodeReader::new(&store, None, id, &path))?;
+        Ok(node.sharing == Sharing::Grant)
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use xen_ioreq::DomId;
 
 /// The two directories under `backend/` that libxl fills for virtio devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// `disk = [ "…,specification=virtio" ]`: a block device.
     VirtioDisk,
@@ -44,7 +45,7 @@ impl DeviceType {
 }
 
 /// One device of one guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeviceId {
     /// The guest.
     pub domid: DomId,

@@ -32,8 +32,8 @@ struct Programs {
 }
 
 impl ThreadFilters {
-    /// No filters.
-    pub(crate) const NONE: Self = Self(None);
+    /// No filters, for threads of a process that isn't confined.
+    pub const NONE: Self = Self(None);
 
     /// Installs the filter for `kind` in the calling thread. Does nothing if the sandbox was entered
     /// without [`Layer::Seccomp`].

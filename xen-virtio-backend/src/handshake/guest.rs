@@ -1,0 +1,227 @@
+//! The process of one guest, as the handshake sees it.
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::AsFd,
+    sync::mpsc::{self, Receiver, Sender, TryRecvError},
+    thread,
+    time::Duration,
+};
+
+use backend_process::chain;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use tracing::{debug, error};
+use virtio_worker::{Wake, Waker};
+
+use super::event::{Event, EventSender};
+use crate::{
+    backend::{Backend, Opened},
+    guest::{Command, CommandOf, End, Message, MessageOf},
+    launch::{Launched, Process},
+    node::DeviceNode,
+    process::{GuestKey, Line, LineError, Parcel, version},
+};
+
+/// The process of one guest. Nothing that is asked of it is waited for: it answers by events. Dropping it leaves the
+/// process to the next supervisor.
+pub(super) struct Guest<B: Backend> {
+    /// `None` when it is dropped.
+    outbox: Option<Sender<Parcel>>,
+    waker: Waker,
+    backend: PhantomData<fn() -> B>,
+}
+
+/// What was not attached, and is to be closed: [`Event::Closed`] tells of it.
+pub(super) type Left = Box<dyn Send>;
+
+impl<B: Backend> Guest<B> {
+    /// Starts the thread that talks with the process. What comes of that goes to `events`.
+    ///
+    /// # Errors
+    /// There is no thread or descriptor to be had. The process finds itself without a supervisor.
+    pub(super) fn start(
+        key: GuestKey,
+        launched: Launched,
+        events: EventSender<B>,
+    ) -> io::Result<Self> {
+        let wake = Wake::new()?;
+        let waker = wake.waker();
+        let (outbox, parcels) = mpsc::channel();
+        let Launched { line, process } = launched;
+        let link = Link { key, line, parcels, wake, events, end: None, is_known: false };
+        thread::Builder::new()
+            .name(format!("link-{}", key.domid))
+            .spawn(move || link.run(process))?;
+        Ok(Self { outbox: Some(outbox), waker, backend: PhantomData })
+    }
+
+    /// Asks something of it. A process that has ended has let go of everything, and that is told.
+    pub(super) fn send(&self, command: &CommandOf<B>) {
+        match Parcel::new(command, Vec::new()) {
+            Ok(parcel) => drop(self.push(parcel)),
+            Err(error) => {
+                error!(error = %chain(&error), "a command to a guest's process can't be written: report this as a bug");
+            }
+        }
+    }
+
+    /// Asks it to attach a device. When what was opened for it is closed here, `events` get [`Event::Closed`]. If it can't be asked, what
+    /// was opened is given back.
+    pub(super) fn attach(
+        &self,
+        node: DeviceNode,
+        config: B::Config,
+        opened: Opened<B::Resources>,
+        events: EventSender<B>,
+    ) -> Result<(), Left> {
+        let id = node.id;
+        let Opened { resources, files } = opened;
+        let command = Command::Attach { node, config, resources, files: files.len() };
+        let closed = move || events.send(Event::Closed(id));
+        match Parcel::new(&command, files) {
+            Ok(parcel) => {
+                self.push(parcel.when_closed(closed)).map_err(|parcel| Box::new(parcel) as Left)
+            }
+            Err(error) => {
+                error!(%id, error = %chain(&error), "a device can't be sent to its guest's process: report this as a bug");
+                Err(Box::new((command, Parcel::default().when_closed(closed))))
+            }
+        }
+    }
+
+    fn push(&self, parcel: Parcel) -> Result<(), Parcel> {
+        match &self.outbox {
+            Some(outbox) => outbox.send(parcel).map_err(|error| error.0)?,
+            None => return Err(parcel),
+        }
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+impl<B: Backend> Drop for Guest<B> {
+    fn drop(&mut self) {
+        drop(self.outbox.take());
+        self.waker.wake();
+    }
+}
+
+/// What the thread has that talks with the process.
+struct Link<B: Backend> {
+    key: GuestKey,
+    line: Line,
+    parcels: Receiver<Parcel>,
+    wake: Wake,
+    events: EventSender<B>,
+    /// What the process has said of its end.
+    end: Option<End>,
+    /// Its version is ours.
+    is_known: bool,
+}
+
+/// Why the thread talks no more.
+enum Over {
+    /// The handshake has no use for it.
+    Left,
+    /// The process is of this other version.
+    OtherVersion(String),
+    Lost(LineError),
+}
+
+impl<B: Backend> Link<B> {
+    /// Talks with the process, and waits for its end.
+    fn run(mut self, mut process: Box<dyn Process>) {
+        let key = self.key;
+        match self.talk() {
+            Over::Left => return,
+            Over::OtherVersion(version) => {
+                self.events.send(Event::OtherVersion(key, version));
+            }
+            Over::Lost(LineError::Closed) if self.end.is_some() => {}
+            Over::Lost(error) => {
+                if !matches!(error, LineError::Closed) {
+                    error!(%key, error = %chain(&error), "the process of a guest doesn't behave, and is killed: the guest may have taken it over");
+                }
+                // It may have ended, or only closed the connection.
+                process.kill();
+            }
+        }
+        let Self { line, parcels, events, end, .. } = self;
+        // It finds itself without a supervisor, if it lives.
+        drop(line);
+        let cause = process.wait();
+        // Before its end is told: nobody can use the files that wait to be sent.
+        drop(parcels);
+        let end = match (end, cause) {
+            (Some(end), _) => end,
+            (None, Some(cause)) => End::Failed(format!("it was ended by {cause}")),
+            (None, None) => End::Failed("it has ended and does not say why".to_owned()),
+        };
+        events.send(Event::Ended(key, end));
+    }
+
+    fn talk(&mut self) -> Over {
+        loop {
+            let left = loop {
+                match self.parcels.try_recv() {
+                    Ok(parcel) => self.line.push(parcel),
+                    Err(TryRecvError::Empty) => break false,
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
+            match self.exchange() {
+                Ok(None) => {}
+                Ok(Some(version)) => return Over::OtherVersion(version),
+                Err(error) => return Over::Lost(error),
+            }
+            if left && self.line.is_flushed() {
+                return Over::Left;
+            }
+            if let Err(error) = self.wait() {
+                return Over::Lost(LineError::Io(error.into()));
+            }
+        }
+    }
+
+    /// Sends what can be sent, and takes what has come. `Some` is another version than this.
+    fn exchange(&mut self) -> Result<Option<String>, LineError> {
+        if !self.is_known {
+            match self.line.receive::<String>()? {
+                Some((its, _)) if its == version::<B>() => self.is_known = true,
+                Some((its, _)) => return Ok(Some(its)),
+                None => return self.line.flush().map(|()| None),
+            }
+        }
+        while let Some((message, _)) = self.line.receive::<MessageOf<B>>()? {
+            match message {
+                Message::Ending(end) => self.end = Some(end),
+                message => {
+                    self.events.send_of_guest(Event::Told(self.key, Box::new(message)));
+                }
+            }
+        }
+        match self.line.flush() {
+            // It may have said something before, which comes next.
+            Err(LineError::Closed) => Ok(None),
+            flushed => flushed.map(|()| None),
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), Errno> {
+        let wake = PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN);
+        let line = PollFd::new(&self.line, self.line.interest());
+        match poll(&mut [line, wake], None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        // Takes the wake-up, if that was it.
+        if let Err(error) = self.wake.wait(None, Some(Duration::ZERO)) {
+            debug!(error = %chain(&error), "the descriptor of the thread that talks with a guest's process can't be waited for");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! The process of a guest gives up its privileges.
+
+use backend_process::chain;
+use xen_virtio_sandbox::{Access, Ids, Limits, Report, Sandbox, ThreadFilters};
+
+use crate::{
+    node::Sharing,
+    process::{Confinement, GuestKey},
+};
+
+/// Most threads: as many disks as a guest has, each with as many queues as a disk has, and the workers of their
+/// io_urings.
+const THREADS: u64 = 16384;
+
+/// Confines this process, which has one thread.
+pub(super) fn confine(
+    key: GuestKey,
+    confinement: Confinement,
+) -> Result<(ThreadFilters, Report), String> {
+    let ids = confinement.ids.map(|(uid, gid)| Ids::new(uid, gid)).transpose();
+    let ids = ids.map_err(|error| chain(&error).to_string())?;
+    let mut limits = Limits::default();
+    limits.open_files = confinement.open_files;
+    limits.threads = Some(THREADS);
+    let access = match key.sharing {
+        Sharing::Foreign => Access::FOREIGN_MEMORY,
+        Sharing::Grant => Access::GRANTS,
+    };
+    let entered = Sandbox::new(ids).limits(limits).access(access).enter();
+    let confined = entered.map_err(|error| {
+        format!("the process of the guest can't be confined: {}", chain(&error))
+    })?;
+    Ok((confined.filters, confined.report))
+}

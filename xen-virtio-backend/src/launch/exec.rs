@@ -1,0 +1,339 @@
+//! Processes of their own, which run the program that the supervisor is.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use backend_process::{chain, signals};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::retry_on_intr,
+    net::{SocketAddrUnix, sockopt::socket_peercred},
+    process::{
+        Pid, PidfdFlags, Resource, Signal, getrlimit, getuid, pidfd_open, pidfd_send_signal,
+    },
+};
+use tracing::{debug, info, warn};
+use xen_ioreq::{DomId, XenDeviceModel};
+use xen_virtio_sandbox::{Cgroup, CgroupLimits, Delegated, IdRange, State, probe};
+
+use super::{Launch, LaunchError, Launched, Process, isolation::Isolation, program::GUEST_PROCESS};
+use crate::{
+    backend::Backend,
+    guest::MapBudget,
+    host::{Host, Xen},
+    node::Sharing,
+    process::{Confinement, GuestKey, Line, Parcel, Start, connect_to, listen_at},
+};
+
+/// What the processes keep of the environment.
+const ENVIRONMENT: [&str; 3] = ["RUST_LOG", "RUST_BACKTRACE", "TZ"];
+
+/// Starts a process for each guest: this program, once more.
+#[derive(Debug)]
+pub struct Exec {
+    /// Where the processes listen. Nobody else may look there.
+    dir: PathBuf,
+    isolation: Isolation,
+    ids: Option<IdRange>,
+    cgroups: Option<Delegated>,
+}
+
+impl Exec {
+    /// The processes listen in `dir`, which is made if it isn't there. Logs what the kernel lacks to confine them.
+    ///
+    /// # Errors
+    /// The directory can't be made.
+    pub fn new(dir: impl Into<PathBuf>, isolation: Isolation) -> io::Result<Self> {
+        let dir = dir.into();
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        // It may have been there, for everybody.
+        fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
+        let ids = isolation.sandbox.then(|| IdRange::of_user(IdRange::USER)).transpose();
+        let ids = ids.unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "the processes of all guests run as this user, so that one that a guest has taken over may reach another's");
+            None
+        });
+        let launcher = Self { dir, isolation, ids, cgroups: cgroups(isolation) };
+        launcher.tell();
+        Ok(launcher)
+    }
+
+    fn tell(&self) {
+        if !self.isolation.sandbox {
+            warn!(
+                uid = getuid().as_raw(),
+                "the processes of guests are not confined, as this program was told so: a guest that takes over the process that serves it has all privileges of this user in this domain, and so every guest's memory and disks"
+            );
+            return;
+        }
+        let report = probe();
+        if !report.is_complete() {
+            warn!(sandbox = %report, "this kernel, or this user, can confine the processes of guests in part only");
+        }
+    }
+
+    fn address(&self, key: GuestKey) -> io::Result<(PathBuf, SocketAddrUnix)> {
+        let path = self.dir.join(key.to_string());
+        let address = SocketAddrUnix::new(&path)?;
+        Ok((path, address))
+    }
+
+    fn confinement(&self, domid: DomId) -> Result<Option<Confinement>, LaunchError> {
+        if !self.isolation.sandbox {
+            return Ok(None);
+        }
+        let ids = self.ids.map(|range| range.for_domain(domid)).transpose()?;
+        let open_files = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
+        Ok(Some(Confinement { ids: ids.map(|ids| (ids.uid(), ids.gid())), open_files }))
+    }
+
+    /// The cgroup of a process, if there is a place for one.
+    fn cgroup(&self, key: GuestKey) -> Option<Cgroup> {
+        let delegated = self.cgroups.as_ref()?;
+        let mut limits = CgroupLimits::default();
+        (limits.memory, limits.cpu_milli) = (self.isolation.memory, self.isolation.cpu_milli);
+        match delegated.guest(&cgroup_name(key), limits) {
+            Ok((cgroup, state)) => {
+                if let State::Partial(but) = state {
+                    warn!(%key, %but, "the guest's process can be limited in part only");
+                }
+                Some(cgroup)
+            }
+            Err(error) => {
+                warn!(%key, error = %chain(&error), "the guest's process has no cgroup of its own");
+                None
+            }
+        }
+    }
+
+    fn spawn<B: Backend>(&self, key: GuestKey, listener: OwnedFd) -> io::Result<Child> {
+        let environment = ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?)));
+        // What this process runs, even if another file is at its path by now.
+        Command::new("/proc/self/exe")
+            .arg0(B::NAME)
+            .args([OsString::from(GUEST_PROCESS), key.to_string().into()])
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::from(listener))
+            .stdout(Stdio::null())
+            // A terminal's signals are for the supervisor.
+            .process_group(0)
+            .spawn()
+    }
+
+    /// A process that listens at `path`, if there is one. What an ended one has left there is removed.
+    fn connect(&self, key: GuestKey) -> Option<Launched> {
+        let (path, address) = self.address(key).ok()?;
+        let cgroup = self.cgroups.as_ref().and_then(|all| all.existing(&cgroup_name(key)));
+        let socket = match connect_to(&address) {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                debug!(%key, "the process of a guest has ended while there was no supervisor");
+                clean(&path, cgroup);
+                return None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!(%key, error = %chain(&error), "the process of a guest can't be reached: it serves its guest on, and ends with it");
+                return None;
+            }
+        };
+        // While the connection stands, the number is that process's.
+        let pidfd = socket_peercred(&socket)
+            .and_then(|peer| Ok((peer.pid, pidfd_open(peer.pid, PidfdFlags::empty())?)));
+        match pidfd {
+            Ok((pid, pidfd)) => {
+                let process = Guest { pid, pidfd, child: None, path, cgroup };
+                Some(Launched { line: Line::to_guest(socket), process: Box::new(process) })
+            }
+            Err(error) => {
+                debug!(%key, %error, "the process of a guest ends");
+                None
+            }
+        }
+    }
+}
+
+/// The subtree of cgroups that is left to this process, if there is one.
+fn cgroups(isolation: Isolation) -> Option<Delegated> {
+    let found = Delegated::find().and_then(|found| {
+        let Some(delegated) = found else { return Ok(None) };
+        let state = delegated.prepare()?;
+        Ok(Some((delegated, state)))
+    });
+    match found {
+        Ok(Some((delegated, State::Partial(but)))) => {
+            warn!(%but, "the processes of guests can be limited in part only");
+            Some(delegated)
+        }
+        Ok(Some((delegated, _))) => Some(delegated),
+        Ok(None) => {
+            let Isolation { memory, cpu_milli, .. } = isolation;
+            if memory.is_some() || cpu_milli.is_some() {
+                warn!(
+                    memory,
+                    cpu_milli,
+                    "no cgroup is delegated to this program, so the limits of the guests' processes don't hold: set Delegate=yes in its systemd unit"
+                );
+            }
+            None
+        }
+        Err(error) => {
+            warn!(error = %chain(&error), "the processes of guests get no cgroups of their own");
+            None
+        }
+    }
+}
+
+fn cgroup_name(key: GuestKey) -> String {
+    format!("guest-{key}")
+}
+
+impl Launch for Exec {
+    type Model = XenDeviceModel;
+
+    fn model(&self, domid: DomId) -> io::Result<Arc<XenDeviceModel>> {
+        Xen.model(domid)
+    }
+
+    fn launch<B: Backend>(
+        &self,
+        key: GuestKey,
+        map_budget: MapBudget,
+        setup: B::Setup,
+    ) -> Result<Launched, LaunchError> {
+        if let Some(running) = self.connect(key) {
+            let pid = running.process.pid();
+            return Err(LaunchError::Busy { program: B::NAME, key, pid });
+        }
+        let system = LaunchError::system::<io::Error>;
+        let start = Start { key, map_budget, confinement: self.confinement(key.domid)?, setup };
+        let start = Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?;
+        let (path, address) =
+            self.address(key).map_err(system("can't name the socket of the guest's process"))?;
+        let listener =
+            listen_at(&address).map_err(system("can't make the socket of the guest's process"))?;
+        let socket =
+            connect_to(&address).map_err(system("can't connect to the guest's process"))?;
+        let mut child = self
+            .spawn::<B>(key, listener)
+            .map_err(system("can't start the process of the guest"))?;
+        let opened =
+            pid_of(&child).and_then(|pid| Ok((pid, pidfd_open(pid, PidfdFlags::empty())?)));
+        let (pid, pidfd) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(system("can't follow the process of the guest")(error));
+            }
+        };
+        let cgroup = self.cgroup(key);
+        if let Some(Err(error)) = cgroup.as_ref().map(|cgroup| cgroup.add(child.id())) {
+            warn!(%key, error = %chain(&error), "the guest's process can't be moved to its cgroup");
+        }
+        info!(domid = key.domid, sharing = %key.sharing, pid = child.id(), "started the process of the guest");
+        let mut line = Line::to_guest(socket);
+        line.push(start);
+        let process = Guest { pid, pidfd, child: Some(child), path, cgroup };
+        Ok(Launched { line, process: Box::new(process) })
+    }
+
+    fn running(&self) -> Vec<(GuestKey, Launched)> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                warn!(dir = %self.dir.display(), %error, "the processes of guests can't be found");
+                return Vec::new();
+            }
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let keys = names.filter_map(|name| {
+            let (domid, sharing) = name.split_once('-')?;
+            let sharing = Sharing::ALL.into_iter().find(|its| its.to_string() == sharing)?;
+            Some(GuestKey { domid: domid.parse().ok()?, sharing })
+        });
+        keys.filter_map(|key| Some((key, self.connect(key)?))).collect()
+    }
+}
+
+fn pid_of(child: &Child) -> io::Result<Pid> {
+    let raw = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    raw.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The process of a guest.
+#[derive(Debug)]
+struct Guest {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// `None` if an earlier supervisor has started it.
+    child: Option<Child>,
+    path: PathBuf,
+    cgroup: Option<Cgroup>,
+}
+
+impl Process for Guest {
+    fn pid(&self) -> Option<u32> {
+        self.pid.as_raw_nonzero().get().try_into().ok()
+    }
+
+    fn wait(&mut self) -> Option<String> {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        if let Err(error) = retry_on_intr(|| poll(&mut fds, None)) {
+            debug!(%error, "the end of a guest's process can't be waited for");
+        }
+        let status = self.child.as_mut().map(Child::wait);
+        let killed =
+            self.cgroup.as_ref().and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
+        clean(&self.path, self.cgroup.take());
+        if killed {
+            return Some("the kernel, as it used more memory than its cgroup may".to_owned());
+        }
+        match status? {
+            Ok(status) => cause(status),
+            Err(error) => Some(format!("an unknown cause ({error})")),
+        }
+    }
+
+    fn kill(&self) {
+        if let Err(error) = pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            debug!(%error, "the process of a guest has ended already");
+        }
+    }
+}
+
+fn cause(status: ExitStatus) -> Option<String> {
+    if let Some(signal) = status.signal() {
+        return Some(match signals::name(signal) {
+            Some(name) => format!("signal {signal} ({name})"),
+            None => format!("signal {signal}"),
+        });
+    }
+    status.code().filter(|code| *code != 0).map(|code| format!("an error (exit code {code})"))
+}
+
+/// Removes what an ended process has left.
+fn clean(path: &Path, cgroup: Option<Cgroup>) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        debug!(path = %path.display(), %error, "the socket of an ended process can't be removed");
+    }
+    if let Some(Err(error)) = cgroup.map(Cgroup::remove) {
+        debug!(error = %chain(&error), "the cgroup of an ended process can't be removed");
+    }
+}
