@@ -1,6 +1,6 @@
 //! The guests that are served.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc, thread};
 
 use backend_process::chain;
 use tracing::{info, warn};
@@ -26,6 +26,8 @@ pub(super) struct Guests<L: Launch, B: Backend> {
     guests: BTreeMap<GuestKey, Served<L::Model, B>>,
     /// Those that were asked for figures and have not given all.
     asked: Vec<GuestKey>,
+    /// Servers of processes that have ended, and whose guests.
+    left: Vec<(DomId, ServerId)>,
 }
 
 struct Served<M: DeviceModel, B: Backend> {
@@ -60,8 +62,14 @@ impl<M: DeviceModel, B: Backend> Served<M, B> {
 impl<L: Launch, B: Backend> Guests<L, B> {
     /// What guests have to tell goes to `events`. Those that an earlier supervisor has served join.
     pub(super) fn new(launch: L, budget: MapBudget, events: EventSender<B>) -> Self {
-        let mut guests =
-            Self { launch, budget, events, guests: BTreeMap::new(), asked: Vec::new() };
+        let mut guests = Self {
+            launch,
+            budget,
+            events,
+            guests: BTreeMap::new(),
+            asked: Vec::new(),
+            left: Vec::new(),
+        };
         for (key, launched) in guests.launch.running() {
             info!(domid = key.domid, sharing = %key.sharing, pid = launched.process.pid(), "an earlier supervisor has left this guest's process: taking it over");
             let joined = guests.launch.model(key.domid);
@@ -197,10 +205,24 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         let Some(served) = self.guests.remove(&key) else { return false };
         let unexpected = served.stage != Stage::Ending;
         if unexpected && let Some(server) = served.server {
-            // What was killed has left it, and the guest's vCPUs would wait for its answers. Most often it is gone.
-            let _ = served.model.destroy_ioreq_server(server);
+            self.left.push((key.domid, server));
         }
         unexpected
+    }
+
+    /// Has the servers released that ended processes have left, for whose answers the guest's vCPUs may wait. Until then
+    /// they answer no access, and so let none abort: by then the windows are another process's.
+    pub(super) fn release_left(&mut self, domid: DomId) {
+        let (its, others) = self.left.drain(..).partition(|(owner, _)| *owner == domid);
+        self.left = others;
+        let its: Vec<(DomId, ServerId)> = its;
+        for (domid, server) in its {
+            let release = self.launch.release(domid, server);
+            let started = thread::Builder::new().name(format!("left-{domid}")).spawn(release);
+            if let Err(error) = started {
+                warn!(domid, %error, "no thread can be started to answer the guest's vCPUs that wait for its ended process: `xl destroy` the guest");
+            }
+        }
     }
 
     /// Asks each for the figures of its devices.

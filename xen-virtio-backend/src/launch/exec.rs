@@ -27,10 +27,13 @@ use rustix::{
     },
 };
 use tracing::{debug, info, warn};
-use xen_ioreq::{DomId, XenDeviceModel};
-use xen_virtio_sandbox::{Cgroup, CgroupLimits, Delegated, IdRange, State, probe};
+use xen_ioreq::{DomId, ServerId, XenDeviceModel};
+use xen_virtio_sandbox::{Cgroup, CgroupLimits, Delegated, IdRange, State, close_on_exec, probe};
 
-use super::{Launch, LaunchError, Launched, Process, isolation::Isolation, program::GUEST_PROCESS};
+use super::{
+    Launch, LaunchError, Launched, Process, Release, isolation::Isolation, program::GUEST_PROCESS,
+    release_on,
+};
 use crate::{
     backend::Backend,
     guest::MapBudget,
@@ -60,6 +63,9 @@ impl Exec {
     pub fn new(dir: impl Into<PathBuf>, isolation: Isolation) -> io::Result<Self> {
         let dir = dir.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        if let Err(error) = close_on_exec() {
+            warn!(%error, "the processes of guests inherit the descriptors that this program has inherited");
+        }
         // It may have been there, for everybody.
         fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
         let ids = isolation.sandbox.then(|| IdRange::of_user(IdRange::USER)).transpose();
@@ -250,6 +256,10 @@ impl Launch for Exec {
         line.push(start);
         let process = Guest { pid, pidfd, child: Some(child), path, cgroup };
         Ok(Launched { line, process: Box::new(process) })
+    }
+
+    fn release(&self, domid: DomId, server: ServerId) -> Release {
+        Box::new(move || release_on(&Xen, domid, server))
     }
 
     fn running(&self) -> Vec<(GuestKey, Launched)> {

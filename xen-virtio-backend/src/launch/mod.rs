@@ -9,11 +9,15 @@ mod thread;
 
 use std::{io, sync::Arc};
 
-use xen_ioreq::{DeviceModel, DomId};
+use backend_process::chain;
+use tracing::{debug, warn};
+use xen_ioreq::{DeviceModel, DomId, IoreqServer, ServerId};
 
 use crate::{
     backend::Backend,
     guest::MapBudget,
+    host::Host,
+    node::Sharing,
     process::{GuestKey, Line},
 };
 
@@ -45,8 +49,33 @@ pub trait Launch: Send + 'static {
         setup: B::Setup,
     ) -> Result<Launched, LaunchError>;
 
+    /// What answers the vCPUs that wait for the server of a process that was killed, and destroys the server. It may take
+    /// seconds.
+    fn release(&self, domid: DomId, server: ServerId) -> Release;
+
     /// Connects to the processes that an earlier supervisor has started and that still run.
     fn running(&self) -> Vec<(GuestKey, Launched)>;
+}
+
+/// See [`Launch::release`].
+pub type Release = Box<dyn FnOnce() + Send>;
+
+/// The same over any hypervisor.
+fn release_on<H: Host>(host: &H, domid: DomId, server: ServerId) {
+    let handles = match host.open(domid, Sharing::Foreign) {
+        Ok(handles) => handles,
+        Err(error) => {
+            warn!(domid, error = %chain(&error), "the guest's vCPUs that wait for its ended process can't be answered: `xl destroy` the guest");
+            return;
+        }
+    };
+    match IoreqServer::take_over(handles.model, handles.memory, handles.events, server) {
+        Ok(server) => drop(server),
+        // A process that ends by itself has destroyed it.
+        Err(error) => {
+            debug!(domid, error = %chain(&error), "the server of an ended process is gone")
+        }
+    }
 }
 
 /// A process, and a connection to it.

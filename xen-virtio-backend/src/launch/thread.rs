@@ -14,10 +14,10 @@ use std::{
 
 use backend_process::{chain, limits};
 use rustix::net::SocketAddrUnix;
-use xen_ioreq::DomId;
+use xen_ioreq::{DomId, ServerId};
 use xen_virtio_sandbox::ThreadFilters;
 
-use super::{Launch, LaunchError, Launched, Process};
+use super::{Launch, LaunchError, Launched, Process, Release, release_on};
 use crate::{
     backend::Backend,
     guest::{Command, MapBudget},
@@ -136,6 +136,11 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         let mut all = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Started { key, address, end });
         Ok(Launched { line, process })
+    }
+
+    fn release(&self, domid: DomId, server: ServerId) -> Release {
+        let host = self.host.clone();
+        Box::new(move || release_on(&host, domid, server))
     }
 
     fn running(&self) -> Vec<(GuestKey, Launched)> {
