@@ -73,7 +73,7 @@ fn release_on<H: Host>(host: &H, domid: DomId, server: ServerId) {
         Ok(server) => drop(server),
         // A process that ends by itself has destroyed it.
         Err(error) => {
-            debug!(domid, error = %chain(&error), "the server of an ended process is gone")
+            debug!(domid, error = %chain(&error), "there is no IOREQ server left of the process that has ended")
         }
     }
 }
