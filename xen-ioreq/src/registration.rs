@@ -32,9 +32,9 @@ impl<M: DeviceModel> Registration<M> {
         Self { model, id, is_own: false }
     }
 
-    /// The server is nobody else's.
-    pub(crate) fn own(&mut self) {
-        self.is_own = true;
+    /// Whether it is nobody else's, nor to be left to anybody.
+    pub(crate) fn set_own(&mut self, own: bool) {
+        self.is_own = own;
     }
 
     pub(crate) fn is_own(&self) -> bool {

@@ -6,8 +6,6 @@ use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use xen_evtchn::{EventChannel, Port};
 use xen_foreignmem::{DomId, ForeignMemory, RESOURCE_IOREQ_SERVER};
@@ -23,13 +21,9 @@ use crate::request::Request;
 use crate::request_kind::RequestKind;
 use crate::server_id::ServerId;
 use crate::stats::Stats;
-use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
+use crate::sys::{FRAME_IOREQ, STATE_IORESP_READY};
 
-/// How long a server that ends waits for its vCPUs to take their last answers, as on a loaded host they may run late.
-/// One that has not by then, as of a guest that is paused, hangs when it runs again.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-/// How often it checks in that time whether the guest is gone.
-const LIVENESS_INTERVAL: Duration = Duration::from_millis(10);
+mod ending;
 
 /// A vCPU whose slot has to be checked.
 #[derive(Clone, Copy)]
@@ -41,8 +35,9 @@ struct PendingSlot {
 
 /// An IOREQ server and its requests.
 ///
-/// Dropping it destroys the server. Waiting vCPUs are answered first, as they would hang otherwise. This is
-/// also safe if the guest is gone already.
+/// Dropping it destroys the server. Waiting vCPUs are answered first, as they would hang otherwise; as long as one, of a
+/// guest that is paused, has not taken its answer, the server stays in Xen, disabled. This is also safe if the guest is
+/// gone already.
 ///
 /// The MMIO ranges that the guest accesses have to be forwarded ([`map_range`](Self::map_range)) before it runs.
 pub struct IoreqServer<M: DeviceModel, F: ForeignMemory, E: EventChannel> {
@@ -94,10 +89,19 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         evtchn: Arc<E>,
         id: ServerId,
     ) -> Result<Self, Error> {
-        let nr_vcpus = nr_vcpus(&*model, &*memory)?;
+        let (domid, nr_vcpus) = (model.domid(), nr_vcpus(&*model, &*memory)?);
         let mut server = Self::new(Registration::of(model, id), &memory, evtchn, nr_vcpus)?;
+        // Its process may have ended before it was enabled. Otherwise this does nothing.
+        server.registration.set_state(true)?;
         server.bind_all()?;
-        server.registration.own();
+        server.registration.set_own(true);
+        for (vcpu, port) in server.ports.iter().enumerate() {
+            // Its process may have ended after it had answered and before it notified.
+            if server.page.slot(vcpu).state() == STATE_IORESP_READY {
+                let vcpu = vcpu as u32;
+                port.notify().map_err(|source| Error::Notify { domid, vcpu, source })?;
+            }
+        }
         Ok(server)
     }
 
@@ -281,6 +285,12 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         Error::EventChannel { domid: self.domid(), action, source }
     }
 
+    /// Whether dropping this leaves the server in Xen as it is, as the end of a process by a signal does: the guest's
+    /// vCPUs wait there for whoever [takes it over](Self::take_over). Not at first.
+    pub fn leave_on_drop(&mut self, leave: bool) {
+        self.registration.set_own(!leave);
+    }
+
     /// The server's number, unique in the guest.
     pub fn id(&self) -> ServerId {
         self.registration.id
@@ -305,41 +315,6 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     pub fn stats(&self) -> Stats {
         self.stats
     }
-
-    /// Answers all waiting requests, and waits until the vCPUs have taken the answers.
-    fn answer_all(&mut self) {
-        for (vcpu, port) in self.ports.iter().enumerate() {
-            let slot = self.page.slot(vcpu);
-            if self.deferred.is_kept(vcpu) {
-                if self.deferred.take(vcpu, || slot.answer(Some(u64::MAX))) {
-                    let _ = port.notify();
-                }
-            } else if let Some(raw) = slot.claim() {
-                drop(Request {
-                    page: &self.page,
-                    ports: &self.ports,
-                    deferred: &self.deferred,
-                    failure: &mut self.failure,
-                    vcpu: vcpu as u32,
-                    raw,
-                    kind: RequestKind::new(&raw),
-                    data: u64::MAX,
-                });
-            }
-        }
-        let idle =
-            || (0..self.ports.len()).all(|vcpu| self.page.slot(vcpu).state() == STATE_IOREQ_NONE);
-        let (start, mut last_check) = (Instant::now(), Duration::ZERO);
-        while !idle() && start.elapsed() < SHUTDOWN_GRACE {
-            thread::sleep(Duration::from_micros(200));
-            if start.elapsed().saturating_sub(last_check) >= LIVENESS_INTERVAL {
-                last_check = start.elapsed();
-                if matches!(self.liveness().is_alive(), Ok(false)) {
-                    return;
-                }
-            }
-        }
-    }
 }
 
 impl<M: EventFds, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
@@ -361,15 +336,6 @@ impl<M: EventFds, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             Arc::clone(&self.ports),
             (base, size, queue),
         )
-    }
-}
-
-impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> Drop for IoreqServer<M, F, E> {
-    fn drop(&mut self) {
-        // This fails only if the guest is gone, and then no vCPU waits.
-        if self.registration.is_own() && self.registration.set_state(false).is_ok() {
-            self.answer_all();
-        }
     }
 }
 

@@ -2,15 +2,11 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{BASE, guest, new_server, serve, server};
-use xen_evtchn::{
-    EventChannel,
-    fake::{Call as EvtchnCall, FakeEvtchn},
-};
+use xen_evtchn::{EventChannel, fake::Call as EvtchnCall};
 use xen_foreignmem::ForeignMemory;
 use xen_ioreq::fake::{Call, FakeDomain, Fault};
 use xen_ioreq::{DeviceModel, Error, IoreqServer, ServerId};
@@ -59,23 +55,9 @@ fn a_forgotten_request_is_answered_when_the_server_ends() {
 }
 
 /// A server whose process is killed: the kernel closes its event channels, and the server stays.
-fn kill(server: common::Server, evtchn: &FakeEvtchn, domain: &FakeDomain) -> ServerId {
-    let id = server.id();
-    std::mem::forget(server);
-    for port in domain.hub().local_ports() {
-        evtchn.unbind(port).unwrap();
-    }
-    id
-}
-
-/// A server of one device, and its descriptor of event channels.
-fn served(domain: &FakeDomain) -> (common::Server, Arc<FakeEvtchn>) {
-    let evtchn = domain.event_channel().unwrap();
-    let (model, memory) = (domain.device_model(), domain.foreign_memory());
-    let mut server = IoreqServer::create(model, memory, Arc::clone(&evtchn)).unwrap();
-    server.map_range(BASE..=BASE + 0x1ff).unwrap();
-    server.enable().unwrap();
-    (server, evtchn)
+fn kill(mut server: common::Server) -> ServerId {
+    server.leave_on_drop(true);
+    server.id()
 }
 
 fn take_over(domain: &FakeDomain, id: ServerId) -> Result<common::Server, Error> {
@@ -86,14 +68,14 @@ fn take_over(domain: &FakeDomain, id: ServerId) -> Result<common::Server, Error>
 #[test]
 fn who_waits_for_a_process_that_was_killed_is_answered_by_the_one_that_takes_its_server_over() {
     let domain = guest(3);
-    let (mut server, evtchn) = served(&domain);
+    let mut server = server(&domain);
     serve(&mut server, |_| 0);
     let begin = |vcpu| domain.vcpu(vcpu).begin_read(BASE, 4).unwrap();
     // One request was taken, and one not; the third comes when nobody is there.
     let taken = begin(0);
     std::mem::forget(server.next_request().unwrap());
     let waiting = begin(1);
-    let id = kill(server, &evtchn, &domain);
+    let id = kill(server);
     let late = begin(2);
     let mut server = take_over(&domain, id).unwrap();
     serve(&mut server, |_| 7);
@@ -109,9 +91,9 @@ fn who_waits_for_a_process_that_was_killed_is_answered_by_the_one_that_takes_its
 #[test]
 fn a_server_that_was_taken_over_answers_who_waits_when_it_is_dropped() {
     let domain = guest(1);
-    let (server, evtchn) = served(&domain);
+    let server = server(&domain);
     let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
-    let id = kill(server, &evtchn, &domain);
+    let id = kill(server);
     let server = take_over(&domain, id).unwrap();
     let ends = thread::spawn(move || drop(server));
     assert_eq!(access.wait(), Ok(0xffff_ffff));
@@ -120,9 +102,31 @@ fn a_server_that_was_taken_over_answers_who_waits_when_it_is_dropped() {
 }
 
 #[test]
+fn a_vcpu_that_was_answered_and_not_told_by_a_process_that_was_killed_is_told_by_the_next() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    domain.hub().fail_next(EvtchnCall::Notify, 1, libc::EINVAL);
+    server.next_request().unwrap().unwrap().complete_read(7);
+    let id = kill(server);
+    let _server = take_over(&domain, id).unwrap();
+    assert_eq!(access.wait(), Ok(7));
+}
+
+#[test]
+fn a_server_that_was_not_enabled_when_its_process_was_killed_can_be_taken_over() {
+    let domain = guest(2);
+    let id = kill(new_server(&domain));
+    let mut server = take_over(&domain, id).unwrap();
+    server.map_range(BASE..=BASE + 3).unwrap();
+    server.enable().unwrap();
+    assert_eq!(domain.vcpu(1).read_with(BASE, 4, || serve(&mut server, |_| 7)), Ok(7));
+}
+
+#[test]
 fn a_server_that_another_process_uses_is_left_alone() {
     let domain = guest(1);
-    let (mut server, _evtchn) = served(&domain);
+    let mut server = server(&domain);
     let error = take_over(&domain, server.id()).unwrap_err();
     assert!(matches!(error, Error::Bind { .. }), "{error}");
     assert_eq!(domain.servers(), 1);
@@ -146,6 +150,17 @@ fn a_vcpu_that_runs_late_still_gets_its_last_answer() {
     assert_eq!(access.wait(), Ok(0xffff_ffff));
     ends.join().unwrap();
     assert_nothing_left(&domain);
+}
+
+#[test]
+fn a_vcpu_of_a_paused_guest_gets_its_last_answer_when_it_runs_again() {
+    let domain = guest(1);
+    let server = server(&domain);
+    let access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    drop(server);
+    assert_eq!(domain.hung_vcpus(), [0_u32; 0]);
+    assert_eq!(access.wait(), Ok(0xffff_ffff));
+    assert_eq!(domain.vcpu(0).read(BASE, 4), Err(Fault::Abort), "nobody is asked any more");
 }
 
 #[test]
