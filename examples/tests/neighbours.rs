@@ -3,8 +3,12 @@
 mod common;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -318,4 +322,52 @@ fn a_guest_whose_thread_panics_loses_its_disks_and_no_other_guest_does() {
     let mut data = [0; 512];
     driver.read_blocks(1, &mut data).unwrap();
     assert_eq!(data, sector_pattern(1));
+}
+
+#[test]
+fn a_guest_whose_process_ends_meets_no_access_that_nobody_answers() {
+    let _watchdog = Watchdog::start();
+    let (mut host, _gate) = host();
+    let domain = host.create_guest(1);
+    let sharing = Sharing::ALL;
+    let served = sharing.map(|sharing| {
+        disk(&host, 1, sharing as u32, &format!("served-{sharing}")).sharing(sharing)
+    });
+    served.iter().for_each(|disk| host.serve(disk));
+    assert_eq!(domain.servers(), 2, "a process for each way to its memory");
+    // One that ends takes the windows of its own devices along only.
+    for (index, sharing) in (2..).zip(sharing) {
+        let (window, busy) =
+            (host.window(&served[sharing as usize]), Arc::new(AtomicBool::new(true)));
+        let its = Arc::clone(&busy);
+        let reads = std::thread::spawn(move || {
+            // Panics where nobody answers.
+            let mut values = BTreeSet::new();
+            while its.load(Ordering::Relaxed) {
+                values.insert(window.read(reg::MAGIC));
+            }
+            values
+        });
+        let bad = disk(&host, 1, index, "panic").sharing(sharing);
+        host.add_device(&bad);
+        host.settle();
+        assert!(host.error(&bad).is_some());
+        std::thread::sleep(Duration::from_millis(20));
+        busy.store(false, Ordering::Relaxed);
+        let values = reads.join().unwrap();
+        assert_eq!(host.window(&served[sharing as usize]).read(reg::MAGIC), u32::MAX);
+        assert_eq!(values, [reg::MAGIC_VALUE, u32::MAX].into());
+        assert_eq!((domain.servers(), domain.hung_vcpus()), (2, vec![]));
+    }
+    // Their windows can be had by other devices.
+    for disk in &served {
+        assert_eq!(state(&host, disk).as_deref(), Some("6"));
+        host.remove_device(disk);
+        host.settle();
+        host.serve(disk);
+        assert!(host.window(disk).has_device());
+    }
+    assert_eq!(domain.hung_vcpus(), [0_u32; 0]);
+    host.destroy_guest(1);
+    host.settle_until(LONG, |_| domain.foreign_memory().live_mappings() == 0);
 }

@@ -1,9 +1,14 @@
 //! The guests that are served.
 
-use std::{collections::BTreeMap, io, sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use backend_process::chain;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use xen_ioreq::{DeviceModel, DomId, Liveness, ServerId};
 
 use super::{event::EventSender, guest::Guest, refusal::AttachError};
@@ -14,6 +19,9 @@ use crate::{
     node::Sharing,
     process::GuestKey,
 };
+
+/// How long a process that was started in the place of another one has to last, if it is to be replaced too.
+const TRIAL: Duration = Duration::from_secs(60);
 
 /// The processes of every guest that has, or had, a device here. A process is started for the guest's first device and
 /// stays until the domain ends, even when its devices are closed before: an access to their windows that nobody answers
@@ -26,8 +34,6 @@ pub(super) struct Guests<L: Launch, B: Backend> {
     guests: BTreeMap<GuestKey, Served<L::Model, B>>,
     /// Those that were asked for figures and have not given all.
     asked: Vec<GuestKey>,
-    /// Servers of processes that have ended, and whose guests.
-    left: Vec<(DomId, ServerId)>,
 }
 
 struct Served<M: DeviceModel, B: Backend> {
@@ -36,6 +42,8 @@ struct Served<M: DeviceModel, B: Backend> {
     /// `None` as long as it isn't known.
     server: Option<ServerId>,
     stage: Stage,
+    /// Since when it is in the place of one that was killed.
+    replaces: Option<Instant>,
 }
 
 /// What is known of a process.
@@ -62,14 +70,8 @@ impl<M: DeviceModel, B: Backend> Served<M, B> {
 impl<L: Launch, B: Backend> Guests<L, B> {
     /// What guests have to tell goes to `events`. Those that an earlier supervisor has served join.
     pub(super) fn new(launch: L, budget: MapBudget, events: EventSender<B>) -> Self {
-        let mut guests = Self {
-            launch,
-            budget,
-            events,
-            guests: BTreeMap::new(),
-            asked: Vec::new(),
-            left: Vec::new(),
-        };
+        let mut guests =
+            Self { launch, budget, events, guests: BTreeMap::new(), asked: Vec::new() };
         for (key, launched) in guests.launch.running() {
             info!(domid = key.domid, sharing = %key.sharing, pid = launched.process.pid(), "an earlier supervisor has left this guest's process: taking it over");
             let joined = guests.launch.model(key.domid);
@@ -90,7 +92,7 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         stage: Stage,
     ) -> io::Result<()> {
         let process = Guest::start(key, launched, self.events.clone())?;
-        self.guests.insert(key, Served { process, model, server: None, stage });
+        self.guests.insert(key, Served { process, model, server: None, stage, replaces: None });
         Ok(())
     }
 
@@ -138,7 +140,7 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         if !self.guests.contains_key(&key) {
             let opened = self.launch.model(domid);
             let model = opened.map_err(|source| GuestError::Open { domid, source })?;
-            let launched = self.launch.launch::<B>(key, self.budget, backend.setup())?;
+            let launched = self.launch.launch::<B>(key, self.budget, None, backend.setup())?;
             self.add(key, model, launched, Stage::Serving)
                 .map_err(|source| AttachError::Link { domid, source })?;
         }
@@ -200,29 +202,60 @@ impl<L: Launch, B: Backend> Guests<L, B> {
     }
 
     /// A process has ended. True if nobody had told it to.
-    pub(super) fn ended(&mut self, key: GuestKey) -> bool {
+    pub(super) fn ended(&mut self, key: GuestKey, backend: &B) -> bool {
         self.asked.retain(|asked| *asked != key);
         let Some(served) = self.guests.remove(&key) else { return false };
         let unexpected = served.stage != Stage::Ending;
-        if unexpected && let Some(server) = served.server {
-            self.left.push((key.domid, server));
+        if unexpected && let Some(server) = served.server.filter(|_| served.is_alive()) {
+            self.replace(key, &served, server, backend);
         }
         unexpected
     }
 
-    /// Has the servers released that ended processes have left, for whose answers the guest's vCPUs may wait. Until then
-    /// they answer no access, and so let none abort: by then the windows are another process's.
-    pub(super) fn release_left(&mut self, domid: DomId) {
-        let (its, others) = self.left.drain(..).partition(|(owner, _)| *owner == domid);
-        self.left = others;
-        let its: Vec<(DomId, ServerId)> = its;
-        for (domid, server) in its {
-            let release = self.launch.release(domid, server);
-            let started = thread::Builder::new().name(format!("left-{domid}")).spawn(release);
-            if let Err(error) = started {
-                warn!(domid, %error, "no thread can be started to answer the guest's vCPUs that wait for its ended process: `xl destroy` the guest");
-            }
+    /// Has another process answer for one that was killed: its IOREQ server is still there, and the guest's vCPUs wait
+    /// for its answers.
+    fn replace(
+        &mut self,
+        GuestKey { domid, sharing }: GuestKey,
+        killed: &Served<L::Model, B>,
+        server: ServerId,
+        backend: &B,
+    ) {
+        let lasted = killed.replaces.is_none_or(|since| since.elapsed() >= TRIAL);
+        let replaced = if lasted {
+            // One that can't map the guest's memory, if there is none yet.
+            let grants = GuestKey { domid, sharing: Sharing::Grant };
+            let is_there = self.guests.contains_key(&grants);
+            let key = if is_there { GuestKey { domid, sharing } } else { grants };
+            self.start_in_place(key, Arc::clone(&killed.model), server, backend)
+        } else {
+            Err(AttachError::Replaced { domid, seconds: TRIAL.as_secs() })
+        };
+        if let Err(error) = replaced {
+            error!(domid, error = %chain(&error), "accesses of the guest to the devices that its process has served are not answered, and its kernel may panic on one: `xl destroy` and `xl create` it");
+            // The guest's vCPUs would wait without end. An abort says what is wrong.
+            let _ = killed.model.destroy_ioreq_server(server);
         }
+    }
+
+    fn start_in_place(
+        &mut self,
+        key: GuestKey,
+        model: Arc<L::Model>,
+        server: ServerId,
+        backend: &B,
+    ) -> Result<(), AttachError> {
+        let domid = key.domid;
+        let left = Some(server);
+        let launched = self.launch.launch::<B>(key, self.budget, left, backend.setup())?;
+        self.add(key, model, launched, Stage::Serving)
+            .map_err(|source| AttachError::Link { domid, source })?;
+        if let Some(served) = self.guests.get_mut(&key) {
+            served.server = left;
+            served.replaces = Some(Instant::now());
+        }
+        info!(%key, "another process answers the guest's accesses to the devices that the one that has ended has served");
+        Ok(())
     }
 
     /// Asks each for the figures of its devices.

@@ -41,9 +41,8 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         for event in self.events.take() {
             match event {
                 Event::Ended(key, _) => {
-                    self.guests.ended(key);
+                    self.guests.ended(key, &self.backend);
                     self.reserving.retain(|id| id.domid != key.domid);
-                    self.guests.release_left(key.domid);
                     // What comes of that for its devices' nodes is found out when all are listed again.
                     self.devices.retain(|id, device| !device.is_of(key, *id));
                 }
@@ -87,10 +86,8 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             Message::Detached(id) if self.is_of(key, id) => self.detached(id),
             Message::Reserved(id, reserved) if id.domid == key.domid => {
                 self.reserving.remove(&id);
-                if let Err(error) = reserved {
-                    warn!(%id, error, "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
-                }
-                self.release_left(id.domid);
+                let Err(error) = reserved else { return Ok(()) };
+                warn!(%id, error, "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
                 Ok(())
             }
             Message::Notice(id, text) if self.is_of(key, id) => {
@@ -277,7 +274,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         let domid = key.domid;
         // What it could not know of is found again.
         self.is_to_list |= self.guests.is_unknown(domid);
-        let reason = match (self.guests.ended(key), end) {
+        let reason = match (self.guests.ended(key, &self.backend), end) {
             (true, End::Failed(reason)) => Some(reason),
             _ => None,
         };
@@ -286,9 +283,8 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             error!(domid, sharing = %key.sharing, "{}", ended(reason));
         }
         let is_its = |(id, device): (&DeviceId, &Device<B>)| device.is_of(key, *id).then_some(*id);
-        let ids: Vec<_> = self.devices.iter().filter_map(is_its).collect();
-        let taken_in = ids.into_iter().try_for_each(|id| {
-            let Some(mut device) = self.devices.remove(&id) else { return Ok(()) };
+        for id in self.devices.iter().filter_map(is_its).collect::<Vec<_>>() {
+            let Some(mut device) = self.devices.remove(&id) else { continue };
             let refusal = match (&device.stage, &reason) {
                 (Stage::Attaching { .. }, Some(reason)) => {
                     Some(AttachError::Ended { domid, reason: reason.clone() })
@@ -299,15 +295,13 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                 (_, refusal, _) if device.is_open => {
                     device.enter(Stage::Closing { refusal, logged: false });
                     self.devices.insert(id, device);
-                    Ok(())
                 }
-                (_, Some(error), _) => self.refuse(id, &error),
-                (Stage::Serving { .. }, None, Some(reason)) => self.lost(id, reason),
-                _ => self.look_at(id),
+                (_, Some(error), _) => self.refuse(id, &error)?,
+                (Stage::Serving { .. }, None, Some(reason)) => self.lost(id, reason)?,
+                _ => self.look_at(id)?,
             }
-        });
-        self.release_left(domid);
-        taken_in
+        }
+        Ok(())
     }
 
     /// What served a device has ended before its guest.

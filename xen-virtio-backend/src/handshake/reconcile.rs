@@ -4,7 +4,6 @@ use std::{mem, sync::Arc};
 
 use backend_process::chain;
 use tracing::warn;
-use xen_ioreq::DomId;
 use xen_store::{Store, StoreExt, XenbusState};
 
 use super::{
@@ -246,13 +245,6 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     pub(super) fn reserve_or_warn(&mut self, id: DeviceId, path: &str) {
         if let Err(error) = self.reserve(id, path) {
             warn!(%id, error = %chain(&error), "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
-        }
-    }
-
-    /// Has what ended processes of a guest have left released when another one answers the windows of their devices.
-    pub(super) fn release_left(&mut self, domid: DomId) {
-        if !self.reserving.iter().any(|id| id.domid == domid) {
-            self.guests.release_left(domid);
         }
     }
 }

@@ -41,6 +41,11 @@ pub(super) enum AttachError {
          devices does not answer: check the storage of its images, then create the guest again"
     )]
     Ending { domid: DomId },
+    #[error(
+        "domain {domid}: the process that was started in the place of one that had ended has ended within {seconds} s, \
+         too"
+    )]
+    Replaced { domid: DomId, seconds: u64 },
     #[error("domain {domid}: {}", ended(.reason))]
     Ended { domid: DomId, reason: String },
 }

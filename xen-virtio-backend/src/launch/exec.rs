@@ -30,10 +30,7 @@ use tracing::{debug, info, warn};
 use xen_ioreq::{DomId, ServerId, XenDeviceModel};
 use xen_virtio_sandbox::{Cgroup, CgroupLimits, Delegated, IdRange, State, close_on_exec, probe};
 
-use super::{
-    Launch, LaunchError, Launched, Process, Release, isolation::Isolation, program::GUEST_PROCESS,
-    release_on,
-};
+use super::{Launch, LaunchError, Launched, Process, isolation::Isolation, program::GUEST_PROCESS};
 use crate::{
     backend::Backend,
     guest::MapBudget,
@@ -220,6 +217,7 @@ impl Launch for Exec {
         &self,
         key: GuestKey,
         map_budget: MapBudget,
+        left: Option<ServerId>,
         setup: B::Setup,
     ) -> Result<Launched, LaunchError> {
         if let Some(running) = self.connect(key) {
@@ -227,7 +225,8 @@ impl Launch for Exec {
             return Err(LaunchError::Busy { program: B::NAME, key, pid });
         }
         let system = LaunchError::system::<io::Error>;
-        let start = Start { key, map_budget, confinement: self.confinement(key.domid)?, setup };
+        let start =
+            Start { key, map_budget, left, confinement: self.confinement(key.domid)?, setup };
         let start = Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?;
         let (path, address) =
             self.address(key).map_err(system("can't name the socket of the guest's process"))?;
@@ -256,10 +255,6 @@ impl Launch for Exec {
         line.push(start);
         let process = Guest { pid, pidfd, child: Some(child), path, cgroup };
         Ok(Launched { line, process: Box::new(process) })
-    }
-
-    fn release(&self, domid: DomId, server: ServerId) -> Release {
-        Box::new(move || release_on(&Xen, domid, server))
     }
 
     fn running(&self) -> Vec<(GuestKey, Launched)> {

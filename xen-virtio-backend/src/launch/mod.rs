@@ -9,15 +9,11 @@ mod thread;
 
 use std::{io, sync::Arc};
 
-use backend_process::chain;
-use tracing::{debug, warn};
-use xen_ioreq::{DeviceModel, DomId, IoreqServer, ServerId};
+use xen_ioreq::{DeviceModel, DomId, ServerId};
 
 use crate::{
     backend::Backend,
     guest::MapBudget,
-    host::Host,
-    node::Sharing,
     process::{GuestKey, Line},
 };
 
@@ -38,7 +34,8 @@ pub trait Launch: Send + 'static {
     /// The kernel's device can't be opened, or not be restricted.
     fn model(&self, domid: DomId) -> io::Result<Arc<Self::Model>>;
 
-    /// Starts the process of a guest, and connects to it. What comes of it is not waited for.
+    /// Starts the process of a guest, and connects to it. What comes of it is not waited for. If it takes the place of one
+    /// that was killed, `left` is the IOREQ server that this one has left.
     ///
     /// # Errors
     /// It can't be started.
@@ -46,36 +43,12 @@ pub trait Launch: Send + 'static {
         &self,
         key: GuestKey,
         map_budget: MapBudget,
+        left: Option<ServerId>,
         setup: B::Setup,
     ) -> Result<Launched, LaunchError>;
 
-    /// What answers the vCPUs that wait for the server of a process that was killed, and destroys the server. It may take
-    /// seconds.
-    fn release(&self, domid: DomId, server: ServerId) -> Release;
-
     /// Connects to the processes that an earlier supervisor has started and that still run.
     fn running(&self) -> Vec<(GuestKey, Launched)>;
-}
-
-/// See [`Launch::release`].
-pub type Release = Box<dyn FnOnce() + Send>;
-
-/// The same over any hypervisor.
-fn release_on<H: Host>(host: &H, domid: DomId, server: ServerId) {
-    let handles = match host.open(domid, Sharing::Foreign) {
-        Ok(handles) => handles,
-        Err(error) => {
-            warn!(domid, error = %chain(&error), "the guest's vCPUs that wait for its ended process can't be answered: `xl destroy` the guest");
-            return;
-        }
-    };
-    match IoreqServer::take_over(handles.model, handles.memory, handles.events, server) {
-        Ok(server) => drop(server),
-        // A process that ends by itself has destroyed it.
-        Err(error) => {
-            debug!(domid, error = %chain(&error), "there is no IOREQ server left of the process that has ended")
-        }
-    }
 }
 
 /// A process, and a connection to it.

@@ -17,7 +17,7 @@ use rustix::net::SocketAddrUnix;
 use xen_ioreq::{DomId, ServerId};
 use xen_virtio_sandbox::ThreadFilters;
 
-use super::{Launch, LaunchError, Launched, Process, Release, release_on};
+use super::{Launch, LaunchError, Launched, Process};
 use crate::{
     backend::Backend,
     guest::{Command, MapBudget},
@@ -115,6 +115,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         &self,
         key: GuestKey,
         map_budget: MapBudget,
+        left: Option<ServerId>,
         setup: B::Setup,
     ) -> Result<Launched, LaunchError> {
         let system = LaunchError::system::<io::Error>;
@@ -124,7 +125,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         let mut line = Line::to_guest(
             connect_to(&address).map_err(system("can't connect to the guest's thread"))?,
         );
-        let start = Start { key, map_budget, confinement: None, setup };
+        let start = Start { key, map_budget, left, confinement: None, setup };
         line.push(Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?);
         let end = Arc::<Ended>::default();
         let (host, its_end) = (self.host.clone(), Arc::clone(&end));
@@ -136,11 +137,6 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         let mut all = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Started { key, address, end });
         Ok(Launched { line, process })
-    }
-
-    fn release(&self, domid: DomId, server: ServerId) -> Release {
-        let host = self.host.clone();
-        Box::new(move || release_on(&host, domid, server))
     }
 
     fn running(&self) -> Vec<(GuestKey, Launched)> {

@@ -132,10 +132,19 @@ impl<H: Host, B: Backend> Service<H, B> {
 
     /// Has the guest's accesses to a window sent here, unless they are already and nobody has use for them.
     fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
-        if !self.empty.contains(window.start()) {
-            self.server.map_range(window)?;
+        let base = *window.start();
+        if !self.empty.contains(&base) {
+            match self.server.map_range(window) {
+                // Of a process that was killed, and whose server this is now.
+                Err(error) if is_claimed(&error) && !self.has_device_at(base) => {}
+                mapped => mapped?,
+            }
         }
         Ok(self.server.enable()?)
+    }
+
+    fn has_device_at(&self, base: u64) -> bool {
+        self.devices.values().any(|placed| placed.node.base == base)
     }
 
     /// The window stays claimed: the guest may live on, and its driver may look there.
@@ -159,12 +168,23 @@ impl<H: Host, B: Backend> Service<H, B> {
 
     /// Leaves a window that has no device here to another server.
     fn release(&mut self, window: RangeInclusive<u64>) {
-        if self.empty.remove(window.start())
+        let base = *window.start();
+        self.empty.remove(&base);
+        if !self.has_device_at(base)
             && let Err(error) = self.server.unmap_range(window)
         {
-            debug!(domid = self.domid, error = %chain(&error), "the device's registers can't be left to another backend: the guest may have ended");
+            debug!(domid = self.domid, error = %chain(&error), "the device's registers can't be left to another process: they may not be this one's");
         }
     }
+}
+
+/// Whether a window can't be claimed as it is already.
+fn is_claimed(error: &xen_ioreq::Error) -> bool {
+    let source = match error {
+        xen_ioreq::Error::DeviceModel { source, .. } => Errno::from_io_error(source),
+        _ => None,
+    };
+    source == Some(Errno::EXIST)
 }
 
 /// Tells of what a thread has made, or that it has panicked.
