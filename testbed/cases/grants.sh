@@ -11,8 +11,9 @@ expect granting "%% guest up"
 check "the driver is ready" daemon_says "driver is ready"
 # The rings, which are the one thing that stays mapped. Such a disk has no other way to the guest's
 # memory: an address without bit 63 would fail.
-check "rings are mapped through gntdev" grep -q /dev/xen/gntdev "/proc/$DAEMON_PID/maps"
-check "only the ioreq page is mapped through privcmd" [ "$(grep -c /dev/xen/privcmd "/proc/$DAEMON_PID/maps")" = 1 ]
+process=$(guest_process granting grant)
+check "rings are mapped through gntdev" grep -q /dev/xen/gntdev "/proc/$process/maps"
+check "only the ioreq page is mapped through privcmd" [ "$(grep -c /dev/xen/privcmd "/proc/$process/maps")" = 1 ]
 expect granting "%% compatible xen,grant-dma"
 expect granting "%% verified 4 files" 120
 expect granting "%% the driver let go and came back"

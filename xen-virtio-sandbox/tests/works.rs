@@ -76,6 +76,18 @@ fn every_thread_may_wait_for_descriptors_and_ask_whether_one_is_a_terminal() {
 }
 
 #[test]
+fn a_limit_may_be_asked_for_and_not_changed() {
+    if !is_root() || !has(Layer::Seccomp) {
+        return;
+    }
+    for kind in ["guest", "sync-queue", "uring-queue", "log"] {
+        let asked = Trial::of_thread(kind, "all", "limit 0").env("TRIAL_FILES", "100").outcome();
+        assert_eq!(asked, Outcome::Done("100".into()), "{kind}");
+        assert!(Trial::of_thread(kind, "all", "limit 1").outcome().is_refused(), "{kind}");
+    }
+}
+
+#[test]
 fn a_panic_prints_its_message_and_can_be_caught() {
     if !is_root() {
         return;

@@ -48,6 +48,14 @@ pub(crate) fn prepare(action: &str, given: &[&str]) -> Option<io::Result<Action>
             Ok((group, event)) => Box::new(move || watch(&group, &event)),
         },
         "terminal" => Box::new(|| Ok(io::stdout().is_terminal().to_string())),
+        "limit" => Box::new(move || {
+            use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+            let limit = getrlimit(Resource::Nofile);
+            let lower = Rlimit { current: Some(64), ..limit };
+            let set = (number == 1).then(|| setrlimit(Resource::Nofile, lower));
+            set.transpose()?;
+            Ok(limit.current.unwrap_or(u64::MAX).to_string())
+        }),
         "pin" => Box::new(|| {
             let set = rustix::thread::sched_getaffinity(None)?;
             rustix::thread::sched_setaffinity(None, &set)?;

@@ -1,6 +1,6 @@
 //! The process of a guest gives up its privileges.
 
-use backend_process::chain;
+use backend_process::{chain, limits};
 use xen_virtio_sandbox::{Access, Ids, Limits, Report, Sandbox, ThreadFilters};
 
 use crate::{
@@ -28,7 +28,8 @@ pub(super) fn confine(
     };
     let entered = Sandbox::new(ids).limits(limits).access(access).enter();
     let confined = entered.map_err(|error| {
-        format!("the process of the guest can't be confined: {}", chain(&error))
+        let text = format!("the process of the guest can't be confined: {}", chain(&error));
+        limits::advice(&error).map(|advice| format!("{text}: {advice}")).unwrap_or(text)
     })?;
     Ok((confined.filters, confined.report))
 }

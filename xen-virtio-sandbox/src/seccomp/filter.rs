@@ -57,6 +57,9 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
         always(calls::GUEST);
     }
 
+    // For messages that name a limit: of this process, and without another value for it.
+    let no_value = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    if_any(&mut allowed, libc::SYS_prlimit64, vec![vec![arg(0).is(0)?, no_value]])?;
     let pid = std::process::id();
     if_any(&mut allowed, libc::SYS_mmap, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
     if_any(&mut allowed, libc::SYS_mprotect, vec![[arg(2).lacks(libc::PROT_EXEC)?].into()])?;
