@@ -64,6 +64,7 @@ mod cgroup;
 mod descriptors;
 mod empty_root;
 mod error;
+mod heap;
 mod identity;
 mod inherited;
 mod keyring;

@@ -5,7 +5,7 @@ use rustix::process::DumpableBehavior;
 use crate::seccomp::{self, OnRefusal, Rules, ThreadFilters};
 use crate::{
     Access, Ids, Layer, Limits, Report, SandboxError, State, capabilities, descriptors, empty_root,
-    identity, keyring, landlock, memory, namespaces,
+    heap, identity, keyring, landlock, memory, namespaces,
 };
 
 /// Configuration of the sandbox. Nothing happens before [`enter`](Self::enter).
@@ -96,12 +96,14 @@ impl Sandbox {
         self
     }
 
-    /// Confines the calling process irrevocably. It must be single-threaded, with /proc mounted.
+    /// Confines the calling process irrevocably. It must be single-threaded, with /proc mounted. With
+    /// glibc, the threads that it starts share one heap (`M_ARENA_MAX`).
     ///
     /// # Errors
     /// See [`SandboxError`]. The process may be partly confined and should exit.
     pub fn enter(self) -> Result<Confined, SandboxError> {
         descriptors::check_threads()?;
+        heap::share();
         descriptors::check(self.descriptors.as_deref())?;
         let root = rustix::process::geteuid().is_root();
         let mut filters = ThreadFilters::NONE;

@@ -163,6 +163,8 @@ fn memory() -> String {
         grown.truncate(10);
         grown.shrink_to_fit();
         let map: HashMap<usize, String> = (0..1000).map(|i| (i, i.to_string())).collect();
+        // Small enough to come from a heap, and enough for that to shrink when they are freed.
+        drop((0..256).map(|_| vec![1; 64 << 10]).collect::<Vec<Vec<u8>>>());
         grown.len() + map.len()
     };
     let threads: Vec<_> = (0..8).map(|_| thread::spawn(work)).collect();

@@ -32,9 +32,6 @@ impl Process {
         let log = tempfile::tempfile().expect("a file for the log");
         let mut command = Command::new(env::current_exe().expect("this program's path"));
         command.env(RINGS, rings.to_string()).stdin(other).stdout(Stdio::null());
-        // When glibc first shrinks another thread's heap, it looks up /proc/sys/vm/overcommit_memory. It is
-        // content with being refused, but a lookup of anybody else's couldn't be told from that.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
         let child = command.stderr(log.try_clone().expect("a descriptor")).spawn();
         Self { child: child.expect("this program once more"), channel, log }
     }

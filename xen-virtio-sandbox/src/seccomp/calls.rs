@@ -125,8 +125,7 @@ pub(super) const CLONE_MASK: u32 = CLONE_THREAD
         | libc::CLONE_NEWNET) as u32;
 
 /// Path lookups. They fail with `EACCES` instead of terminating the process, because libraries make
-/// them and can cope with failure: a panic's backtrace looks for symbols, malloc for the number of
-/// CPUs.
+/// them and can cope with failure: a panic's backtrace looks for symbols.
 pub(super) const PATHS: &[c_long] = &[
     libc::SYS_openat,
     libc::SYS_newfstatat,
