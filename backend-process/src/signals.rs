@@ -9,7 +9,11 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use nix::sys::signal::{SigSet, Signal};
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+/// What an operator gives a program orders by.
+pub const ORDERS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
 
 /// Some signals, which are waited for as one descriptor that becomes readable.
 #[derive(Debug)]
@@ -51,6 +55,17 @@ pub fn name(signal: i32) -> Option<&'static str> {
     signal_hook::low_level::signal_name(signal)
 }
 
+/// Has `signals` do nothing to this thread, nor to those that it starts from now on. Sent to a process whose threads all
+/// have them blocked, they do nothing to it.
+///
+/// # Errors
+/// One of `signals` is none.
+pub fn block(signals: &[i32]) -> io::Result<()> {
+    let signals: Result<SigSet, _> =
+        signals.iter().map(|&signal| Signal::try_from(signal)).collect();
+    Ok(signals?.thread_block()?)
+}
+
 /// Has a write beyond RLIMIT_FSIZE, or to a pipe without a reader, fail with EFBIG or EPIPE, and
 /// not end the process: it is an error of the disk that was written, and no other's.
 ///
@@ -86,6 +101,18 @@ mod tests {
         raise(SIGHUP).unwrap();
         assert!(readable());
         assert_eq!((signals.take(), readable(), signals.take()), (2, false, 0));
+    }
+
+    #[test]
+    fn a_blocked_signal_does_nothing() {
+        let thread = std::thread::spawn(|| {
+            block(&[SIGTERM, SIGUSR1]).unwrap();
+            // Otherwise they end the process.
+            raise(SIGTERM).unwrap();
+            std::thread::spawn(|| raise(SIGUSR1).unwrap()).join().unwrap();
+        });
+        thread.join().unwrap();
+        assert!(block(&[0]).is_err());
     }
 
     #[test]

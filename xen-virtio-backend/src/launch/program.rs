@@ -47,6 +47,8 @@ fn run<B: Backend, H: Host>(host: &H, logging: &mut Option<Logging>) -> Result<(
     let name = B::NAME.as_bytes();
     let _ = std::ffi::CString::new(&name[..name.len().min(15)]).map(|name| set_name(&name));
     signals::survive_failed_writes().map_err(failed)?;
+    // They are for the supervisor, which has the same name: `pkill -HUP` reaches both.
+    signals::block(&signals::ORDERS).map_err(failed)?;
     limits::raise_open_files();
     // The socket where it is reached is its standard input.
     let listener = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
