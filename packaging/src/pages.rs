@@ -28,9 +28,8 @@ const OF_RUN: Chapters = &[
         &[
             (
                 "SIGTERM, SIGINT",
-                "The first: new disks are refused, and the program ends when the last guest that it serves has, or after \
-                 --stop-timeout. The second: it ends at once, and the log says which guests lose which disks. Such a \
-                 guest's next access to the disk is an external abort.",
+                "It ends at once. The processes of guests serve on, and are taken over when it is started again. They \
+                 take no notice of any of these signals; by SIGKILL one ends, and its guest loses its disks.",
             ),
             (
                 "SIGHUP",
@@ -48,6 +47,7 @@ const OF_RUN: Chapters = &[
             ),
             ("/etc/default/xen-virtio-blk", "Options of the service."),
             ("/run/xen-virtio-blk/lock", "Locked while a daemon runs; holds its process id."),
+            ("/run/xen-virtio-blk/guests", "The sockets of the guests' processes, one for each."),
         ],
     ),
     (

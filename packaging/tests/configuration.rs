@@ -30,15 +30,54 @@ fn assigned(text: &str, name: &str) -> String {
 fn the_service_starts_the_program_with_options_that_it_has() {
     let (unit, defaults) = (file("systemd/xen-virtio-blk.service"), file("etc/default"));
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("ExecStart=");
-    let timeout = assigned(&unit, "Environment=STOP_TIMEOUT");
-    assert_eq!(timeout, assigned(&defaults, "#STOP_TIMEOUT"), "the comment tells the default");
-    let command = start.replace("${STOP_TIMEOUT}", &timeout);
-    let plain = run_args(&command.replace("$OPTIONS", &assigned(&unit, "Environment=OPTIONS")));
+    let plain = run_args(&start.replace("$OPTIONS", &assigned(&unit, "Environment=OPTIONS")));
     assert_eq!(plain.config, Some(PathBuf::from("/etc/xen-virtio-blk/disks.toml")));
     assert_eq!(plain.run_dir, Path::new("/run/xen-virtio-blk"), "which tmpfiles.d makes");
     assert!(file("systemd/tmpfiles.conf").contains("\nd /run/xen-virtio-blk "));
-    let shown = run_args(&command.replace("$OPTIONS", &assigned(&defaults, "#OPTIONS")));
-    assert_eq!(shown.queues, 2);
+    let shown = run_args(&start.replace("$OPTIONS", &assigned(&defaults, "#OPTIONS")));
+    assert_eq!((shown.queues, shown.guest_memory_max), (2, Some(256 << 20)));
+}
+
+/// The values of a setting of the unit, in the order in which they stand there.
+fn settings<'a>(unit: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    unit.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[test]
+fn the_guests_processes_outlive_a_stop_and_a_restart_of_the_service() {
+    let unit = file("systemd/xen-virtio-blk.service");
+    let set = |name| settings(&unit, name).last();
+    assert_eq!(set("KillMode"), Some("process"));
+    assert_eq!(set("ExecStop"), None);
+    assert_eq!(set("RefuseManualStop"), None);
+    // It would remove their sockets.
+    assert_eq!(set("RuntimeDirectory"), None);
+    assert_eq!(set("OOMPolicy"), Some("continue"));
+    let controllers: Vec<_> = set("Delegate").unwrap_or_default().split(' ').collect();
+    assert_eq!(controllers, ["cpu", "memory", "pids"]);
+    // What `Delegated::prepare` has the main process in.
+    assert_eq!(set("DelegateSubgroup"), Some("supervisor"));
+}
+
+#[test]
+fn the_service_leaves_the_guests_processes_what_they_confine_themselves_with() {
+    let unit = file("systemd/xen-virtio-blk.service");
+    let words = |name| settings(&unit, name).flat_map(str::split_whitespace).collect::<Vec<_>>();
+    let has = |name, needed: &[&str]| {
+        let words = words(name);
+        needed.iter().for_each(|word| assert!(words.contains(word), "{name} lacks {word}"));
+    };
+    has("RestrictNamespaces", &["mnt", "net", "ipc", "uts"]);
+    let capabilities =
+        ["CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL"];
+    has("CapabilityBoundingSet", &capabilities);
+    let calls = ["@mount", "seccomp", "landlock_restrict_self", "@system-service"];
+    has("SystemCallFilter", &calls);
+    // The ids of guests' processes don't exist in a user namespace; their /proc and cgroups must be seen.
+    for name in ["PrivateUsers", "ProtectProc", "ProcSubset", "ProtectControlGroups", "DynamicUser"]
+    {
+        assert!(words(name).is_empty(), "{name}");
+    }
 }
 
 #[test]
