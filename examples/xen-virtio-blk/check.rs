@@ -1,5 +1,7 @@
 //! `xen-virtio-blk check`: what this domain can do as a backend, and what to do about the rest.
 
+mod confinement;
+
 use std::{error::Error, fmt, fs, io, os::fd::AsFd, path::Path, process::ExitCode};
 
 use backend_process::{chain, output};
@@ -63,6 +65,7 @@ pub fn run() -> ExitCode {
         unpopulated_memory(),
         io_uring(),
     ];
+    let findings: Vec<_> = findings.into_iter().chain(confinement::findings()).collect();
     for finding in &findings {
         print(finding);
     }
