@@ -26,7 +26,7 @@ const MAX_NOTICES: u8 = 8;
 const MAX_NOTICE: usize = 1024;
 
 impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
-    /// Takes in what the guests' threads have told, and those that open devices.
+    /// Takes in what the guests' processes have told, and those that open devices.
     pub(super) fn take_events(&mut self) -> Result<(), xen_store::Error> {
         self.unseen.extend(self.events.take());
         while let Some(event) = self.unseen.pop_front() {
