@@ -1,74 +1,103 @@
-# about: SIGTERM: no new disks, and the end with the last guest; a second one ends the daemon at once
+# about: SIGTERM, SIGINT and SIGKILL end the daemon at once; guests' disks go on, and the next daemon takes them over
 # time-limit: 600
 
-# stops_at_once WHEN
-stops_at_once() {
+# ends_at_once SIGNAL WHEN
+ends_at_once() {
     local start=$(uptime_ms)
-    check "SIGTERM $1: status 0" daemon_stop
-    check "SIGTERM $1: within a second" [ $(($(uptime_ms) - start)) -le 1000 ]
+    kill "-$1" "$DAEMON_PID"
+    check "SIG$1 $2: it ends" wait_for 20 fails kill -0 "$DAEMON_PID"
+    wait "$DAEMON_PID"
+    check "SIG$1 $2: status 0" [ $? = 0 ]
+    check "SIG$1 $2: within a second" [ $(($(uptime_ms) - start)) -le 1000 ]
 }
 
-# ends_well: true if the daemon ends by itself, with status 0.
-ends_well() { wait_for 20 fails kill -0 "$DAEMON_PID" && wait "$DAEMON_PID"; }
+# serving NAME: the process that serves the guest.
+serving() {
+    local dir domid=$(xl domid "$1")
+    for dir in /proc/[0-9]*; do
+        case "$(tr '\0' ' ' 2>/dev/null <"$dir/cmdline")" in
+        *" --guest-process $domid-"*) echo "${dir#/proc/}" ;;
+        esac
+    done
+}
 
 # further NAME ROUNDS: true once the guest has done more than that.
 further() { [ "$(guest_said "$1" "%% round")" -gt "$2" ]; }
 
-daemon_start run
-stops_at_once "while nobody is served"
+# goes_on WHEN: a check that the guest `steady` does verified I/O, by the process that has served it from its start.
+goes_on() {
+    local rounds=$(guest_said steady "%% round")
+    check "$1: the guest's disk goes on" wait_for 30 further steady $((rounds + 3))
+    check "$1: by the same process" [ "$(serving steady)" = "$served" ]
+}
+
+# takes_over WHEN: starts a daemon, which must take over the guest.
+takes_over() {
+    local lines=$(grep -cF "taken over id=" "$DAEMON_LOG")
+    daemon_start run
+    check "$1: the next daemon takes the disk over" wait_for 20 taken_over "$lines"
+}
+taken_over() { [ "$(grep -cF "taken over id=" "$DAEMON_LOG")" -gt "$1" ]; }
 
 daemon_start run
-GUEST_CMDLINE=xvt.script=steady
-guest_config steady 160 1 slim "$(virtio_disk "$(image steady 16M)" xvda)"
-check "xl create" guest_create steady || give_up "a guest is created"
-expect steady "%% round"
-kill -TERM "$DAEMON_PID"
-check "the daemon says what it waits for" daemon_says "told to stop: new devices are refused"
-rounds=$(guest_said steady "%% round")
-check "the guest's disk goes on" wait_for 30 further steady $((rounds + 3))
-check "the daemon waits for the guest" kill -0 "$DAEMON_PID"
-guest_config late 128 1 slim "$(virtio_disk "$(image late 16M)" xvda)"
-guest_refused late "was told to stop and refuses new devices"
-rounds=$(guest_said steady "%% round")
-check "the guest's disk goes on, still" wait_for 30 further steady $((rounds + 3))
-check "none of its rounds failed" [ "$(guest_said steady "%% script steady status")" = 0 ]
-check "xl destroy" xl destroy steady
-check "the daemon ends with its last guest, status 0" ends_well
-
+ends_at_once TERM "while nobody is served"
 daemon_start run
-GUEST_CMDLINE=xvt.script=idle
-guest_config resting 160 1 slim "$(virtio_disk "$(image resting 16M)" xvda)"
-check "xl create" guest_create resting || give_up "a guest is created"
-domid=$(xl domid resting)
-expect resting "%% idle"
-kill -TERM "$DAEMON_PID"
-sleep 1
-check "the daemon waits for an idle guest, too" kill -0 "$DAEMON_PID"
-stops_at_once "again, under a guest"
-check "the log says which guest loses what" daemon_says "virtio_disk/$domid/51712 (/dev/shm/resting.img)"
-check "and that it does" daemon_says "it loses these devices"
-
-daemon_start run --stop-timeout 3
-check "the guest without a backend can be destroyed" xl destroy resting
-GUEST_CMDLINE=xvt.script=idle
-guest_config brief 160 1 slim "$(virtio_disk "$(image brief 16M)" xvda)"
-check "xl create" guest_create brief || give_up "a guest is created"
-expect brief "%% idle"
-kill -TERM "$DAEMON_PID"
-sleep 1
-check "the daemon waits for the guest" kill -0 "$DAEMON_PID"
-check "but not longer than --stop-timeout" ends_well
-check "the log says so" daemon_says "the time that --stop-timeout gives the guests is over"
-check "xl destroy" xl destroy brief
+ends_at_once INT "while nobody is served"
 
 daemon_start run
 idle=$(daemon_holds)
+disk=$(image steady 16M)
+GUEST_CMDLINE=xvt.script=steady
+guest_config steady 160 1 slim "$(virtio_disk "$disk" xvda)"
+check "xl create" guest_create steady || give_up "a guest is created"
+expect steady "%% round"
+served=$(serving steady)
+check "the guest has a process of its own" [ -n "$served" ]
+
+ends_at_once TERM "under a guest"
+check "the log says what becomes of the guest" daemon_says "the processes of guests serve on"
+goes_on "without a daemon"
+takes_over "after SIGTERM"
+goes_on "taken over"
+
+kill -KILL "$DAEMON_PID"
+wait "$DAEMON_PID" 2>/dev/null
+goes_on "without a daemon that was killed"
+takes_over "after SIGKILL"
+goes_on "taken over again"
+
+truncate -s 24M "$disk"
+kill -HUP "$DAEMON_PID"
+check "a resize reaches the guest" daemon_says "the disk has grown"
+check "its figures are told" [ "$(daemon_now "virtio_disk/$(xl domid steady)/51712" requests)" -gt 0 ]
+killall -HUP xen-virtio-blk
+killall -TERM xen-virtio-blk
+check "SIGTERM to all processes ends the daemon" wait_for 20 fails kill -0 "$DAEMON_PID"
+goes_on "without a daemon after SIGTERM to all processes"
+takes_over "after that"
+
+# What is attached and let go of under a daemon that has taken over.
 GUEST_CMDLINE=xvt.script=io
 guest_config next 160 1 slim "$(virtio_disk "$(image next 64M)" xvda)"
 check "xl create, the next guest" guest_create next || give_up "a guest is created"
 expect next "%% script io status 0" 120
-check "the guest is gone" guest_wait_gone next
+check "the next guest is gone" guest_wait_gone next
+check "none of the first one's rounds failed" [ "$(guest_said steady "%% script steady status")" = 0 ]
+start=$(uptime_ms)
+check "xl destroy" xl destroy steady
+check "it need not wait for the daemon" [ $(($(uptime_ms) - start)) -le 5000 ]
+check "the process ends with its guest" wait_for 20 fails [ -d "/proc/$served" ]
 check "nothing is left" daemon_holds_only "$idle"
-kill -USR1 "$DAEMON_PID"
-check "SIGINT ends it, too" sh -c "kill -INT $DAEMON_PID"
-check "with status 0" wait "$DAEMON_PID"
+
+GUEST_CMDLINE=xvt.script=steady
+guest_config alone 160 1 slim "$(virtio_disk "$(image alone 16M)" xvda)"
+check "xl create, another one" guest_create alone || give_up "a guest is created"
+expect alone "%% round"
+served=$(serving alone)
+ends_at_once TERM "under that one"
+check "xl destroy without a daemon" xl destroy alone
+check "the process ends with its guest" wait_for 20 fails [ -d "/proc/$served" ]
+daemon_start run
+check "the next daemon has nothing to take over" daemon_holds_only "$idle"
+check "nor to find" [ -z "$(ls -A /run/xen-virtio-blk/guests)" ]
+ends_at_once TERM "at the end"
