@@ -85,10 +85,12 @@ fn a_disk_that_was_attached_and_not_announced_is_announced_by_the_next_superviso
     host.handle_events().unwrap();
     until("the window answers", || host.window(&disk).has_device());
     assert_eq!(host.state(&disk).as_deref(), Some("1"));
+    host.window(&disk).write(reg::STATUS, 1);
     host.stop_backend();
     host.start_backend();
     host.settle();
     assert_eq!(host.state(&disk).as_deref(), Some("2"), "{:?}", host.error(&disk));
+    assert_eq!(host.window(&disk).read(reg::STATUS), 1, "it is the device that was attached");
     assert_eq!(host.domain(1).servers(), 1);
     let mut driver = host.driver(&disk, 0);
     assert_eq!(read(&mut driver, 3), sector_pattern(3));
