@@ -55,6 +55,7 @@ sum() { cat "$@" | sha256sum | cut -d' ' -f1; }
 show_state() {
     xl list 2>&1 | sed 's/^/   /'
     xenstore-ls -f /local/domain/0/backend 2>/dev/null | sed 's/^/   /'
+    tail -n 8 "$DAEMON_LOG" 2>/dev/null | sed 's/^/   /'
     dmesg | tail -n 25 | sed 's/^/dom0| /'
 }
 
@@ -142,13 +143,28 @@ daemon_now() {
 }
 daemon_reported() { [ "$(grep -cF "disk totals id=$1 " "$DAEMON_LOG")" -gt "$2" ]; }
 
-# daemon_holds: what the daemon holds, one line: descriptors, threads (without the kernel's
-# own for io_uring, which come and go), mappings of Xen's devices, event channels in the
+# processes: the daemon and the processes of guests.
+processes() { pidof xen-virtio-blk; }
+
+# guest_process NAME [SHARING]: the process that serves the guest's disks, of one SHARING if it has both.
+guest_process() {
+    local pid key="$(xl domid "$1")-${2:-}"
+    for pid in $(processes); do
+        case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in *" --guest-process $key"*) echo "$pid" ;; esac
+    done
+}
+
+# daemon_holds: what the daemon and the processes of guests hold, one line: how many they are, descriptors, threads
+# (without the kernel's own for io_uring, which come and go), mappings of Xen's devices, event channels in the
 # kernel (one interrupt each).
 daemon_holds() {
-    echo "fds=$(ls "/proc/$DAEMON_PID/fd" | wc -l)" \
-        "threads=$(cat "/proc/$DAEMON_PID/task"/*/comm | grep -vc '^iou-')" \
-        "mappings=$(grep -c /dev/xen/ "/proc/$DAEMON_PID/maps")" \
+    local pid pids=$(processes) fds=0 threads=0 mappings=0
+    for pid in $pids; do
+        fds=$((fds + $(ls "/proc/$pid/fd" 2>/dev/null | wc -l)))
+        threads=$((threads + $(cat "/proc/$pid/task"/*/comm 2>/dev/null | grep -vc '^iou-')))
+        mappings=$((mappings + $(grep -c /dev/xen/ "/proc/$pid/maps" 2>/dev/null)))
+    done
+    echo "processes=$(echo $pids | wc -w) fds=$fds threads=$threads mappings=$mappings" \
         "channels=$(grep -c evtchn:xen-virtio-blk /proc/interrupts)"
 }
 

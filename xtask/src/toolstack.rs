@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 /// xl, xenstored and their libraries (by the toolstack's own dependencies), and what cases use.
-pub(crate) const DOM0: [&str; 4] = ["xen-system-arm64", "busybox-static", "e2fsprogs", "dmsetup"];
+pub(crate) const DOM0: [&str; 5] =
+    ["xen-system-arm64", "busybox-static", "e2fsprogs", "dmsetup", "attr"];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Toolstack {
