@@ -31,8 +31,9 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("xen-virtio-sandbox", &[]),
 ];
 
-/// The packages where Xen and virtio meet.
-const BOTH: [&str; 3] = ["xen-virtio-backend", "xen-virtio-benches", "xen-virtio-examples"];
+/// The packages where Xen and virtio meet. `testbed-inside` is a backend as the examples are.
+const BOTH: [&str; 4] =
+    ["testbed-inside", "xen-virtio-backend", "xen-virtio-benches", "xen-virtio-examples"];
 
 fn workspace() -> Metadata {
     MetadataCommand::new()

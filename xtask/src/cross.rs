@@ -18,7 +18,7 @@ const GNU: &str = "aarch64-unknown-linux-gnu";
 const TOOLS: [&str; 3] = ["--package", "testbed-tools", "--bins"];
 /// The backends, and what tries their sandbox: built only for runs that use them.
 const EXAMPLES: [&str; 2] = ["--package", "xen-virtio-examples"];
-const SANDBOX: [&str; 2] = ["--package", "xen-virtio-sandbox"];
+const TRIALS: [&str; 4] = ["--package", "xen-virtio-sandbox", "--package", "testbed-inside"];
 
 /// The version of the cross compiler for C.
 pub(crate) fn gcc_version() -> Result<String> {
@@ -62,8 +62,8 @@ impl Compiler {
     pub(crate) fn build(&self, examples: &BTreeSet<&str>) -> Result<PathBuf> {
         self.compile(&TOOLS)?;
         let bins = examples.iter().flat_map(|example| ["--bin", example]);
-        let examples: Vec<_> = EXAMPLES.into_iter().chain(SANDBOX).chain(bins).collect();
-        if examples.len() > EXAMPLES.len() + SANDBOX.len() {
+        let examples: Vec<_> = EXAMPLES.into_iter().chain(TRIALS).chain(bins).collect();
+        if examples.len() > EXAMPLES.len() + TRIALS.len() {
             self.compile(&examples)?;
         }
         Ok(self.release())
