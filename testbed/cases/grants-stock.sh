@@ -18,7 +18,7 @@ error_holds "the device" "$(error_dir "$path")" grant_usage=0
 ticks=$(guest_said plain "%% tick")
 ticks_on() { [ "$(guest_said plain "%% tick")" -gt $((ticks + 2)) ]; }
 check "the guest runs on" wait_for 30 ticks_on
-check "nothing of it is mapped through gntdev" fails grep -q /dev/xen/gntdev "/proc/$DAEMON_PID/maps"
+check "nothing of it is mapped through gntdev" fails grep -q /dev/xen/gntdev "/proc/$(guest_process plain)/maps"
 check "xl destroy" xl destroy plain
 check "the guest is gone" guest_wait_gone plain
 check "no grant, mapping or event channel is left" daemon_holds_only "$idle"

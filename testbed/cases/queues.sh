@@ -15,7 +15,7 @@ expect two "%% script queues status 0"
 # worked QUEUE: its thread has run, on that CPU only.
 worked() {
     local task
-    for task in "/proc/$DAEMON_PID/task"/*; do
+    for task in "/proc/$process/task"/*; do
         [ "$(cat "$task/comm")" = "vq-$domid-51712-$1" ] || continue
         grep -E '^(Cpus_allowed_list|voluntary)' "$task/status"
         grep -q "^Cpus_allowed_list:[[:space:]]*0\$" "$task/status" || return 1
@@ -24,10 +24,11 @@ worked() {
     done
     return 1
 }
+process=$(guest_process two)
 for queue in 0 1; do
     check "queue $queue was served, on CPU 0" worked $queue
 done
-check "io_uring is used" sh -c "ls -l /proc/$DAEMON_PID/fd | grep -q io_uring"
+check "io_uring is used" sh -c "ls -l /proc/$process/fd | grep -q io_uring"
 check "xl destroy" xl destroy two
 check "the guest is gone" guest_wait_gone two
 check "no request failed" [ "$(daemon_total "virtio_disk/$domid/51712" errors)" = 0 ]
