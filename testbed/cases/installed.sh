@@ -72,12 +72,12 @@ note "$(journalctl -q -o cat -u "$UNIT" | grep -F "serving a guest")"
 # goes_on WHAT COMMAND…: a check of COMMAND, after which the guest is served on by the same process, and by a new main
 # process, which has taken it over.
 goes_on() {
-    local what=$1 pid=$(main_pid) taken=$(log_lines "taken over") rounds
+    local what=$1 pid=$(main_pid) taken=$(log_lines "taken over id=") rounds
     shift
     check "$what" "$@"
     check "$what: the service is active" wait_for 60 replaced "$pid"
     check "$what: the guest's process is the same" [ "$(serving "$domid")" = "$served" ]
-    check "$what: it is taken over" wait_for 30 says_more "taken over" "$taken"
+    check "$what: it is taken over" wait_for 30 says_more "taken over id=" "$taken"
     rounds=$(guest_said steady "%% round")
     check "$what: the guest's disk goes on" wait_for 60 further steady $((rounds + 3))
 }
