@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use virtio_blk_dev::RawImage;
 use xen_virtio_backend::{
     self as backend, Backend, MapBudget, Opened, Parts, Refusal,
-    fake::{DeviceConfig, FakeToolstack, GuestKernel, Sharing, Watchdog, reg},
+    fake::{DeviceConfig, FakeToolstack, GuestKernel, Sharing, Watchdog, reg, until},
     node::{DeviceNode, DeviceType, NodeReader},
 };
 use xen_virtio_blk::{disk, disks::Disks, figures::Figures, nodes::DiskNodes, settings::Settings};
@@ -337,23 +337,23 @@ fn a_guest_whose_process_ends_meets_no_access_that_nobody_answers() {
     assert_eq!(domain.servers(), 2, "a process for each way to its memory");
     // One that ends takes the windows of its own devices along only.
     for (index, sharing) in (2..).zip(sharing) {
-        let (window, busy) =
-            (host.window(&served[sharing as usize]), Arc::new(AtomicBool::new(true)));
-        let its = Arc::clone(&busy);
+        let window = host.window(&served[sharing as usize]);
+        let is_read = Arc::new(AtomicBool::new(false));
+        let its = Arc::clone(&is_read);
         let reads = std::thread::spawn(move || {
-            // Panics where nobody answers.
             let mut values = BTreeSet::new();
-            while its.load(Ordering::Relaxed) {
+            while !values.contains(&u32::MAX) {
+                // Panics where nobody answers.
                 values.insert(window.read(reg::MAGIC));
+                its.store(true, Ordering::Relaxed);
             }
             values
         });
+        until("a first read", || is_read.load(Ordering::Relaxed));
         let bad = disk(&host, 1, index, "panic").sharing(sharing);
         host.add_device(&bad);
         host.settle();
         assert!(host.error(&bad).is_some());
-        std::thread::sleep(Duration::from_millis(20));
-        busy.store(false, Ordering::Relaxed);
         let values = reads.join().unwrap();
         assert_eq!(host.window(&served[sharing as usize]).read(reg::MAGIC), u32::MAX);
         assert_eq!(values, [reg::MAGIC_VALUE, u32::MAX].into());

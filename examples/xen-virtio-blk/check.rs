@@ -1,6 +1,7 @@
 //! `xen-virtio-blk check`: what this domain can do as a backend, and what to do about the rest.
 
 mod confinement;
+mod finding;
 
 use std::{error::Error, fmt, fs, io, os::fd::AsFd, path::Path, process::ExitCode};
 
@@ -16,40 +17,11 @@ use xen_ioreq::{
 };
 use xen_virtio_backend::daemon;
 
+use finding::{Finding, Verdict};
+
 /// A domain id that Xen never gives to a guest: the highest below the reserved ones
 /// (`DOMID_FIRST_RESERVED`, xen/include/public/xen.h).
 const NO_SUCH_DOMAIN: u16 = 0x7fef;
-
-/// How a finding bears on serving disks.
-enum Verdict {
-    Fine,
-    /// Served without it, but slower or not for every guest.
-    Lacking {
-        remedy: String,
-    },
-    /// Nothing can be served.
-    Missing {
-        remedy: String,
-    },
-}
-
-struct Finding {
-    what: &'static str,
-    found: String,
-    verdict: Verdict,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mark, remedy) = match &self.verdict {
-            Verdict::Fine => ("ok     ", None),
-            Verdict::Lacking { remedy } => ("lacking", Some(remedy)),
-            Verdict::Missing { remedy } => ("MISSING", Some(remedy)),
-        };
-        write!(f, "{mark}  {:<22} {}", self.what, self.found)?;
-        remedy.map_or(Ok(()), |remedy| write!(f, "\n         -> {remedy}"))
-    }
-}
 
 /// Prints every finding; fails if something is missing that no disk can do without.
 pub fn run() -> ExitCode {

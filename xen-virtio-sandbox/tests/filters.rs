@@ -121,7 +121,6 @@ fn system_calls_that_are_not_needed_are_not_allowed() {
         libc::SYS_pidfd_send_signal,
         libc::SYS_pivot_root,
         libc::SYS_pkey_mprotect,
-        libc::SYS_prlimit64,
         libc::SYS_process_madvise,
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,

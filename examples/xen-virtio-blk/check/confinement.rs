@@ -5,7 +5,7 @@ use std::{fs, ops::Range};
 use backend_process::chain;
 use xen_virtio_sandbox::{AccountError, Delegated, IdRange, Layer, State, probe};
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 
 /// What the cgroup of a guest's process is limited by.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
