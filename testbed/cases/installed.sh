@@ -111,7 +111,7 @@ goes_on "the package is installed again" install
 check "none of the guest's rounds failed" [ "$(guest_said steady "%% script steady status")" = 0 ]
 check "xl destroy" xl destroy steady
 check "the process ends with its guest" wait_for 30 fails [ -d "/proc/$served" ]
-check "and leaves nothing behind" sh -c "[ -z \"\$(ls -A /run/xen-virtio-blk/guests)\" ] && ! ls -d /sys/fs/cgroup/system.slice/$UNIT/guest-*"
+check "and leaves nothing behind" wait_for 10 sh -c "[ -z \"\$(ls -A /run/xen-virtio-blk/guests)\" ] && ! ls -d /sys/fs/cgroup/system.slice/$UNIT/guest-*"
 
 GUEST_CMDLINE=xvt.script=idle
 guest_config unlucky 160 1 slim "$(virtio_disk "$(image unlucky 16M)" xvda)"
