@@ -23,7 +23,12 @@ use crate::{
 
 /// How often a device may say something to the operator, and in how many characters. A guest may be behind it.
 const MAX_NOTICES: u8 = 8;
-const MAX_NOTICE: usize = 1024;
+const MAX_TEXT: usize = 1024;
+
+/// What a guest's process says, in no more characters than the operator reads.
+fn shortened(text: String) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
 
 impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// Takes in what the guests' processes have told, and those that open devices.
@@ -79,14 +84,16 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                 if let Some(Device { stage: Stage::Attaching { attached, .. }, .. }) =
                     self.devices.get_mut(&id)
                 {
-                    *attached = Some(outcome);
+                    *attached = Some(outcome.map_err(shortened));
                 }
                 self.attached(id)
             }
             Message::Detached(id) if self.is_of(key, id) => self.detached(id),
-            Message::Reserved(id, reserved) if id.domid == key.domid => {
-                self.reserving.remove(&id);
-                let Err(error) = reserved else { return Ok(()) };
+            // Once for each that was asked for: a guest must not fill the log by it.
+            Message::Reserved(id, reserved)
+                if id.domid == key.domid && self.reserving.remove(&id) =>
+            {
+                let Err(error) = reserved.map_err(shortened) else { return Ok(()) };
                 warn!(%id, error, "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
                 Ok(())
             }
@@ -96,8 +103,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                     && *notices < MAX_NOTICES
                 {
                     *notices += 1;
-                    let text: String = text.chars().take(MAX_NOTICE).collect();
-                    self.errors.write(&self.store, id, &id.path(&self.dir), &text);
+                    self.errors.write(&self.store, id, &id.path(&self.dir), &shortened(text));
                 }
                 Ok(())
             }
@@ -275,7 +281,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         // What it could not know of is found again.
         self.is_to_list |= self.guests.is_unknown(domid);
         let reason = match (self.guests.ended(key, &self.backend), end) {
-            (true, End::Failed(reason)) => Some(reason),
+            (true, End::Failed(reason)) => Some(shortened(reason)),
             _ => None,
         };
         self.reserving.retain(|id| id.domid != domid);

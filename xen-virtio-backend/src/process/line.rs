@@ -24,7 +24,7 @@ const PACKET: usize = 32 << 10;
 /// Files of one packet: `SCM_MAX_FD` (linux/include/net/scm.h).
 const PACKET_FILES: usize = 253;
 /// What one message may have. The other side may be in the hands of a guest.
-const MESSAGE: usize = 4 << 20;
+const MESSAGE: usize = 512 << 10;
 const MESSAGE_FILES: usize = 4096;
 
 /// First byte of a packet that ends its message, and of one that doesn't.
