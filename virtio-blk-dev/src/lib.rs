@@ -130,6 +130,7 @@ mod image;
 mod request;
 mod sector;
 mod stats;
+mod sync;
 mod worker;
 
 pub use buffers::{Sink, Source};
@@ -151,8 +152,7 @@ pub use request::RequestKind;
 pub use sector::SECTOR_SIZE;
 pub use stats::{Counters, HostError, Latency, OpStats, Stats};
 pub use worker::{
-    Canceller, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits, Reservation,
-    ServeError, Worker,
+    Canceller, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits, ServeError, Worker,
 };
 
 pub use {virtio_mmio_dev, vm_memory};

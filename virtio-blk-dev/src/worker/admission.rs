@@ -10,14 +10,18 @@ use crate::request::{Action, BlkRequest, OtherAction, RangeKind, Status, decide}
 
 /// Rate limiting: when a request may start.
 impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
-    /// Starts the delayed request if its time has come, else returns how long to wait.
+    /// Starts the delayed request if its time has come, else returns how long to wait. If the limits have been set
+    /// anew, its time is by the new ones.
     pub(crate) fn resume<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
     ) -> Option<Duration> {
+        let changed = self.limits.refresh();
         let (request, reservation) = self.throttled.take()?;
-        let now = self.instant();
-        let wait = self.limiter.as_ref().and_then(|limiter| limiter.wait(&reservation, now));
+        if changed {
+            return self.start_or_delay(batch, request, reservation.give_back());
+        }
+        let wait = reservation.wait(self.instant());
         if wait.is_some() {
             self.throttled = Some((request, reservation));
         } else {
@@ -29,9 +33,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     /// Puts the delayed request back into the available ring, so that it neither starts early nor fails.
     pub(crate) fn put_back<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
         let Some((request, reservation)) = self.throttled.take() else { return };
-        if let Some(limiter) = &self.limiter {
-            limiter.give_back(reservation);
-        }
+        reservation.give_back();
         self.in_flight.forget(&request);
         let BlkRequest { chain, kind, sector, taken_at, .. } = request;
         // Nothing is popped while a request is delayed, so it is the one popped last, as `put_back` needs.
@@ -48,18 +50,27 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
         mut request: BlkRequest<D>,
     ) -> Option<Duration> {
         let bytes = self.bytes_of(batch, &mut request);
-        if let Some(limiter) = &self.limiter {
-            let now = self.instant();
-            let reservation = limiter.reserve(now, bytes);
-            let wait = limiter.wait(&reservation, now);
-            if wait.is_some() {
-                self.counters.throttled.add(1);
-                self.throttled = Some((request, reservation));
-                return wait;
-            }
+        let wait = self.start_or_delay(batch, request, bytes);
+        if wait.is_some() {
+            self.counters.throttled.add(1);
         }
-        self.submit_request(batch, request);
-        None
+        wait
+    }
+
+    fn start_or_delay<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        request: BlkRequest<D>,
+        bytes: u64,
+    ) -> Option<Duration> {
+        let now = self.instant();
+        let Some(reservation) = self.limits.reserve(now, bytes) else {
+            self.submit_request(batch, request);
+            return None;
+        };
+        let wait = reservation.wait(now);
+        self.throttled = Some((request, reservation));
+        wait
     }
 
     /// The bytes that a request counts for: 0 if it will be refused.

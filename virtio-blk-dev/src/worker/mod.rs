@@ -1,11 +1,14 @@
 //! The data plane of one queue.
 
+mod active_limits;
 mod admission;
 mod answers;
 mod canceller;
 mod clock;
 mod flushes;
 mod inflight;
+mod limit;
+mod limiter_view;
 mod operations;
 mod overlap;
 mod pipeline;
@@ -25,12 +28,13 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 use crate::device::Params;
 use crate::engine::{Engine, EngineFault, StillInUse};
 use crate::stats::{Counters, HostError, Stats};
+use limiter_view::LimiterView;
 use pipeline::RequestPipeline;
 
 pub use canceller::Canceller;
 pub use poller::Poller;
 pub use queue_waiter::QueueWaiter;
-pub use rate_limiter::{RateLimiter, Reservation};
+pub use rate_limiter::RateLimiter;
 pub use rate_limits::{Rate, RateLimits};
 pub use serve::ServeError;
 
@@ -96,7 +100,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// Sets a rate limit, which the workers of a disk share.
     #[must_use]
     pub fn with_rate_limiter(mut self, limiter: Arc<RateLimiter>) -> Self {
-        self.pipeline.limiter = Some(limiter);
+        self.pipeline.limits = LimiterView::new(limiter);
         self
     }
 

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
+use super::active_limits::Reservation;
 use super::answers::{Answers, Outcome};
 use super::canceller::Canceller;
 use super::clock::Clock;
 use super::inflight::{Finished, InFlight, Refused};
+use super::limiter_view::LimiterView;
 use super::operations::{Operations, is_cancelled};
-use super::rate_limiter::{RateLimiter, Reservation};
 use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::request::{
@@ -23,7 +24,7 @@ use crate::stats::{Counters, HostError};
 /// It is apart from the queue, so that the queue can be borrowed as a [`Batch`] meanwhile.
 pub(crate) struct RequestPipeline<D: GuestAddressSpace, E: Engine> {
     pub(crate) operations: Operations<E>,
-    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    pub(crate) limits: LimiterView,
     pub(crate) counters: Arc<Counters>,
     pub(crate) last_error: Option<HostError>,
     /// The error by which the disk lost its [`Durability`](crate::Durability), if it was this worker's.
@@ -49,7 +50,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
         let (live, canceller) = (Arc::clone(&params.live), in_flight.canceller.clone());
         Self {
             operations: Operations::new(queue_size, engine, live, canceller),
-            limiter: None,
+            limits: LimiterView::default(),
             last_error: None,
             durability_error: None,
             write_back: params.live.write_back(),
@@ -127,7 +128,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
             self.complete_now(batch, request, &Outcome::failed(Status::IoErr));
             return None;
         }
-        if self.limiter.is_some() {
+        if self.limits.is_limited() {
             return self.admit(batch, request);
         }
         self.submit_request(batch, request);

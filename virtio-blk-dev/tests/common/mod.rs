@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{
-    BlockConfig, BlockDevice, Engine, Image, Progress, RateLimiter, RateLimits, SyncEngine, Worker,
+    BlockConfig, BlockDevice, Engine, Image, Progress, RateLimiter, SyncEngine, Worker,
 };
 use virtio_mmio_dev::fake::NoQueues;
 use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, WriteOutcome};
@@ -153,13 +153,6 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             used: 0,
             heap: HEAP,
         }
-    }
-
-    /// The same guest, its disk held to `limits`.
-    pub fn with_rate_limiter(self, limits: &RateLimits) -> Self {
-        let limiter = Arc::new(RateLimiter::new(limits));
-        let worker = self.worker.with_rate_limiter(Arc::clone(&limiter));
-        Self { worker, limiter: Some(limiter), ..self }
     }
 
     /// The same guest, its ranges carried out in pieces of so many bytes.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use virtio_blk_dev::{BlockDevice, Engine, Params, Worker};
+use virtio_blk_dev::{BlockDevice, Engine, Params, RateLimiter, RateLimits, Worker};
 use virtio_mmio_dev::fake::NoQueues;
 use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, WriteOutcome};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
 use super::{AVAIL, DESC, Guest, TABLES, USED};
 
@@ -45,6 +45,19 @@ fn set_queue_up(transport: &mut Transport, size: u16) {
 fn set(transport: &mut Transport, register: Register, value: u32) {
     let outcome = transport.write(register.offset(), &value.to_le_bytes(), &mut NoQueues);
     assert_eq!(outcome, WriteOutcome::Done, "{register:?} = {value:#x}");
+}
+
+impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
+    /// The same guest, its disk held to `limits`.
+    pub fn with_rate_limiter(self, limits: &RateLimits) -> Self {
+        self.with_shared_limiter(&Arc::new(RateLimiter::new(limits)))
+    }
+
+    /// The same guest, its queue held to the limits that this one shares with others.
+    pub fn with_shared_limiter(self, limiter: &Arc<RateLimiter>) -> Self {
+        let worker = self.worker.with_rate_limiter(Arc::clone(limiter));
+        Self { worker, limiter: Some(Arc::clone(limiter)), ..self }
+    }
 }
 
 impl<E: Engine> Guest<E> {
