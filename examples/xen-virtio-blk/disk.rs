@@ -7,7 +7,7 @@ use std::sync::{
 
 use backend_process::chain;
 use tracing::{Level, debug, info, warn};
-use virtio_blk_dev::{BlockDevice, ImageWarning, RequestKind};
+use virtio_blk_dev::{BlockDevice, ImageWarning, RateLimits, RequestKind};
 use virtio_mmio_dev::{Ignored, MmioTransport, PendingWrite, Queues, WriteOutcome};
 use xen_virtio_backend::{
     Device, Host, Parts, Refusal,
@@ -60,6 +60,11 @@ impl<H: Host> Disk<H> {
         let its = Arc::clone(&figures);
         let queues = DiskQueues::new(node, settings, storage, memory, its, notices, filters)?;
         Ok(Self { id, transport, queues, figures, told_deleted: AtomicBool::new(false) })
+    }
+
+    /// Holds the disk to other limits from now on, whatever it is doing: also requests that the old ones delay.
+    pub fn set_limits(&mut self, limits: RateLimits) {
+        self.queues.set_limits(limits);
     }
 
     /// Once: what the guest writes is gone when the disk is.

@@ -45,7 +45,7 @@ pub(crate) struct DiskQueues<H: Host> {
     settings: DiskSettings,
     memory: DomainMemory<H::Memory, H::Grants>,
     storage: Storage,
-    limiter: Option<Arc<RateLimiter>>,
+    limiter: Arc<RateLimiter>,
     workers: Vec<Option<WorkerThread>>,
     /// Queues whose workers were told to end, and whose end is not waited for.
     draining: Vec<u16>,
@@ -76,10 +76,9 @@ impl<H: Host> DiskQueues<H> {
         filters: ThreadFilters,
     ) -> Result<Self, Refusal> {
         let count = usize::from(settings.queues);
-        let limited = settings.limits != RateLimits::default();
         let mut queues = Self {
             id: node.id,
-            limiter: limited.then(|| Arc::new(RateLimiter::new(&settings.limits))),
+            limiter: Arc::new(RateLimiter::new(&settings.limits)),
             settings,
             memory,
             storage,
@@ -117,6 +116,12 @@ impl<H: Host> DiskQueues<H> {
     /// The features of the driver that is active, or of the last one that was.
     pub(crate) fn negotiated(&self) -> u64 {
         self.negotiated
+    }
+
+    /// Sets the limits. The workers are woken, as one may sleep until the old limits allow its next request.
+    pub(crate) fn set_limits(&mut self, limits: RateLimits) {
+        self.limiter.set(&limits);
+        self.workers.iter().flatten().for_each(WorkerThread::kick);
     }
 
     /// Has the threads finish what is in flight and end, without waiting for them.
@@ -193,7 +198,7 @@ impl<H: Host> DiskQueues<H> {
             id: self.id,
             engine: engine.unwrap_or_else(|| self.new_engine()),
             wake,
-            limiter: self.limiter.clone(),
+            limiter: Arc::clone(&self.limiter),
             poll: self.settings.poll,
             cpu: self.settings.cpus.of_queue(config.index),
             log: self.limit.clone(),

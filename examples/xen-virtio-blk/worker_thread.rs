@@ -47,7 +47,7 @@ pub(crate) struct Serving {
     pub(crate) engine: Box<dyn Engine>,
     /// What its thread sleeps on.
     pub(crate) wake: Wake,
-    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    pub(crate) limiter: Arc<RateLimiter>,
     /// As [`Poller::new`] has it.
     pub(crate) poll: Duration,
     /// The CPU of its thread.
@@ -88,10 +88,8 @@ impl WorkerThread {
                 return Served::unusable(());
             }
             let mut worker = Worker::with_counters(queue, &mut **engine, &params, its)
-                .with_canceller(its_canceller);
-            if let Some(limiter) = limiter {
-                worker = worker.with_rate_limiter(limiter);
-            }
+                .with_canceller(its_canceller)
+                .with_rate_limiter(limiter);
             // If that fails, each sleep polls the engine's descriptor instead.
             let watched = worker.as_fd().is_some_and(|engine| waiter.watch(engine).is_ok());
             let mut its_waiter =

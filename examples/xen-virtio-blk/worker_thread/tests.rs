@@ -1,6 +1,6 @@
 use std::{sync::mpsc, time::Instant};
 
-use virtio_blk_dev::{BlockConfig, BlockDevice, Completion, Io};
+use virtio_blk_dev::{BlockConfig, BlockDevice, Completion, Io, RateLimits};
 use virtio_mmio_dev::{MmioTransport, Queues, Register, Stop};
 use xen_foreignmem::Layout;
 use xen_ioreq::fake::FakeDomain;
@@ -112,7 +112,7 @@ fn start(
         id: DeviceId { kind: Kind::VirtioDisk, domid: 1, devid: 51712 },
         engine: Box::new(Faulty { panics, submitted, kept: Vec::new() }),
         wake: Wake::new().unwrap(),
-        limiter: None,
+        limiter: Arc::new(RateLimiter::new(&RateLimits::default())),
         poll: Duration::ZERO,
         cpu: None,
         log: LogLimit::new(),
