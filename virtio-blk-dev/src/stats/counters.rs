@@ -87,15 +87,41 @@ impl Counters {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_sum_counts_every_kind() {
-        let counters = Counters::default();
+    /// Counts something with each counter.
+    fn count_some(counters: &Counters) {
         counters.host_errors.add(1);
         counters.without_status.add(2);
+        counters.batches.add(3);
+        counters.interrupts_suppressed.add(4);
+        counters.throttled.add(5);
         for (nth, kind) in RequestKind::ALL.into_iter().enumerate() {
             counters.count(kind, nth % 2 == 0, 512);
             counters.took(kind, 1000);
         }
+    }
+
+    #[test]
+    fn an_interval_has_what_was_counted_in_it_and_what_is_in_flight_at_its_end() {
+        let counters = Counters::default();
+        count_some(&counters);
+        let first = counters.read();
+        counters.in_flight.set(7);
+        count_some(&counters);
+        let earlier = counters.read();
+        count_some(&counters);
+        counters.in_flight.set(3);
+        let interval = counters.read().since(&earlier);
+        assert_eq!(interval, Stats { in_flight: 3, ..first.clone() });
+        assert_eq!(earlier.since(&Stats::default()), earlier);
+        // After counters that have begun anew: nothing, and no wrapped number.
+        let anew = first.since(&earlier);
+        assert_eq!((anew.requests(), anew.errors(), anew.throttled, anew.in_flight), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_sum_counts_every_kind() {
+        let counters = Counters::default();
+        count_some(&counters);
         let one = counters.read();
         let mut sum = one.clone();
         sum += &one;

@@ -126,6 +126,17 @@ impl Latency {
 }
 
 impl Latency {
+    /// The requests measured between `earlier` and this copy of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (count, before) in since.counts.iter_mut().zip(&earlier.counts) {
+            *count = count.saturating_sub(*before);
+        }
+        since.nanos = since.nanos.saturating_sub(earlier.nanos);
+        since
+    }
+
     /// Adds the requests of another queue.
     pub fn add(&mut self, other: &Self) {
         if self.counts.len() < other.counts.len() {
@@ -176,6 +187,24 @@ mod tests {
         assert!((100..=113).contains(&micros(0.999)));
         assert!((10_000..=11_250).contains(&micros(1.0)));
         assert_eq!(Latency::default().percentile(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_percentiles_of_an_interval_are_of_its_requests_alone() {
+        let recorder = Recorder::default();
+        (0..1000).for_each(|_| recorder.record(1_000));
+        let earlier = recorder.read();
+        (0..10).for_each(|_| recorder.record(10_000_000));
+        let later = recorder.read();
+        let since = later.since(&earlier);
+        assert_eq!((since.count(), since.total()), (10, Duration::from_millis(100)));
+        assert!(since.percentile(0.01) >= Duration::from_millis(10));
+        assert!(later.percentile(0.5) < Duration::from_micros(2), "of all of them");
+        // A copy of nothing has no buckets.
+        assert_eq!(later.since(&Latency::default()), later);
+        assert_eq!(later.since(&later).count(), 0);
+        let anew = Latency::default().since(&later);
+        assert_eq!((anew.count(), anew.total()), (0, Duration::ZERO));
     }
 
     #[test]

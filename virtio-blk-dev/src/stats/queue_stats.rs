@@ -37,6 +37,17 @@ pub struct OpStats {
     pub latency: Latency,
 }
 
+impl OpStats {
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+            errors: self.errors.saturating_sub(earlier.errors),
+            latency: self.latency.since(&earlier.latency),
+        }
+    }
+}
+
 impl Index<RequestKind> for Stats {
     type Output = OpStats;
 
@@ -56,6 +67,26 @@ impl Stats {
     /// All requests answered with a status other than OK, by the host's or the guest's fault.
     pub fn errors(&self) -> u64 {
         self.sum(|op| op.errors)
+    }
+
+    /// What was counted between `earlier` and this copy of the same counters, for rates and percentiles of that
+    /// interval. What tells of one moment is this copy's: `in_flight`. A counter that is less than it was, as one
+    /// that has begun anew, counts as zero.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut ops = self.ops.clone();
+        ops.iter_mut().zip(&earlier.ops).for_each(|(op, before)| *op = op.since(before));
+        Self {
+            ops,
+            in_flight: self.in_flight,
+            host_errors: self.host_errors.saturating_sub(earlier.host_errors),
+            without_status: self.without_status.saturating_sub(earlier.without_status),
+            batches: self.batches.saturating_sub(earlier.batches),
+            interrupts_suppressed: self
+                .interrupts_suppressed
+                .saturating_sub(earlier.interrupts_suppressed),
+            throttled: self.throttled.saturating_sub(earlier.throttled),
+        }
     }
 
     fn sum(&self, count: impl Fn(&OpStats) -> u64) -> u64 {
