@@ -73,6 +73,7 @@ fn what_a_disk_did_is_told_of_and_goes_on_over_a_reset() {
         assert!(value::<u64>(&text, "interrupts_total", "").unwrap() > 0);
         assert_eq!(value(&text, "host_errors_total", ""), Some(0));
         assert_eq!(value(&text, "flush_failed", ""), Some(0));
+        assert_eq!(value(&text, "stalled_seconds", ""), Some(0));
         let sum = value(&text, "request_duration_seconds_sum", ",op=\"write\"").unwrap();
         // One after the other, they took no longer than all of this.
         assert!(sum > seconds && sum < begin.elapsed().as_secs_f64(), "{sum} s, from {seconds} s");

@@ -294,6 +294,23 @@ fn a_cache_that_the_driver_switches_off_is_flushed_without_a_request() {
 }
 
 #[test]
+fn for_how_long_storage_has_not_answered_is_in_the_metrics() {
+    let _watchdog = Watchdog::start();
+    let (mut it, _driver, image) = stuck();
+    let mut stalled = || {
+        let text = render(&it.toolstack.figures());
+        let series = "xen_virtio_blk_stalled_seconds{domid=\"1\",devid=\"51712\"} ";
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).unwrap();
+        value.parse::<f64>().unwrap()
+    };
+    let begin = stalled();
+    std::thread::sleep(NOT_YET);
+    assert!(stalled() >= begin + NOT_YET.as_secs_f64());
+    image.release();
+    until("the answer", || stalled() == 0.0);
+}
+
+#[test]
 fn a_flush_that_failed_is_in_the_metrics_as_long_as_the_image_is_open() {
     let _watchdog = Watchdog::start();
     let (mut it, image) = (Served::new(), Arc::new(StuckImage::default()));

@@ -191,6 +191,7 @@ impl<H: Host> Device for Disk<H> {
             flush_failed = figures.flush_failed,
             in_flight = stats.in_flight,
             throttled = stats.throttled,
+            stalled_ms = stats.stalled.as_millis(),
             ioreqs = figures.ioreqs,
             interrupts = figures.interrupts,
             interrupts_suppressed = stats.interrupts_suppressed,

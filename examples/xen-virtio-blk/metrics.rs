@@ -74,6 +74,18 @@ fn write_all(text: &mut String, disks: &[&Figures]) -> fmt::Result {
             writeln!(text, "xen_virtio_blk_{name}{{{}}} {}", labels(disk), of(disk))?;
         }
     }
+    write_stalls(text, disks)
+}
+
+fn write_stalls(text: &mut String, disks: &[&Figures]) -> fmt::Result {
+    let name = "stalled_seconds";
+    let help =
+        "For how long requests have been in flight without any of their queue being answered.";
+    declare(text, name, "gauge", help)?;
+    for disk in disks {
+        let stalled = disk.stats.stalled.as_secs_f64();
+        writeln!(text, "xen_virtio_blk_{name}{{{}}} {stalled}", labels(disk))?;
+    }
     Ok(())
 }
 

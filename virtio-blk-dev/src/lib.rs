@@ -122,6 +122,7 @@
 
 mod aligned_buffer;
 mod buffers;
+mod clock;
 mod device;
 mod engine;
 #[cfg(feature = "test-utils")]

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::latency::Recorder;
 use super::queue_stats::{OpStats, Stats};
+use super::stall_timer::StallTimer;
 use crate::request::RequestKind;
 
 /// A counter with one writing thread and any number of readers.
@@ -35,6 +36,7 @@ pub struct Counters {
     pub(crate) batches: Counter,
     pub(crate) interrupts_suppressed: Counter,
     pub(crate) throttled: Counter,
+    pub(crate) stall: StallTimer,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ impl Counters {
             batches: self.batches.get(),
             interrupts_suppressed: self.interrupts_suppressed.get(),
             throttled: self.throttled.get(),
+            stalled: self.stall.read(),
         }
     }
 

@@ -4,6 +4,7 @@ mod counters;
 mod host_error;
 mod latency;
 mod queue_stats;
+mod stall_timer;
 
 pub use counters::Counters;
 pub use host_error::HostError;

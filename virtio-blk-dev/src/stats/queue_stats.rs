@@ -1,4 +1,5 @@
 use std::ops::{AddAssign, Index};
+use std::time::Duration;
 
 use super::latency::Latency;
 use crate::request::RequestKind;
@@ -21,6 +22,12 @@ pub struct Stats {
     pub interrupts_suppressed: u64,
     /// Requests that a rate limit delayed.
     pub throttled: u64,
+    /// For how long requests have been in flight without any being answered: since the last answer, or since the
+    /// first of them was taken. Zero if there are none, or none but one that a rate limit delays. Of several queues,
+    /// the longest.
+    ///
+    /// A disk whose storage answers has milliseconds here, unless it is asked to discard or zero a large range.
+    pub stalled: Duration,
 }
 
 /// The requests of one kind.
@@ -70,7 +77,8 @@ impl Stats {
     }
 
     /// What was counted between `earlier` and this copy of the same counters, for rates and percentiles of that
-    /// interval. What tells of one moment is this copy's: `in_flight`. A counter that is less than it was, as one
+    /// interval. What tells of one moment is this copy's: `in_flight`
+    /// and `stalled`. A counter that is less than it was, as one
     /// that has begun anew, counts as zero.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -86,6 +94,7 @@ impl Stats {
                 .interrupts_suppressed
                 .saturating_sub(earlier.interrupts_suppressed),
             throttled: self.throttled.saturating_sub(earlier.throttled),
+            stalled: self.stalled,
         }
     }
 
@@ -113,5 +122,6 @@ impl AddAssign<&Self> for Stats {
         ] {
             *sum = sum.wrapping_add(more);
         }
+        self.stalled = self.stalled.max(other.stalled);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use virtio_mmio_dev::{Batch, Chain};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory};
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::request::{BlkRequest, RequestKind, Status, used_len};
 use crate::stats::Counters;
 

@@ -4,7 +4,6 @@ mod active_limits;
 mod admission;
 mod answers;
 mod canceller;
-mod clock;
 mod flushes;
 mod inflight;
 mod limit;

@@ -45,9 +45,10 @@ impl<E: Engine> Operations<E> {
         self.pending.push(io);
     }
 
-    /// Whether operations wait for [`submit_pending`](Self::submit_pending).
-    pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Operations that wait for [`submit_pending`](Self::submit_pending).
+    #[inline]
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// Submits the pending operations to the engine, and commits them.

@@ -8,10 +8,10 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 use super::active_limits::Reservation;
 use super::answers::{Answers, Outcome};
 use super::canceller::Canceller;
-use super::clock::Clock;
 use super::inflight::{Finished, InFlight, Refused};
 use super::limiter_view::LimiterView;
 use super::operations::{Operations, is_cancelled};
+use crate::clock::Clock;
 use crate::device::Params;
 use crate::engine::{Command, Completion, Engine, Io};
 use crate::request::{
@@ -58,9 +58,9 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
             in_flight,
             throttled: None,
             answers: Answers::new(queue_size, Arc::clone(&counters)),
+            clock: counters.stall.clock(),
             counters,
             unpublished_bytes: 0,
-            clock: Clock::new(),
             now: 0,
         }
     }
@@ -105,6 +105,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
         if self.write_back && !write_back {
             // What was completed before the switch is not stable yet, and the driver will not flush it:
             // it now takes every completed write for stable (virtio 1.2 §5.2.6.2).
+            self.count_begun(1);
             self.operations.submit_internal_flush(self.in_flight.internal_flush());
         }
         self.write_back = write_back;
@@ -192,7 +193,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
         request: BlkRequest<D>,
         outcome: &Outcome,
     ) {
-        if self.operations.has_pending() {
+        if self.operations.pending() > 0 {
             self.submit_and_reap(batch);
         }
         self.answers.answer(batch, request, outcome);
@@ -219,6 +220,10 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     /// This is done for a batch at once, not for each request: alternating between the ring and the
     /// kernel would evict the one's working set from the processor's caches for the other's.
     fn submit_and_reap<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
+        let pending = self.operations.pending();
+        if pending > 0 {
+            self.count_begun(pending);
+        }
         self.operations.submit_pending();
         // The next part of a list of ranges has to be committed, too: nothing else would do so.
         while self.reap(batch) {
@@ -227,6 +232,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     }
 
     fn lifetime(&mut self, request: &BlkRequest<D>) -> Outcome {
+        self.count_begun(1);
         match self.operations.engine.lifetime() {
             Ok(lifetime) => Outcome::copied(request, &lifetime_bytes(&lifetime)),
             Err(source) => {
@@ -242,11 +248,32 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     pub(crate) fn flush_and_publish<M: GuestMemory>(&mut self, batch: &mut Batch<'_, M, D>) {
         self.submit_and_reap(batch);
         self.unpublished_bytes = 0;
-        let held = u64::from(self.throttled.is_some());
-        self.counters.in_flight.set(held.saturating_add(self.operations.in_flight() as u64));
-        if let Some(now) = self.answers.publish(batch, &self.clock) {
+        let begun = self.operations.in_flight();
+        self.count_in_flight(begun);
+        let answered = self.answers.publish(batch, &self.clock);
+        if let Some(now) = answered {
             self.now = now;
         }
+        if begun == 0 {
+            self.counters.stall.stop();
+        } else if answered.is_some() {
+            self.counters.stall.restart(self.now);
+        }
+    }
+
+    /// Counts operations before the engine is given them: one that completes them synchronously returns only when its
+    /// storage answers, and what the guest waits for meanwhile has to be seen.
+    #[inline]
+    fn count_begun(&self, operations: usize) {
+        if self.counters.stall.begin(self.now) {
+            self.count_in_flight(operations);
+        }
+    }
+
+    #[inline]
+    fn count_in_flight(&self, begun: usize) {
+        let delayed = u64::from(self.throttled.is_some());
+        self.counters.in_flight.set(delayed.saturating_add(begun as u64));
     }
 
     /// Answers what the engine has finished. Returns whether further operations were submitted, so that
@@ -343,12 +370,15 @@ impl<D: GuestAddressSpace, E: Engine> Drop for RequestPipeline<D, E> {
     /// Waits for the engine before the memory of what is in flight is unmapped. The queue is gone, so no
     /// request is answered.
     fn drop(&mut self) {
-        let Self { operations, in_flight, .. } = self;
+        let Self { operations, in_flight, counters, .. } = self;
         // After a panic there may be operations that weren't submitted, or completions that weren't
         // processed.
         operations.drain_all().for_each(|io| drop(in_flight.finish(io, true)));
         // `in_flight` leaks the memory of operations that don't come back.
         let _ =
             operations.engine.drain(&mut |completion| drop(in_flight.finish(completion.io, true)));
+        // Nobody waits for what hasn't come back.
+        counters.in_flight.set(0);
+        counters.stall.stop();
     }
 }

@@ -1,14 +1,16 @@
 use std::time::{Duration, Instant};
 
 /// A monotonic clock in nanoseconds since it was made.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(Instant);
 
-impl Clock {
-    pub(crate) fn new() -> Self {
+impl Default for Clock {
+    fn default() -> Self {
         Self(Instant::now())
     }
+}
 
+impl Clock {
     /// Reads the clock.
     pub(crate) fn nanos(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
