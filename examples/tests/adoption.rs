@@ -179,3 +179,61 @@ fn a_guest_has_a_process_for_each_way_in_which_it_shares_its_memory() {
     assert!(is_free(&it.image) && is_free(&image));
     assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
 }
+
+/// How often a process has to fail to take an event before it gives its guest up.
+const GIVEN_UP: u32 = 16;
+
+#[test]
+fn a_guest_whose_process_ends_while_there_is_no_supervisor_is_answered_by_the_next_ones() {
+    let _watchdog = Watchdog::start();
+    for sharing in Sharing::ALL {
+        let mut it = OneDisk::new(sharing);
+        it.host.stop_backend();
+        it.domain.hub().fail_next(xen_evtchn::fake::Call::Pending, GIVEN_UP, 5 /* EIO */);
+        let mut access = it.domain.vcpu(0).begin_read(it.disk.base(), 4).unwrap();
+        until("its process has ended", || it.host.processes().running() == 0);
+        assert!(is_free(&it.image));
+        assert!(access.poll().is_none(), "nobody answers, and nobody says that there is no device");
+        it.host.start_backend();
+        it.host.settle();
+        assert_eq!(access.wait(), Ok(0xffff_ffff));
+        let error = it.host.error(&it.disk).expect("a reason");
+        assert!(error.contains("it has ended while no supervisor ran"), "{error}");
+        for _ in 0..2 {
+            assert_eq!(it.host.state(&it.disk).as_deref(), Some("6"));
+            assert_eq!(it.window().read(reg::MAGIC), u32::MAX);
+            assert_eq!(it.domain.servers(), 1);
+            it.host.stop_backend();
+            it.host.start_backend();
+            it.host.settle();
+        }
+        it.host.destroy_guest(1);
+        it.host.settle();
+        until("nothing of it is mapped", || it.domain.foreign_memory().live_mappings() == 0);
+    }
+}
+
+#[test]
+fn each_process_of_a_guest_that_ends_while_there_is_no_supervisor_is_replaced() {
+    let _watchdog = Watchdog::start();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let image = it.host.image("granted.img", 8192);
+    let granted = DeviceConfig::disk(1, 1, &image).sharing(Sharing::Grant);
+    it.host.serve(&granted);
+    it.host.stop_backend();
+    // Both vCPUs wait, each for one of the processes.
+    it.domain.hub().fail_next(xen_evtchn::fake::Call::Pending, 2 * GIVEN_UP, 5 /* EIO */);
+    let accesses = [(0, it.disk.base()), (1, granted.base())];
+    let accesses = accesses.map(|(vcpu, base)| it.domain.vcpu(vcpu).begin_read(base, 4).unwrap());
+    until("its processes have ended", || it.host.processes().running() == 0);
+    it.host.start_backend();
+    it.host.settle();
+    for access in accesses {
+        assert_eq!(access.wait(), Ok(0xffff_ffff));
+    }
+    for disk in [&it.disk, &granted] {
+        assert_eq!(it.host.state(disk).as_deref(), Some("6"));
+        assert!(it.host.error(disk).is_some());
+    }
+    assert_eq!(it.domain.servers(), 2);
+}

@@ -85,6 +85,33 @@ check "its process ends by itself" wait_for 10 fails kill -0 "$served_by"
 start
 check "two found no disk at fault" [ "$(guest_said two failed)" = 0 ]
 
+note "a guest's process that is killed while there is no daemon"
+lives_on() { [ "$(guest_said doomed "%% alive")" -gt "$1" ]; }
+for sharing in foreign grant; do
+    case $sharing in foreign) grants=0 ;; *) grants=1 ;; esac
+    GUEST_CMDLINE=xvt.script=doomed
+    guest_config doomed 160 1 slim "$(virtio_disk "$(image doomed 16M)" xvda rw grant_usage=$grants)" \
+        "$(virtio_disk "$(image second 16M)" xvdb rw grant_usage=$grants)"
+    check "$sharing: xl create" guest_create doomed || give_up "a guest is created"
+    expect doomed "%% busy"
+    doomed=$(xl domid doomed) served_by=$(guest_process doomed)
+    kill -KILL "$DAEMON_PID" "$served_by"
+    wait "$DAEMON_PID"
+    sleep 1
+    alive=$(guest_said doomed "%% alive")
+    sleep 2
+    check "$sharing: its vCPU waits" [ "$(guest_said doomed "%% alive")" = "$alive" ]
+    start
+    check "$sharing: it goes on when the next daemon has started" wait_for 20 lives_on $((alive + 3))
+    for devid in 51712 51728; do
+        check "$sharing: the disk $devid is closed" wait_for 5 state_is 6 "$doomed" $devid
+        error_holds "$sharing" "/local/domain/0/backend/virtio_disk/$doomed/$devid" "it has ended while no supervisor ran"
+    done
+    check "$sharing: the other guest goes on" goes_on one vda
+    check "$sharing: xl destroy" xl destroy doomed
+    check "$sharing: nothing is left of it" wait_for 5 fails sh -c "xl list | grep -q '^(null)'"
+done
+
 note "the end in order"
 check "one goes on" goes_on one vda
 started=$(uptime_ms)
@@ -97,5 +124,5 @@ check "one found its disk not at fault" [ "$(guest_said one "vda failed")" = 0 ]
 check "xl destroy one" xl destroy one
 alone() { [ "$(processes)" = "$DAEMON_PID" ]; }
 check "no guest's process is left" wait_for 10 alone
-check "no socket of theirs is left" [ -z "$(ls /run/xen-virtio-blk/guests)" ]
+check "nothing of theirs is left in the run directory" [ -z "$(ls /run/xen-virtio-blk/guests)" ]
 check "the daemon stops" daemon_stop

@@ -91,6 +91,11 @@ impl<B: Backend> FakeToolstack<B> {
         Handshake::new(store, self.processes.clone(), (self.make_backend)(), self.map_budget)
     }
 
+    /// The processes of guests, which are threads here, for a supervisor of another kind or version over the same host.
+    pub fn processes(&self) -> &InThread<FakeXen> {
+        &self.processes
+    }
+
     /// The backend's supervisor starts. What guests' processes an earlier one has left, it takes over when it
     /// [settles](Self::settle).
     ///

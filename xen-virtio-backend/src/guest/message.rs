@@ -1,7 +1,6 @@
 //! What the process of a guest tells the supervisor.
 
 use serde::{Deserialize, Serialize};
-use xen_ioreq::ServerId;
 
 use crate::{
     backend::Backend,
@@ -35,8 +34,6 @@ pub(crate) type MessageOf<B> = Message<<B as Backend>::Config, <B as Backend>::F
 /// What a process has when a supervisor connects.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello<C> {
-    /// Its IOREQ server.
-    pub(crate) server: ServerId,
     /// The devices that it serves.
     pub(crate) devices: Vec<(DeviceNode, C)>,
     /// The devices that it lets go of and that have not stopped yet.
@@ -52,4 +49,16 @@ pub(crate) enum End {
     GuestDestroyed,
     /// It failed, for this reason; the guest may still run.
     Failed(String),
+    /// It doesn't say, and this is what is known of it.
+    Killed(String),
+}
+
+impl End {
+    /// In words. The guest may still run.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Stopped | Self::GuestDestroyed => "it has ended as if its guest had".to_owned(),
+            Self::Failed(reason) | Self::Killed(reason) => reason,
+        }
+    }
 }

@@ -86,13 +86,12 @@ pub(crate) struct Service<H: Host, B: Backend> {
 }
 
 impl<H: Host, B: Backend> Service<H, B> {
-    /// Creates the guest's IOREQ server, of which nothing is asked before its first window. Or takes over the one that a
-    /// process that was killed has `left`: nobody else answers its windows meanwhile, and none of them is without an
-    /// answer. Which they are is not known.
+    /// Takes over an IOREQ server of the guest's, of which nothing is asked before its first window. If it is that of a
+    /// process that was killed, it has windows, and which they are is not known: none of them is without an answer.
     pub(crate) fn new(
         domid: DomId,
         handles: Handles<H>,
-        left: Option<ServerId>,
+        server: ServerId,
         budget: MapBudget,
         shared: B::Shared,
         (inputs, waker): (Sender<Input<B>>, Waker),
@@ -100,10 +99,7 @@ impl<H: Host, B: Backend> Service<H, B> {
     ) -> Result<Self, GuestError> {
         let model = Arc::clone(&handles.model);
         let (memory, events) = (Arc::clone(&handles.memory), Arc::clone(&handles.events));
-        let server = match left {
-            Some(left) => IoreqServer::take_over(model, memory, events, left)?,
-            None => IoreqServer::create(model, memory, events)?,
-        };
+        let server = IoreqServer::take_over(model, memory, events, server)?;
         // The server's page is mapped.
         let budget = budget.bytes();
         info!(domid, budget_mib = budget >> 20, "the guest's memory is mapped up to this limit");
@@ -141,18 +137,13 @@ impl<H: Host, B: Backend> Service<H, B> {
 
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
     pub(crate) fn run(mut self, inbox: &Receiver<Input<B>>, wake: Wake) -> End {
-        self.leave_to_supervisor();
+        // If this one fails or panics, the supervisor has another process take it over, or the next one does.
+        self.server.leave_on_drop(true);
         let end = self.serve(inbox, wake);
         if !matches!(end, End::Failed(_)) {
             self.server.leave_on_drop(false);
         }
         end
-    }
-
-    /// Has the server left to another process if this one fails or panics: the supervisor starts one. If there is no
-    /// supervisor, nobody would take it.
-    fn leave_to_supervisor(&mut self) {
-        self.server.leave_on_drop(self.is_supervised);
     }
 
     fn serve(&mut self, inbox: &Receiver<Input<B>>, mut wake: Wake) -> End {
@@ -216,15 +207,11 @@ impl<H: Host, B: Backend> Service<H, B> {
                     Input::Loaded(loaded) => self.loaded(*loaded),
                     Input::Connected(supervisor) => {
                         self.is_supervised = true;
-                        self.leave_to_supervisor();
                         // Who wanted them is gone.
                         self.loading.values_mut().for_each(|wanted| *wanted = false);
                         self.reports.greet(supervisor, Message::Hello(self.hello()));
                     }
-                    Input::Disconnected => {
-                        self.is_supervised = false;
-                        self.leave_to_supervisor();
-                    }
+                    Input::Disconnected => self.is_supervised = false,
                 }
             }
         }

@@ -158,8 +158,8 @@ impl<B: Backend> Link<B> {
         drop(parcels);
         let end = match (end, cause) {
             (Some(end), _) => end,
-            (None, Some(cause)) => End::Failed(format!("it was ended by {cause}")),
-            (None, None) => End::Failed("it has ended and does not say why".to_owned()),
+            (None, Some(cause)) => End::Killed(format!("it was ended by {cause}")),
+            (None, None) => End::Killed("it has ended and does not say why".to_owned()),
         };
         events.send(Event::Ended(key, end));
     }

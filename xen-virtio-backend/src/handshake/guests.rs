@@ -1,6 +1,7 @@
 //! The guests that are served.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     io,
     sync::Arc,
@@ -11,11 +12,13 @@ use backend_process::chain;
 use tracing::{error, info, warn};
 use xen_ioreq::{DeviceModel, DomId, Liveness, ServerId};
 
-use super::{event::EventSender, guest::Guest, refusal::AttachError};
+use super::event::EventSender;
+use super::guest::Guest;
+use super::refusal::{AttachError, ended};
 use crate::{
     backend::Backend,
-    guest::{Command, CommandOf, GuestError, MapBudget},
-    launch::{Launch, Launched},
+    guest::{Command, CommandOf, End, GuestError, MapBudget},
+    launch::{Earlier, Launch, Launched},
     node::Sharing,
     process::GuestKey,
 };
@@ -34,14 +37,18 @@ pub(super) struct Guests<L: Launch, B: Backend> {
     guests: BTreeMap<GuestKey, Served<L::Model, B>>,
     /// Those that were asked for figures and have not given all.
     asked: Vec<GuestKey>,
+    /// Processes that have ended before their guests, and why.
+    lost: BTreeMap<GuestKey, String>,
 }
 
 struct Served<M: DeviceModel, B: Backend> {
     process: Guest<B>,
     model: Arc<M>,
-    /// `None` as long as it isn't known.
-    server: Option<ServerId>,
+    /// Made before it was started.
+    server: ServerId,
     stage: Stage,
+    /// Its server may have windows.
+    has_windows: bool,
     /// Since when it is in the place of one that was killed.
     replaces: Option<Instant>,
 }
@@ -59,28 +66,40 @@ enum Stage {
     Ending,
 }
 
+/// What could not be asked says nothing of the guest.
+fn is_alive<M: DeviceModel>(model: &Arc<M>, server: ServerId) -> bool {
+    !matches!(Liveness::new(Arc::clone(model), server).is_alive(), Ok(false))
+}
+
 impl<M: DeviceModel, B: Backend> Served<M, B> {
-    /// What could not be asked says nothing of the guest.
     fn is_alive(&self) -> bool {
-        let Some(server) = self.server else { return true };
-        !matches!(Liveness::new(Arc::clone(&self.model), server).is_alive(), Ok(false))
+        is_alive(&self.model, self.server)
     }
 }
 
 impl<L: Launch, B: Backend> Guests<L, B> {
-    /// What guests have to tell goes to `events`. Those that an earlier supervisor has served join.
-    pub(super) fn new(launch: L, budget: MapBudget, events: EventSender<B>) -> Self {
-        let mut guests =
-            Self { launch, budget, events, guests: BTreeMap::new(), asked: Vec::new() };
-        for (key, launched) in guests.launch.running() {
+    /// What guests have to tell goes to `events`. Those that an earlier supervisor has served join; of those whose
+    /// processes have ended meanwhile, others take the places.
+    pub(super) fn new(launch: L, budget: MapBudget, events: EventSender<B>, backend: &B) -> Self {
+        let (guests, asked, lost) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        let mut guests = Self { launch, budget, events, guests, asked, lost };
+        let mut ended = Vec::new();
+        for Earlier { key, server, launched } in guests.launch.earlier() {
+            let Some(launched) = launched else {
+                ended.push((key, server));
+                continue;
+            };
             info!(domid = key.domid, sharing = %key.sharing, pid = launched.process.pid(), "an earlier supervisor has left this guest's process: taking it over");
             let joined = guests.launch.model(key.domid);
             if let Err(error) =
-                joined.and_then(|model| guests.add(key, model, launched, Stage::Joining))
+                joined.and_then(|model| guests.add(key, model, server, launched, Stage::Joining))
             {
                 warn!(%key, error = %chain(&error), "the process of a guest can't be taken over: it serves its guest on, and ends with it");
             }
         }
+        // Those for grants first: one in the place of another gets its key if it isn't another's.
+        ended.sort_by_key(|(key, _)| Reverse(*key));
+        ended.into_iter().for_each(|(key, server)| guests.ended_before(key, server, backend));
         guests
     }
 
@@ -88,11 +107,14 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         &mut self,
         key: GuestKey,
         model: Arc<L::Model>,
+        server: ServerId,
         launched: Launched,
         stage: Stage,
     ) -> io::Result<()> {
         let process = Guest::start(key, launched, self.events.clone())?;
-        self.guests.insert(key, Served { process, model, server: None, stage, replaces: None });
+        let (has_windows, replaces) = (stage != Stage::Serving, None);
+        let served = Served { process, model, server, stage, has_windows, replaces };
+        self.guests.insert(key, served);
         Ok(())
     }
 
@@ -140,9 +162,15 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         if !self.guests.contains_key(&key) {
             let opened = self.launch.model(domid);
             let model = opened.map_err(|source| GuestError::Open { domid, source })?;
-            let launched = self.launch.launch::<B>(key, self.budget, None, backend.setup())?;
-            self.add(key, model, launched, Stage::Serving)
-                .map_err(|source| AttachError::Link { domid, source })?;
+            let server = model
+                .create_ioreq_server()
+                .map_err(|source| AttachError::Server { domid, source })?;
+            self.lost.remove(&key);
+            if let Err(error) = self.start(key, Arc::clone(&model), server, backend) {
+                // Nobody has use for it.
+                let _ = model.destroy_ioreq_server(server);
+                return Err(error);
+            }
         }
         match self.guests.get(&key) {
             Some(Served { process, stage: Stage::Serving, .. }) => Ok(process),
@@ -161,10 +189,11 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         self.take_on(there.unwrap_or(GuestKey { domid, sharing: Sharing::Grant }), backend)
     }
 
-    /// A process has said which server it is. True if it has joined by that.
-    pub(super) fn greeted(&mut self, key: GuestKey, server: ServerId) -> bool {
+    /// A process has said which devices it has. True if it has joined by that.
+    pub(super) fn greeted(&mut self, key: GuestKey) -> bool {
         let Some(served) = self.guests.get_mut(&key) else { return false };
-        served.server = Some(server);
+        // It does next what it is asked.
+        served.has_windows = true;
         let joins = served.stage == Stage::Joining;
         if joins {
             served.stage = Stage::Serving;
@@ -190,8 +219,8 @@ impl<L: Launch, B: Backend> Guests<L, B> {
     pub(super) fn release_dead(&mut self) -> Vec<GuestKey> {
         let mut dead = Vec::new();
         for (key, served) in &mut self.guests {
-            let told = [Stage::Serving, Stage::Joining].contains(&served.stage);
-            if told && !served.is_alive() {
+            // One that joins is asked when it has.
+            if served.stage == Stage::Serving && !served.is_alive() {
                 info!(domid = key.domid, sharing = %key.sharing, "the guest has ended");
                 served.process.send(&Command::Stop);
                 served.stage = Stage::Ending;
@@ -201,61 +230,107 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         dead
     }
 
-    /// A process has ended. True if nobody had told it to.
-    pub(super) fn ended(&mut self, key: GuestKey, backend: &B) -> bool {
+    /// A process has ended. Why, if its guest lives and nobody had told it to.
+    pub(super) fn ended(&mut self, key: GuestKey, end: End, backend: &B) -> Option<String> {
         self.asked.retain(|asked| *asked != key);
-        let Some(served) = self.guests.remove(&key) else { return false };
-        let unexpected = served.stage != Stage::Ending;
-        if unexpected && let Some(server) = served.server.filter(|_| served.is_alive()) {
-            self.replace(key, &served, server, backend);
+        let served = self.guests.remove(&key)?;
+        if served.stage == Stage::Ending || !served.is_alive() {
+            self.launch.forget(key);
+            return None;
         }
-        unexpected
+        let Served { model, server, .. } = &served;
+        // One that was killed may have claimed some before it was heard.
+        if matches!(end, End::Failed(_)) && !served.has_windows {
+            let _ = model.destroy_ioreq_server(*server);
+            self.launch.forget(key);
+        } else {
+            self.replace(key, Arc::clone(model), *server, served.replaces, backend);
+        }
+        let reason = end.reason();
+        self.lost.insert(key, reason.clone());
+        Some(reason)
+    }
+
+    /// The process of a guest has ended while there was no supervisor.
+    fn ended_before(&mut self, key: GuestKey, server: ServerId, backend: &B) {
+        let domid = key.domid;
+        let model = match self.launch.model(domid) {
+            Ok(model) => model,
+            Err(error) => {
+                warn!(%key, error = %chain(&error), "the process of a guest has ended while no supervisor ran, and it isn't known whether the guest still runs, as it can't be asked of Xen: if it does, `xl destroy` it");
+                return;
+            }
+        };
+        let is_taken =
+            self.guests.iter().any(|(its, served)| its.domid == domid && served.server == server);
+        if is_taken || !is_alive(&model, server) {
+            self.launch.forget(key);
+            return;
+        }
+        let reason = "it has ended while no supervisor ran, so that the cause is not known";
+        error!(domid, sharing = %key.sharing, "{}", ended(reason));
+        self.replace(key, model, server, None, backend);
+        self.lost.insert(key, reason.to_owned());
+    }
+
+    /// Why the process that has served such devices of a guest has ended before the guest, if it has.
+    pub(super) fn lost(&self, key: GuestKey) -> Option<&str> {
+        self.lost.get(&key).map(String::as_str)
     }
 
     /// Has another process answer for one that was killed: its IOREQ server is still there, and the guest's vCPUs wait
     /// for its answers.
     fn replace(
         &mut self,
-        GuestKey { domid, sharing }: GuestKey,
-        killed: &Served<L::Model, B>,
+        killed: GuestKey,
+        model: Arc<L::Model>,
         server: ServerId,
+        replaced: Option<Instant>,
         backend: &B,
     ) {
-        let lasted = killed.replaces.is_none_or(|since| since.elapsed() >= TRIAL);
-        let replaced = if lasted {
+        let domid = killed.domid;
+        let lasted = replaced.is_none_or(|since| since.elapsed() >= TRIAL);
+        let started = if lasted {
             // One that can't map the guest's memory, if there is none yet.
             let grants = GuestKey { domid, sharing: Sharing::Grant };
-            let is_there = self.guests.contains_key(&grants);
-            let key = if is_there { GuestKey { domid, sharing } } else { grants };
-            self.start_in_place(key, Arc::clone(&killed.model), server, backend)
+            let key = if self.guests.contains_key(&grants) { killed } else { grants };
+            self.start(key, Arc::clone(&model), server, backend).map(|()| key)
         } else {
             Err(AttachError::Replaced { domid, seconds: TRIAL.as_secs() })
         };
-        if let Err(error) = replaced {
-            error!(domid, error = %chain(&error), "accesses of the guest to the devices that its process has served are not answered, and its kernel may panic on one: `xl destroy` and `xl create` it");
-            // The guest's vCPUs would wait without end. An abort says what is wrong.
-            let _ = killed.model.destroy_ioreq_server(server);
+        match started {
+            Ok(key) => {
+                if let Some(served) = self.guests.get_mut(&key) {
+                    served.replaces = Some(Instant::now());
+                    served.has_windows = true;
+                }
+                info!(%key, "another process answers the guest's accesses to the devices that the one that has ended has served");
+                if key == killed {
+                    return;
+                }
+            }
+            Err(error) => {
+                error!(domid, error = %chain(&error), "accesses of the guest to the devices that its process has served are not answered, and its kernel may panic on one: `xl destroy` and `xl create` it");
+                // The guest's vCPUs would wait without end. An abort says what is wrong.
+                let _ = model.destroy_ioreq_server(server);
+            }
         }
+        self.launch.forget(killed);
     }
 
-    fn start_in_place(
+    /// Starts a process that takes over this server.
+    fn start(
         &mut self,
         key: GuestKey,
         model: Arc<L::Model>,
         server: ServerId,
         backend: &B,
     ) -> Result<(), AttachError> {
-        let domid = key.domid;
-        let left = Some(server);
-        let launched = self.launch.launch::<B>(key, self.budget, left, backend.setup())?;
-        self.add(key, model, launched, Stage::Serving)
-            .map_err(|source| AttachError::Link { domid, source })?;
-        if let Some(served) = self.guests.get_mut(&key) {
-            served.server = left;
-            served.replaces = Some(Instant::now());
-        }
-        info!(%key, "another process answers the guest's accesses to the devices that the one that has ended has served");
-        Ok(())
+        let launched = self.launch.launch::<B>(key, self.budget, server, backend.setup())?;
+        self.add(key, model, server, launched, Stage::Serving).map_err(|source| {
+            self.launch.forget(key);
+            AttachError::Link { domid: key.domid, source }
+        })
     }
 
     /// Asks each for the figures of its devices.

@@ -109,11 +109,12 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         watch(&store, &dir)?;
         let (event_sender, events) = EventBox::channel().map_err(HandshakeError::Events)?;
         info!(dir, "watching for virtio devices");
+        let guests = Guests::new(launch, budget, event_sender.clone(), &backend);
         Ok(Self {
             backend: Arc::new(backend),
             store,
             dir,
-            guests: Guests::new(launch, budget, event_sender.clone()),
+            guests,
             devices: BTreeMap::new(),
             events,
             event_sender,

@@ -45,8 +45,8 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         self.release_dead();
         for event in self.events.take() {
             match event {
-                Event::Ended(key, _) => {
-                    self.guests.ended(key, &self.backend);
+                Event::Ended(key, end) => {
+                    self.guests.ended(key, end, &self.backend);
                     self.reserving.retain(|id| id.domid != key.domid);
                     // What comes of that for its devices' nodes is found out when all are listed again.
                     self.devices.retain(|id, device| !device.is_of(key, *id));
@@ -75,8 +75,10 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     fn told(&mut self, key: GuestKey, message: MessageOf<B>) -> Result<(), xen_store::Error> {
         match message {
             Message::Hello(hello) => {
-                if self.guests.greeted(key, hello.server) {
+                if self.guests.greeted(key) {
                     self.take_over(key, hello);
+                    // Its guest may have ended before, which nobody tells of again.
+                    self.release_dead();
                 }
                 Ok(())
             }
@@ -280,10 +282,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         let domid = key.domid;
         // What it could not know of is found again.
         self.is_to_list |= self.guests.is_unknown(domid);
-        let reason = match (self.guests.ended(key, &self.backend), end) {
-            (true, End::Failed(reason)) => Some(shortened(reason)),
-            _ => None,
-        };
+        let reason = self.guests.ended(key, end, &self.backend).map(shortened);
         self.reserving.retain(|id| id.domid != domid);
         if let Some(reason) = &reason {
             error!(domid, sharing = %key.sharing, "{}", ended(reason));
@@ -311,7 +310,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     }
 
     /// What served a device has ended before its guest.
-    fn lost(&mut self, id: DeviceId, reason: &str) -> Result<(), xen_store::Error> {
+    pub(super) fn lost(&mut self, id: DeviceId, reason: &str) -> Result<(), xen_store::Error> {
         let path = id.path(&self.dir);
         self.refused.insert(id);
         self.errors.write(&self.store, id, &path, &ended(reason));

@@ -20,6 +20,7 @@ use crate::{
         self, DeviceId, DeviceNode, DeviceType, Kind, NodeError, NodeReader, listing::read_node,
         read_window,
     },
+    process::GuestKey,
 };
 
 impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
@@ -77,10 +78,25 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             }
             return self.open_or_refuse(id, &path);
         }
-        if !self.devices.contains_key(&id) && self.refused.insert(id) {
+        if self.devices.contains_key(&id) || self.refused.contains(&id) {
+            return Ok(true);
+        }
+        if state != XenbusState::Closed
+            && let Some(reason) = self.why_lost(id, &path)
+        {
+            return self.lost(id, &reason).map(|()| true);
+        }
+        if self.refused.insert(id) {
             warn!(%id, %state, "the device is not served: its state in xenstore is that of a device an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
         }
         Ok(true)
+    }
+
+    /// Why the process that has served the device has ended, if it has.
+    fn why_lost(&self, id: DeviceId, path: &str) -> Option<String> {
+        let node = DeviceNode::read(&NodeReader::new(&self.store, None, id, path)).ok()?;
+        let key = GuestKey { domid: id.domid, sharing: node.sharing };
+        self.guests.lost(key).map(str::to_owned)
     }
 
     /// Announces a device that was taken over and that the supervisor before has not come to announce.

@@ -1,6 +1,7 @@
 //! Processes of their own, which run the program that the supervisor is.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsString,
     fs::{self, DirBuilder, Permissions},
@@ -30,7 +31,10 @@ use tracing::{debug, info, warn};
 use xen_ioreq::{DomId, ServerId, XenDeviceModel};
 use xen_virtio_sandbox::{Cgroup, CgroupLimits, Delegated, IdRange, State, close_on_exec, probe};
 
-use super::{Launch, LaunchError, Launched, Process, isolation::Isolation, program::GUEST_PROCESS};
+use super::{
+    Earlier, Launch, LaunchError, Launched, Process, isolation::Isolation, program::GUEST_PROCESS,
+    server_file::ServerFile,
+};
 use crate::{
     backend::Backend,
     guest::MapBudget,
@@ -138,21 +142,21 @@ impl Exec {
             .spawn()
     }
 
-    /// A process that listens at `path`, if there is one. What an ended one has left there is removed.
-    fn connect(&self, key: GuestKey) -> Option<Launched> {
-        let (path, address) = self.address(key).ok()?;
+    /// The process that listens for this guest, if there is one. What an ended one has left there is removed.
+    fn connect(&self, key: GuestKey) -> Found {
+        let Ok((path, address)) = self.address(key) else { return Found::Unreachable };
         let cgroup = self.cgroups.as_ref().and_then(|all| all.existing(&cgroup_name(key)));
         let socket = match connect_to(&address) {
             Ok(socket) => socket,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 debug!(%key, "the process of a guest has ended while there was no supervisor");
                 clean(&path, cgroup);
-                return None;
+                return Found::Ended;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Ended,
             Err(error) => {
                 warn!(%key, error = %chain(&error), "the process of a guest can't be reached: it serves its guest on, and ends with it");
-                return None;
+                return Found::Unreachable;
             }
         };
         // While the connection stands, the number is that process's.
@@ -161,14 +165,24 @@ impl Exec {
         match pidfd {
             Ok((pid, pidfd)) => {
                 let process = Guest { pid, pidfd, child: None, path, cgroup };
-                Some(Launched { line: Line::to_guest(socket), process: Box::new(process) })
+                let line = Line::to_guest(socket);
+                Found::Running(Launched { line, process: Box::new(process) })
             }
             Err(error) => {
                 debug!(%key, %error, "the process of a guest ends");
-                None
+                Found::Ended
             }
         }
     }
+}
+
+/// What is found of the process of a guest.
+enum Found {
+    Running(Launched),
+    /// There is none, or no longer.
+    Ended,
+    /// There may be one.
+    Unreachable,
 }
 
 /// The subtree of cgroups that is left to this process, if there is one.
@@ -217,17 +231,70 @@ impl Launch for Exec {
         &self,
         key: GuestKey,
         map_budget: MapBudget,
-        left: Option<ServerId>,
+        server: ServerId,
         setup: B::Setup,
     ) -> Result<Launched, LaunchError> {
-        if let Some(running) = self.connect(key) {
+        if let Found::Running(running) = self.connect(key) {
             let pid = running.process.pid();
             return Err(LaunchError::Busy { program: B::NAME, key, pid });
         }
-        let system = LaunchError::system::<io::Error>;
-        let start =
-            Start { key, map_budget, left, confinement: self.confinement(key.domid)?, setup };
+        let confinement = self.confinement(key.domid)?;
+        let start = Start { key, map_budget, server, confinement, setup };
         let start = Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?;
+        let written = ServerFile::new(&self.dir, key).write(server);
+        written.map_err(LaunchError::system("can't write down the guest's IOREQ server"))?;
+        self.start::<B>(key, start).inspect_err(|_| self.forget(key))
+    }
+
+    fn earlier(&self) -> Vec<Earlier> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                warn!(dir = %self.dir.display(), %error, "the processes of guests can't be found");
+                return Vec::new();
+            }
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let keys = names.filter_map(|name| {
+            let (domid, sharing) = ServerFile::key_of(&name).split_once('-')?;
+            let sharing = Sharing::ALL.into_iter().find(|its| its.to_string() == sharing)?;
+            Some(GuestKey { domid: domid.parse().ok()?, sharing })
+        });
+        // Each has a socket and a file.
+        let keys: BTreeSet<_> = keys.collect();
+        keys.into_iter().filter_map(|key| self.find(key)).collect()
+    }
+
+    fn forget(&self, key: GuestKey) {
+        if let Err(error) = ServerFile::new(&self.dir, key).remove() {
+            debug!(%key, %error, "the file that tells a process's IOREQ server can't be removed");
+        }
+    }
+}
+
+impl Exec {
+    fn find(&self, key: GuestKey) -> Option<Earlier> {
+        let launched = match self.connect(key) {
+            Found::Running(launched) => Some(launched),
+            Found::Ended => None,
+            Found::Unreachable => return None,
+        };
+        match (ServerFile::new(&self.dir, key).read(), launched) {
+            (Some(server), launched) => Some(Earlier { key, server, launched }),
+            (None, Some(_)) => {
+                warn!(%key, "the process of a guest can't be taken over, as it isn't known which IOREQ server it has: it serves its guest on, and ends with it");
+                None
+            }
+            (None, None) => {
+                self.forget(key);
+                None
+            }
+        }
+    }
+
+    /// Starts the process, and has it told `start`.
+    fn start<B: Backend>(&self, key: GuestKey, start: Parcel) -> Result<Launched, LaunchError> {
+        let system = LaunchError::system::<io::Error>;
         let (path, address) =
             self.address(key).map_err(system("can't name the socket of the guest's process"))?;
         let listener =
@@ -255,23 +322,6 @@ impl Launch for Exec {
         line.push(start);
         let process = Guest { pid, pidfd, child: Some(child), path, cgroup };
         Ok(Launched { line, process: Box::new(process) })
-    }
-
-    fn running(&self) -> Vec<(GuestKey, Launched)> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) => {
-                warn!(dir = %self.dir.display(), %error, "the processes of guests can't be found");
-                return Vec::new();
-            }
-        };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let keys = names.filter_map(|name| {
-            let (domid, sharing) = name.split_once('-')?;
-            let sharing = Sharing::ALL.into_iter().find(|its| its.to_string() == sharing)?;
-            Some(GuestKey { domid: domid.parse().ok()?, sharing })
-        });
-        keys.filter_map(|key| Some((key, self.connect(key)?))).collect()
     }
 }
 

@@ -5,6 +5,7 @@ mod error;
 mod exec;
 mod isolation;
 mod program;
+mod server_file;
 mod thread;
 
 use std::{io, sync::Arc};
@@ -34,21 +35,33 @@ pub trait Launch: Send + 'static {
     /// The kernel's device can't be opened, or not be restricted.
     fn model(&self, domid: DomId) -> io::Result<Arc<Self::Model>>;
 
-    /// Starts the process of a guest, and connects to it. What comes of it is not waited for. If it takes the place of one
-    /// that was killed, `left` is the IOREQ server that this one has left.
+    /// Starts the process of a guest, which takes over the IOREQ server `server`, and connects to it. What comes of it is
+    /// not waited for. Before it runs, it is written down where [`earlier`](Self::earlier) finds it which server it has.
     ///
     /// # Errors
-    /// It can't be started.
+    /// It can't be started. Nothing is written down.
     fn launch<B: Backend>(
         &self,
         key: GuestKey,
         map_budget: MapBudget,
-        left: Option<ServerId>,
+        server: ServerId,
         setup: B::Setup,
     ) -> Result<Launched, LaunchError>;
 
-    /// Connects to the processes that an earlier supervisor has started and that still run.
-    fn running(&self) -> Vec<(GuestKey, Launched)>;
+    /// What an earlier supervisor has left. Connects to the processes that still run.
+    fn earlier(&self) -> Vec<Earlier>;
+
+    /// The IOREQ server of the guest's process, which has ended, is gone, or another process's.
+    fn forget(&self, key: GuestKey);
+}
+
+/// A process of a guest that an earlier supervisor has started.
+pub struct Earlier {
+    pub(crate) key: GuestKey,
+    /// The server that it has, or has left.
+    pub(crate) server: ServerId,
+    /// `None` if it has ended.
+    pub(crate) launched: Option<Launched>,
 }
 
 /// A process, and a connection to it.

@@ -1,12 +1,12 @@
 //! "Processes" that are threads of this one.
 
 use std::{
-    io,
+    io, mem,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     process,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -17,7 +17,7 @@ use rustix::net::SocketAddrUnix;
 use xen_ioreq::{DomId, ServerId};
 use xen_virtio_sandbox::ThreadFilters;
 
-use super::{Launch, LaunchError, Launched, Process};
+use super::{Earlier, Launch, LaunchError, Launched, Process};
 use crate::{
     backend::Backend,
     guest::{Command, MapBudget},
@@ -36,6 +36,7 @@ pub struct InThread<H> {
 #[derive(Clone, Debug)]
 struct Started {
     key: GuestKey,
+    server: ServerId,
     address: SocketAddrUnix,
     end: Arc<Ended>,
 }
@@ -79,15 +80,20 @@ impl<H> InThread<H> {
         Self { host, started: Arc::default() }
     }
 
-    fn running(&self) -> Vec<Started> {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        started.retain(|thread| !thread.end.is_set());
-        started.clone()
+    /// How many threads there are that have not ended.
+    pub fn running(&self) -> usize {
+        self.started().iter().filter(|started| !started.end.is_set()).count()
+    }
+
+    /// Those whose servers may still be there.
+    fn started(&self) -> MutexGuard<'_, Vec<Started>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has all end, and waits for that.
     pub fn stop(&self) {
-        for Started { address, mut end, .. } in self.running() {
+        let started = mem::take(&mut *self.started());
+        for Started { address, mut end, .. } in started {
             // As a supervisor would. It takes no part in what commands bring along which devices.
             let line = connect_to(&address).map(|socket| {
                 let mut line = Line::to_guest(socket);
@@ -115,7 +121,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         &self,
         key: GuestKey,
         map_budget: MapBudget,
-        left: Option<ServerId>,
+        server: ServerId,
         setup: B::Setup,
     ) -> Result<Launched, LaunchError> {
         let system = LaunchError::system::<io::Error>;
@@ -125,7 +131,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         let mut line = Line::to_guest(
             connect_to(&address).map_err(system("can't connect to the guest's thread"))?,
         );
-        let start = Start { key, map_budget, left, confinement: None, setup };
+        let start = Start { key, map_budget, server, confinement: None, setup };
         line.push(Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?);
         let end = Arc::<Ended>::default();
         let (host, its_end) = (self.host.clone(), Arc::clone(&end));
@@ -134,18 +140,24 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         let started = thread::Builder::new().name(name).spawn(body);
         started.map_err(LaunchError::system("can't start the guest's thread"))?;
         let process = Box::new(Arc::clone(&end));
-        let mut all = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Started { key, address, end });
+        self.forget(key);
+        self.started().push(Started { key, server, address, end });
         Ok(Launched { line, process })
     }
 
-    fn running(&self) -> Vec<(GuestKey, Launched)> {
-        let connect = |started: Started| {
-            let socket = connect_to(&started.address).ok()?;
-            let process = Box::new(started.end);
-            Some((started.key, Launched { line: Line::to_guest(socket), process }))
+    fn earlier(&self) -> Vec<Earlier> {
+        let connect = |Started { key, server, address, end }: Started| {
+            let launched = connect_to(&address)
+                .ok()
+                .map(|socket| Launched { line: Line::to_guest(socket), process: Box::new(end) });
+            Earlier { key, server, launched }
         };
-        InThread::running(self).into_iter().filter_map(connect).collect()
+        let started = self.started().clone();
+        started.into_iter().map(connect).collect()
+    }
+
+    fn forget(&self, key: GuestKey) {
+        self.started().retain(|started| started.key != key);
     }
 }
 

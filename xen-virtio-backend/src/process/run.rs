@@ -141,7 +141,7 @@ impl<B: Backend, H: Host> Prepared<B, H> {
         let wake = || Wake::new().map_err(StartError::System);
         let wakes = [wake()?, wake()?];
         let (reports, reported) = Reports::channel(wakes[1].waker());
-        let Start { key, map_budget, left, confinement, setup } = start;
+        let Start { key, map_budget, server, confinement, setup } = start;
         let GuestKey { domid, sharing } = key;
         let handles =
             host.open(domid, sharing).map_err(|source| GuestError::Open { domid, source })?;
@@ -149,7 +149,7 @@ impl<B: Backend, H: Host> Prepared<B, H> {
         let (inputs, inbox) = mpsc::channel();
         let way_in = (inputs.clone(), wakes[0].waker());
         let mut service =
-            Service::new(domid, handles, left, map_budget, shared, way_in, reports.clone())?;
+            Service::new(domid, handles, server, map_budget, shared, way_in, reports.clone())?;
         service.confine(confine(key, confinement).map_err(StartError::Confine)?);
         Ok(Self { domid, service, wakes, inputs, inbox, reports, reported })
     }

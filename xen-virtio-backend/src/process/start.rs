@@ -30,9 +30,9 @@ pub(crate) struct Start<S> {
     pub(crate) key: GuestKey,
     /// How much of the guest's memory may be mapped.
     pub(crate) map_budget: MapBudget,
-    /// The IOREQ server of a process of the guest that was killed, whose place it takes: it answers the windows of that
-    /// one as those of no device.
-    pub(crate) left: Option<ServerId>,
+    /// Its IOREQ server, which the supervisor has made. If it is that of a process of the guest that was killed, it answers
+    /// the windows of that one as those of no device.
+    pub(crate) server: ServerId,
     /// How it is confined; `None` in tests and where the operator wants it so.
     pub(crate) confinement: Option<Confinement>,
     /// What its backend needs to know.

@@ -67,7 +67,6 @@ impl<H: Host, B: Backend> Service<H, B> {
     pub(super) fn hello(&self) -> Hello<B::Config> {
         let device = |placed: &PlacedOf<H, B>| (placed.node, placed.config.clone());
         Hello {
-            server: self.server.id(),
             devices: self.devices.values().map(device).collect(),
             stopping: self.stopping.keys().chain(self.loading.keys()).copied().collect(),
         }
