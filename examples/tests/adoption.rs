@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    fs,
+    fs::{self, File},
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -13,7 +13,7 @@ use std::{
 use common::{
     block::{BlockRequests, IN, OK, OUT},
     host::{Host, sector_pattern},
-    one_disk::OneDisk,
+    one_disk::{DISK_LEN, OneDisk},
 };
 use virtio_blk_dev::RawImage;
 use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, Sharing, Watchdog, reg, until};
@@ -178,6 +178,21 @@ fn a_guest_has_a_process_for_each_way_in_which_it_shares_its_memory() {
     it.host.settle();
     assert!(is_free(&it.image) && is_free(&image));
     assert_eq!(it.domain.foreign_memory().live_mappings(), 0);
+}
+
+#[test]
+fn an_order_that_comes_while_a_process_is_taken_over_reaches_it() {
+    let _watchdog = Watchdog::start();
+    let mut it = OneDisk::new(Sharing::Foreign);
+    let sectors = |it: &OneDisk| it.window().read(reg::CONFIG);
+    assert_eq!(u64::from(sectors(&it)), DISK_LEN / 512);
+    it.host.stop_backend();
+    File::options().write(true).open(&it.image).unwrap().set_len(2 * DISK_LEN).unwrap();
+    it.host.start_backend();
+    // SIGHUP, before the process has said anything.
+    it.host.refresh();
+    it.host.settle();
+    until("the new size", || u64::from(sectors(&it)) == 2 * DISK_LEN / 512);
 }
 
 /// How often a process has to fail to take an event before it gives its guest up.

@@ -52,7 +52,8 @@ impl<B: Backend> Guest<B> {
         let waker = wake.waker();
         let (outbox, parcels) = mpsc::channel();
         let Launched { line, process } = launched;
-        let link = Link { key, line, parcels, wake, events, end: None, is_known: false };
+        let link =
+            Link { key, line, parcels, wake, events, end: None, is_known: false, held: Vec::new() };
         thread::Builder::new()
             .name(format!("link-{}", key.domid))
             .spawn(move || link.run(process))?;
@@ -121,6 +122,8 @@ struct Link<B: Backend> {
     end: Option<End>,
     /// Its version is ours.
     is_known: bool,
+    /// What is to be sent when that is known: one of another version would take it for something else.
+    held: Vec<Parcel>,
 }
 
 /// Why the thread talks no more.
@@ -150,12 +153,12 @@ impl<B: Backend> Link<B> {
                 process.kill();
             }
         }
-        let Self { line, parcels, events, end, .. } = self;
+        let Self { line, parcels, held, events, end, .. } = self;
         // It finds itself without a supervisor, if it lives.
         drop(line);
         let cause = process.wait();
         // Before its end is told: nobody can use the files that wait to be sent.
-        drop(parcels);
+        drop((parcels, held));
         let end = match (end, cause) {
             (Some(end), _) => end,
             (None, Some(cause)) => End::Killed(format!("it was ended by {cause}")),
@@ -166,13 +169,7 @@ impl<B: Backend> Link<B> {
 
     fn talk(&mut self) -> Over {
         loop {
-            let left = loop {
-                match self.parcels.try_recv() {
-                    Ok(parcel) => self.line.push(parcel),
-                    Err(TryRecvError::Empty) => break false,
-                    Err(TryRecvError::Disconnected) => break true,
-                }
-            };
+            let left = self.take_parcels();
             match self.exchange() {
                 Ok(None) => {}
                 Ok(Some(version)) => return Over::OtherVersion(version),
@@ -187,11 +184,26 @@ impl<B: Backend> Link<B> {
         }
     }
 
+    /// False if more may come.
+    fn take_parcels(&mut self) -> bool {
+        loop {
+            match self.parcels.try_recv() {
+                Ok(parcel) if self.is_known => self.line.push(parcel),
+                Ok(parcel) => self.held.push(parcel),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+
     /// Sends what can be sent, and takes what has come. `Some` is another version than this.
     fn exchange(&mut self) -> Result<Option<String>, LineError> {
         if !self.is_known {
             match self.line.receive::<String>()? {
-                Some((its, _)) if its == version::<B>() => self.is_known = true,
+                Some((its, _)) if its == version::<B>() => {
+                    self.is_known = true;
+                    self.held.drain(..).for_each(|parcel| self.line.push(parcel));
+                }
                 Some((its, _)) => return Ok(Some(its)),
                 None => return self.line.flush().map(|()| None),
             }

@@ -72,6 +72,11 @@ fn is_alive<M: DeviceModel>(model: &Arc<M>, server: ServerId) -> bool {
 }
 
 impl<M: DeviceModel, B: Backend> Served<M, B> {
+    /// Whether it takes what is asked of all.
+    fn is_told(&self) -> bool {
+        [Stage::Serving, Stage::Joining].contains(&self.stage)
+    }
+
     fn is_alive(&self) -> bool {
         is_alive(&self.model, self.server)
     }
@@ -116,6 +121,12 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         let served = Served { process, model, server, stage, has_windows, replaces };
         self.guests.insert(key, served);
         Ok(())
+    }
+
+    /// Asks something of each process, and of one that joins as soon as it has.
+    pub(super) fn tell_all(&self, command: &CommandOf<B>) {
+        let told = self.guests.values().filter(|served| served.is_told());
+        told.for_each(|served| served.process.send(command));
     }
 
     /// Each process that takes commands.
@@ -206,6 +217,7 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         if let Some(served) = self.guests.get_mut(&key) {
             served.stage = Stage::OtherVersion;
         }
+        self.gave_figures(key);
     }
 
     /// Whether a guest is served and lives.
@@ -335,11 +347,10 @@ impl<L: Launch, B: Backend> Guests<L, B> {
 
     /// Asks each for the figures of its devices.
     pub(super) fn ask_figures(&mut self) {
-        let keys: Vec<_> = self.iter().map(|(key, _)| key).collect();
-        for key in keys.into_iter().filter(|key| !self.asked.contains(key)).collect::<Vec<_>>() {
-            if let Some(served) = self.guests.get(&key) {
+        for (key, served) in self.guests.iter().filter(|(_, served)| served.is_told()) {
+            if !self.asked.contains(key) {
                 served.process.send(&Command::Figures);
-                self.asked.push(key);
+                self.asked.push(*key);
             }
         }
     }

@@ -258,7 +258,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
 
     /// Has every device log what it has done so far.
     pub fn report(&self) {
-        self.guests.iter().for_each(|(_, guest)| guest.send(&Command::Report));
+        self.guests.tell_all(&Command::Report);
     }
 
     /// Asks every device what it has done so far. It is waited for by [`has_figures`](Self::has_figures).
@@ -280,7 +280,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
 
     /// Has every device look at what it stands on, as its image's size, and tell its guest of what has changed.
     pub fn refresh(&self) {
-        self.guests.iter().for_each(|(_, guest)| guest.send(&Command::Refresh));
+        self.guests.tell_all(&Command::Refresh);
     }
 
     /// How many guests are served.
