@@ -145,12 +145,15 @@ impl<B: Backend> Link<B> {
                 self.events.send(Event::OtherVersion(key, version));
             }
             Over::Lost(LineError::Closed) if self.end.is_some() => {}
+            // It may have ended, or only closed the connection.
+            Over::Lost(LineError::Closed) => process.kill(),
             Over::Lost(error) => {
-                if !matches!(error, LineError::Closed) {
-                    error!(%key, error = %chain(&error), "the process of a guest doesn't behave, and is killed: the guest may have taken it over");
-                }
-                // It may have ended, or only closed the connection.
+                let error = chain(&error).to_string();
+                error!(%key, error, "the process of a guest doesn't behave, and is killed: the guest may have taken it over");
                 process.kill();
+                let why =
+                    "it was killed, as it did not behave and may have been taken over by the guest";
+                self.end = Some(End::Killed(format!("{why}: {error}")));
             }
         }
         let Self { line, parcels, held, events, end, .. } = self;
@@ -235,5 +238,105 @@ impl<B: Backend> Link<B> {
             debug!(error = %chain(&error), "the descriptor of the thread that talks with a guest's process can't be waited for");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
+
+    use super::*;
+    use crate::{
+        handshake::event::EventBox,
+        inline::{Inline, InlineDevices},
+        node::{DeviceType, Sharing},
+    };
+
+    struct Idle;
+
+    impl VirtioDevice for Idle {
+        fn device_type(&self) -> u32 {
+            4
+        }
+        fn queue_max_sizes(&self) -> &[u16] {
+            &[16]
+        }
+        fn features(&self) -> u64 {
+            0
+        }
+        fn config(&self) -> &[u8] {
+            &[]
+        }
+    }
+
+    impl Inline for Idle {
+        const NAME: &'static str = "idle";
+        const DEVICE_TYPE: DeviceType = DeviceType(4);
+
+        fn build(_: Vec<std::os::fd::OwnedFd>) -> Self {
+            Self
+        }
+        fn request<M: GuestAddressSpace>(&mut self, _: u16, _: &Chain<M>) -> Option<u32> {
+            Some(0)
+        }
+    }
+
+    type Devices = InlineDevices<Idle>;
+
+    /// A process that can be killed only.
+    struct Killable(Arc<AtomicBool>);
+
+    impl Process for Killable {
+        fn pid(&self) -> Option<u32> {
+            None
+        }
+        fn wait(&mut self) -> Option<String> {
+            Some("signal 9 (SIGKILL)".to_owned())
+        }
+        fn kill(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_process_that_sends_without_end_is_killed_and_its_end_says_why() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let killed = Arc::new(AtomicBool::new(false));
+        let process = Box::new(Killable(Arc::clone(&killed)));
+        let launched = Launched { line: Line::to_guest(pair.0), process };
+        let key = GuestKey { domid: 7, sharing: Sharing::Grant };
+        let (sender, mut events) = EventBox::<Devices>::channel().unwrap();
+        let _guest = Guest::start(key, launched, sender).unwrap();
+        let flood = thread::spawn(move || {
+            let mut line = Line::to_supervisor(pair.1);
+            line.push(Parcel::new(&version::<Devices>(), Vec::new()).unwrap());
+            while line.flush().is_ok() {
+                let message: MessageOf<Devices> = Message::AllFigures;
+                line.push(Parcel::new(&message, Vec::new()).unwrap());
+            }
+        });
+        let end = loop {
+            let ended = events.take().into_iter().find_map(|event| match event {
+                Event::Ended(its, end) if its == key => Some(end),
+                _ => None,
+            });
+            if let Some(end) = ended {
+                break end;
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        flood.join().unwrap();
+        assert!(killed.load(Ordering::Relaxed));
+        assert!(
+            matches!(&end, End::Killed(why) if why.contains("more than 2048 packets")),
+            "{end:?}"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::{self, MaybeUninit},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Instant,
 };
 
 use rustix::{
@@ -17,6 +18,7 @@ use rustix::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::packet_rate::{INTERVAL, MAX_PACKETS, PacketRate};
 use crate::close::close;
 
 /// Bytes of one packet. A longer message takes several.
@@ -46,6 +48,9 @@ pub(crate) enum LineError {
     /// A message has no end.
     #[error("a message is longer than {MESSAGE} bytes, or brings more than {MESSAGE_FILES} files")]
     TooLong,
+    /// Messages have no end.
+    #[error("more than {MAX_PACKETS} packets have come within {} s", INTERVAL.as_secs())]
+    TooMany,
 }
 
 impl From<Errno> for LineError {
@@ -98,6 +103,8 @@ impl Parcel {
 pub(crate) struct Line {
     socket: OwnedFd,
     takes_files: bool,
+    /// Of what comes from the process of a guest.
+    rate: Option<PacketRate>,
     /// Files of the message that is being sent.
     sent: Vec<OwnedFd>,
     /// Packets to be sent.
@@ -107,20 +114,21 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The end of a supervisor. The kernel drops what files the other one sends.
+    /// The end of a supervisor. The kernel drops what files the other one sends, and it may not send without end.
     pub(crate) fn to_guest(socket: OwnedFd) -> Self {
-        Self::new(socket, false)
+        Self::new(socket, false, Some(PacketRate::new()))
     }
 
     /// The end of the process of a guest.
     pub(crate) fn to_supervisor(socket: OwnedFd) -> Self {
-        Self::new(socket, true)
+        Self::new(socket, true, None)
     }
 
-    fn new(socket: OwnedFd, takes_files: bool) -> Self {
+    fn new(socket: OwnedFd, takes_files: bool, rate: Option<PacketRate>) -> Self {
         Self {
             socket,
             takes_files,
+            rate,
             outgoing: VecDeque::new(),
             sent: Vec::new(),
             incoming: Parcel::default(),
@@ -229,6 +237,9 @@ impl Line {
             let Some((kind, bytes)) = packet[..bytes].split_first() else {
                 return Err(LineError::Closed);
             };
+            if self.rate.as_mut().is_some_and(|rate| !rate.count(Instant::now())) {
+                return Err(LineError::TooMany);
+            }
             self.incoming.bytes.extend_from_slice(bytes);
             if self.incoming.bytes.len() > MESSAGE || self.incoming.files.len() > MESSAGE_FILES {
                 return Err(LineError::TooLong);
@@ -320,6 +331,24 @@ mod tests {
         let (mut supervisor, mut guest) = pair();
         let error = pass(&mut guest, &mut supervisor, &vec![0_u8; MESSAGE + 1], vec![]);
         assert!(matches!(error, Err(LineError::TooLong)));
+    }
+
+    #[test]
+    fn packets_without_end_are_refused_if_they_are_of_the_process_of_a_guest() {
+        let (mut supervisor, mut guest) = pair();
+        // Each is a message's, whose end never comes, and has nothing in it.
+        let send = |guest: &mut Line| {
+            guest.outgoing.push_back(Parcel { bytes: vec![MORE], ..Parcel::default() });
+            guest.flush()
+        };
+        let refused = (0..=2 * MAX_PACKETS).find_map(|_| {
+            send(&mut guest).unwrap();
+            supervisor.receive::<u8>().err()
+        });
+        assert!(matches!(refused, Some(LineError::TooMany)), "{refused:?}");
+        for number in 0..=2 * MAX_PACKETS {
+            assert_eq!(pass(&mut supervisor, &mut guest, &number, vec![]).unwrap().0, number);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod conversation;
 mod line;
+mod packet_rate;
 mod run;
 mod socket;
 mod start;
