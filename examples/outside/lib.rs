@@ -1,4 +1,5 @@
-//! What the README and the documentation of `xen-virtio-backend` show, as its user would compile it.
+//! What the README and the documentation of a library show, as its user would compile it. Each member of this
+//! workspace is this file, with the documents that `build.rs` makes of its library.
 
 #[cfg(doctest)]
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/readme.md"))]
