@@ -10,7 +10,8 @@ use virtio_blk_dev::{
 };
 use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
 use virtio_worker::{
-    Cpu, LogLimit, QueueThread, Served, SpawnError, ThreadEvent, ThreadSpec, Waiter, Wake,
+    Cpu, EngineWaiter, LogLimit, QueueThread, Served, SpawnError, ThreadEvent, ThreadSpec, Waiter,
+    Wake,
 };
 use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
 use xen_virtio_backend::node::DeviceId;
@@ -90,10 +91,8 @@ impl WorkerThread {
             let mut worker = Worker::with_counters(queue, &mut **engine, &params, its)
                 .with_canceller(its_canceller)
                 .with_rate_limiter(limiter);
-            // If that fails, each sleep polls the engine's descriptor instead.
-            let watched = worker.as_fd().is_some_and(|engine| waiter.watch(engine).is_ok());
-            let mut its_waiter =
-                BlockWaiter { waiter, watched, id, index, log, engine_is_whole: true };
+            let waiter = EngineWaiter::new(waiter, worker.as_fd());
+            let mut its_waiter = BlockWaiter { waiter, id, index, log, engine_is_whole: true };
             match worker.serve(&mut Poller::new(poll), &mut its_waiter) {
                 Ok(()) => {}
                 // The worker leaks the guards of what is in use, which keep it mapped.
@@ -164,9 +163,7 @@ fn log_events(id: DeviceId, queue: u16, log: LogLimit) -> impl FnMut(&ThreadEven
 
 /// Waits for kicks, completions and the stop, and logs what the worker reports.
 struct BlockWaiter<'a> {
-    waiter: &'a mut Waiter,
-    /// The engine's descriptor is watched by the waiter.
-    watched: bool,
+    waiter: EngineWaiter<'a>,
     id: DeviceId,
     index: u16,
     log: LogLimit,
@@ -184,7 +181,7 @@ impl QueueWaiter for BlockWaiter<'_> {
         engine: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        self.waiter.wait(engine.filter(|_| !self.watched), timeout)
+        self.waiter.wait(engine, timeout)
     }
 
     fn on_host_error(&mut self, error: &HostError) {

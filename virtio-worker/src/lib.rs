@@ -4,6 +4,7 @@
 //!   until it is stopped, and gives the engine back.
 //! * [`Wake`] is what such a thread sleeps on: an eventfd, further descriptors and a timeout. A [`Waker`]
 //!   wakes it. No wake-up is lost, and those that the thread has not yet seen are coalesced.
+//!   [`EngineWaiter`] has it sleep on its engine's descriptor, too.
 //! * [`CpuList`] says which CPU the thread of each queue runs on.
 //! * [`LogLimit`] limits how often a message is logged that a guest can cause.
 //!
@@ -75,6 +76,7 @@
 )]
 
 mod cpu_list;
+mod engine_waiter;
 #[cfg_attr(loom, path = "event_model.rs")]
 mod event;
 mod log_limit;
@@ -88,6 +90,7 @@ mod waiter;
 mod wake;
 
 pub use cpu_list::{Cpu, CpuList, ParseCpuListError};
+pub use engine_waiter::EngineWaiter;
 pub use log_limit::LogLimit;
 pub use served::{EngineState, Served, Stopped};
 pub use spec::ThreadSpec;

@@ -13,7 +13,9 @@ use virtio_blk_dev::{
     Canceller, Engine, EngineFault, HostError, Poller, QueueWaiter, ServeError, Stats, Worker,
 };
 use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
-use virtio_worker::{LogLimit, QueueThread, Served, ThreadEvent, ThreadSpec, Waiter, Wake};
+use virtio_worker::{
+    EngineWaiter, LogLimit, QueueThread, Served, ThreadEvent, ThreadSpec, Waiter, Wake,
+};
 use vm_memory::GuestMemoryMmap;
 
 use crate::{
@@ -176,11 +178,10 @@ impl Job {
         let worker = Worker::new(queue, engine, &self.device.params())
             .with_canceller(self.canceller.clone());
         let mut serving = Serving { worker, left };
-        // If that fails, each sleep polls the engine's descriptor instead.
-        let watched = serving.worker.as_fd().is_some_and(|engine| waiter.watch(engine).is_ok());
+        let waiter = EngineWaiter::new(waiter, serving.worker.as_fd());
         let _ = ready.send(Ok(()));
         let limit = &self.limit;
-        let mut waiter = BlockWaiter { waiter, watched, index, limit, engine_is_whole: true };
+        let mut waiter = BlockWaiter { waiter, index, limit, engine_is_whole: true };
         let ended = match serving.worker.serve(&mut Poller::new(self.device.poll), &mut waiter) {
             Ok(()) => {
                 mapped.is_free();
@@ -237,9 +238,7 @@ impl Drop for Mapped {
 
 /// Waits for kicks, completions and the stop, and logs what the worker reports.
 struct BlockWaiter<'a> {
-    waiter: &'a mut Waiter,
-    /// The engine's descriptor is watched by the waiter.
-    watched: bool,
+    waiter: EngineWaiter<'a>,
     index: u16,
     limit: &'a LogLimit,
     /// The engine can serve the queue again.
@@ -256,7 +255,7 @@ impl QueueWaiter for BlockWaiter<'_> {
         engine: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        self.waiter.wait(engine.filter(|_| !self.watched), timeout)
+        self.waiter.wait(engine, timeout)
     }
 
     fn on_host_error(&mut self, error: &HostError) {
