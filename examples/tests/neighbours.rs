@@ -214,37 +214,42 @@ fn a_disk_that_is_closed_while_its_image_opens_is_closed_when_the_image_is() {
     assert!(is_free(&slow));
 }
 
-#[test]
-fn an_image_that_opens_too_late_and_does_not_close_delays_no_other_disk() {
-    let _watchdog = Watchdog::start();
+/// Guest 1 with a disk that was closed while its image opened. The image is open soon, and closes when the gate opens.
+fn closed_while_it_opens() -> (Host<Troubled>, DeviceConfig, Gate) {
     let (mut host, gate, close_gate) = host_with_gates();
     host.create_guest(1);
-    let [stuck, other] = [disk(&host, 1, 0, "slow-stuck"), disk(&host, 1, 1, "other")];
+    let stuck = disk(&host, 1, 0, "slow-stuck");
     host.add_device(&stuck);
     host.handle_events().unwrap();
     host.close_device(&stuck);
     host.handle_events().unwrap();
     gate.open();
+    (host, stuck, close_gate)
+}
+
+fn is_closed_with_its_image(host: &mut Host<Troubled>, stuck: &DeviceConfig, close_gate: &Gate) {
+    assert_eq!(state(host, stuck).as_deref(), Some("5"), "its image is not closed");
+    close_gate.open();
+    host.settle_until(LONG, |host| state(host, stuck).as_deref() == Some("6"));
+    assert!(is_free(stuck));
+}
+
+#[test]
+fn an_image_that_opens_too_late_and_does_not_close_delays_no_other_disk() {
+    let _watchdog = Watchdog::start();
+    let (mut host, stuck, close_gate) = closed_while_it_opens();
+    let other = disk(&host, 1, 1, "other");
     host.add_device(&other);
     host.settle_until(LONG, |host| state(host, &other).as_deref() == Some("2"));
     host.settle_until(LONG, |_| !is_free(&stuck));
-    assert_eq!(state(&host, &stuck).as_deref(), Some("5"), "its image is not closed");
-    close_gate.open();
-    host.settle_until(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
-    assert!(is_free(&stuck));
+    is_closed_with_its_image(&mut host, &stuck, &close_gate);
 }
 
 #[test]
 fn a_disk_whose_late_image_is_not_closed_yet_is_not_closed_by_the_end_of_its_guest() {
     let _watchdog = Watchdog::start();
-    let (mut host, gate, close_gate) = host_with_gates();
-    host.create_guest(1);
-    let [stuck, own] = [disk(&host, 1, 0, "slow-stuck"), disk(&host, 1, 1, "own")];
-    host.add_device(&stuck);
-    host.handle_events().unwrap();
-    host.close_device(&stuck);
-    host.handle_events().unwrap();
-    gate.open();
+    let (mut host, stuck, close_gate) = closed_while_it_opens();
+    let own = disk(&host, 1, 1, "own");
     host.add_device(&own);
     host.settle_until(LONG, |host| state(host, &own).as_deref() == Some("2") && !is_free(&stuck));
     // The gate opened once: the image is open, and waits at the other.
@@ -255,10 +260,7 @@ fn a_disk_whose_late_image_is_not_closed_yet_is_not_closed_by_the_end_of_its_gue
         host.handle_events().unwrap();
         std::thread::sleep(Duration::from_millis(5));
     });
-    assert_eq!(state(&host, &stuck).as_deref(), Some("5"), "its image is not closed");
-    close_gate.open();
-    host.settle_until(LONG, |host| state(host, &stuck).as_deref() == Some("6"));
-    assert!(is_free(&stuck));
+    is_closed_with_its_image(&mut host, &stuck, &close_gate);
 }
 
 #[test]
