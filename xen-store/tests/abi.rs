@@ -1,45 +1,26 @@
 //! Numbers, sizes and offsets against `xen/include/public/io/xs_wire.h`, through the C compiler.
 #![cfg(not(miri))]
 
-use std::io::Write;
 use std::mem::{offset_of, size_of};
-use std::process::{Command, Stdio};
 
+use c_headers::Headers;
 use xen_store::{ABS_PATH_MAX, Op, PAYLOAD_MAX, REL_PATH_MAX};
 
 #[path = "../src/sys.rs"]
 mod sys;
 
-/// What every program here begins with.
-const PRELUDE: &str = "
+const HEADERS: Headers = Headers {
+    prelude: "
 #include <errno.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <xen/io/xs_wire.h>
-";
-
-/// Compiles only if each C expression has our value.
-fn check(checks: &[(&str, usize)]) {
-    let mut program = String::from(PRELUDE);
-    for (expression, ours) in checks {
-        program +=
-            &format!("_Static_assert(({expression}) == {ours}, \"{expression} is not {ours}\");\n");
-    }
-    let mut cc = Command::new("cc")
-        .args(["-fsyntax-only", "-x", "c", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("a C compiler (Debian: gcc)");
-    cc.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
-    assert!(
-        cc.wait().unwrap().success(),
-        "cc says why: a value differs, or there are no headers of Xen (Debian: libxen-dev libc6-dev)"
-    );
-}
+",
+    packages: "libxen-dev and libc6-dev (Debian)",
+};
 
 #[test]
 fn the_wire_matches_the_header() {
-    check(&[
+    let compared = HEADERS.compare(&[
         ("XS_DIRECTORY", Op::Directory as usize),
         ("XS_READ", Op::Read as usize),
         ("XS_GET_PERMS", Op::GetPerms as usize),
@@ -67,4 +48,5 @@ fn the_wire_matches_the_header() {
         ("XS_WATCH_PATH", 0),
         ("XS_WATCH_TOKEN", 1),
     ]);
+    compared.unwrap_or_else(|error| panic!("{error}"));
 }
