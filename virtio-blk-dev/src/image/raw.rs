@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -224,50 +224,32 @@ impl Image for RawImage {
 
     fn read_vectored_at(&self, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
         let iovecs = sink.iovecs();
-        if let Some(bounce) = self.bounce.as_ref().filter(|b| !b.takes(iovecs, offset)) {
-            return self.read_bounced(bounce, sink, offset);
-        }
-        let (first, count) = clamp(iovecs);
-        let position = file_offset(offset)?;
-        let fd = self.file.as_raw_fd();
-        let n = match iovecs {
+        let read = |fd, (first, count), position| match iovecs {
             // One piece is the most frequent case, and cheaper without a list.
-            // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
-            // lives. The guest sharing it is no concern of the kernel, which copies into it.
+            // SAFETY: `transfer` passes the descriptor of the open file, and the memory of `iovecs` is
+            // writable while `sink` lives. The guest sharing it is no concern of the kernel, which copies into it.
             [piece] => unsafe { libc::pread64(fd, piece.iov_base, piece.iov_len, position) },
             // SAFETY: as above.
             _ => unsafe { libc::preadv64(fd, first, count, position) },
         };
-        let result = transferred(n);
-        match (&result, &self.bounce) {
-            (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
-                self.read_bounced(bounce, sink, offset)
-            }
-            _ => result,
+        match self.transfer(iovecs, offset, read) {
+            Transfer::Done(result) => result,
+            Transfer::NeedsBounce(bounce) => self.read_bounced(bounce, sink, offset),
         }
     }
 
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize> {
         let iovecs = source.iovecs();
         self.may_change(offset, total(iovecs) as u64)?;
-        if let Some(bounce) = self.bounce.as_ref().filter(|b| !b.takes(iovecs, offset)) {
-            return self.write_bounced(bounce, source, offset);
-        }
-        let (first, count) = clamp(iovecs);
-        let position = file_offset(offset)?;
-        let fd = self.file.as_raw_fd();
-        let n = match iovecs {
+        let write = |fd, (first, count), position| match iovecs {
             // SAFETY: as above, the memory of `iovecs` being readable while `source` lives.
             [piece] => unsafe { libc::pwrite64(fd, piece.iov_base, piece.iov_len, position) },
             // SAFETY: as above.
             _ => unsafe { libc::pwritev64(fd, first, count, position) },
         };
-        let result = transferred(n);
-        match (&result, &self.bounce) {
-            (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
-                self.write_bounced(bounce, source, offset)
-            }
-            _ => result,
+        match self.transfer(iovecs, offset, write) {
+            Transfer::Done(result) => result,
+            Transfer::NeedsBounce(bounce) => self.write_bounced(bounce, source, offset),
         }
     }
 
@@ -328,7 +310,38 @@ impl Image for RawImage {
     }
 }
 
+/// What came of a transfer between the file and the memory of a request.
+enum Transfer<'a> {
+    Done(io::Result<usize>),
+    /// The kernel can't access the memory directly.
+    NeedsBounce(&'a BounceIo),
+}
+
 impl RawImage {
+    /// Transfers by `call`, which takes the descriptor, the list of pieces and the position in the file.
+    #[inline]
+    fn transfer(
+        &self,
+        iovecs: &[libc::iovec],
+        offset: u64,
+        call: impl FnOnce(RawFd, (*const libc::iovec, libc::c_int), libc::off64_t) -> libc::ssize_t,
+    ) -> Transfer<'_> {
+        if let Some(bounce) = self.bounce.as_ref().filter(|b| !b.takes(iovecs, offset)) {
+            return Transfer::NeedsBounce(bounce);
+        }
+        let position = match file_offset(offset) {
+            Ok(position) => position,
+            Err(error) => return Transfer::Done(Err(error)),
+        };
+        let result = transferred(call(self.file.as_raw_fd(), clamp(iovecs), position));
+        match (&result, &self.bounce) {
+            (Err(error), Some(bounce)) if bounce.is_unpinnable(error) => {
+                Transfer::NeedsBounce(bounce)
+            }
+            _ => Transfer::Done(result),
+        }
+    }
+
     fn read_bounced(&self, bounce: &BounceIo, sink: Sink<'_>, offset: u64) -> io::Result<usize> {
         let read = |room: &mut [u8], offset| self.file.read_at(room, offset);
         bounce.read(offset, total(sink.iovecs()), read, |data| sink.copy_from(data))
