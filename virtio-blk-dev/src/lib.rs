@@ -147,7 +147,8 @@ pub use engine::{
 pub use image::ImagoImage;
 pub use image::{
     Alignment, Commands, Flusher, Image, ImageFacts, ImageFiles, ImageFormat, ImageWarning,
-    Lifetime, OpenError, PartsError, RangeCall, RawImage, RawOptions, Topology, UnknownFormat,
+    Lifetime, OpenError, PartsError, RangeCall, RawImage, RawOptions, Topology, TopologyError,
+    UnknownFormat,
 };
 pub use request::RequestKind;
 pub use sector::SECTOR_SIZE;

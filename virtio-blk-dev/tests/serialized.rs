@@ -55,9 +55,13 @@ fn what_no_constructor_takes_serde_refuses() {
     for (memory, offset) in [(0_u32, 512_u32), (4, 0), (4, 513), (3, 512)] {
         assert!(read::<Alignment>((memory, offset)).is_none(), "{memory} {offset}");
     }
-    let topology = |logical: u32| read::<Topology>((logical, 65536_u32, 0_u32, 0_u32, 0_u32));
-    assert!(topology(65536).is_some());
-    assert!([0, 256, 513, 131072].into_iter().all(|logical| topology(logical).is_none()));
+    let topology = |logical: u32, physical: u32, offset: u32| {
+        read::<Topology>((logical, physical, offset, 0_u32, 0_u32))
+    };
+    assert!(topology(65536, 65536, 65535).is_some());
+    assert!([0, 256, 513, 131072].into_iter().all(|size| topology(size, 131072, 0).is_none()));
+    assert!([0, 2048, 5000].into_iter().all(|size| topology(4096, size, 0).is_none()));
+    assert!([8192, u32::MAX].into_iter().all(|offset| topology(4096, 8192, offset).is_none()));
     let commands = |unit: Option<u32>| {
         let discard = read::<Commands>((unit, true, true, None::<u32>, false));
         let erase = read::<Commands>((None::<u32>, true, true, unit, false));

@@ -86,8 +86,9 @@ impl BlockConfig {
         }
         self.limits.check()?;
         let block = self.topology.logical_block_size;
+        self.topology.check()?;
         let [physical_block_exp, alignment_offset, min_io_size, opt_io_size] =
-            in_blocks(&self.topology)?;
+            in_blocks(&self.topology);
         check_capacity(capacity, block)?;
         let Limits { discard, write_zeroes, secure_erase, .. } = self.limits;
         let (discard, erase) = (discard.unwrap_or_default(), secure_erase.unwrap_or_default());
@@ -120,23 +121,15 @@ impl BlockConfig {
 /// `struct virtio_blk_topology` (virtio 1.2 §5.2.4): the physical block's size as a power of two of
 /// logical blocks, the alignment offset, the smallest and the best size in logical blocks. What
 /// doesn't fit into its field is given as not known.
-fn in_blocks(topology: &Topology) -> Result<[u32; 4], ConfigError> {
-    let block = topology.logical_block_size;
-    if !block.is_power_of_two() || !(512..=65536).contains(&block) {
-        return Err(ConfigError::LogicalBlockSize(block));
-    }
-    let physical = topology.physical_block_size;
-    if !physical.is_power_of_two() || physical < block {
-        return Err(ConfigError::PhysicalBlockSize { physical, block });
-    }
-    let shift = block.trailing_zeros();
+fn in_blocks(topology: &Topology) -> [u32; 4] {
+    let shift = topology.logical_block_size.trailing_zeros();
     let known = |bytes: u32, most: u32| Some(bytes >> shift).filter(|&n| n <= most);
-    Ok([
-        physical.trailing_zeros().saturating_sub(shift),
+    [
+        topology.physical_block_size.trailing_zeros().saturating_sub(shift),
         known(topology.alignment_offset, u8::MAX.into()).unwrap_or(0),
         known(topology.min_io_size, u16::MAX.into()).unwrap_or(0),
         topology.opt_io_size >> shift,
-    ])
+    ]
 }
 
 /// More than any kernel uses; each queue takes a thread and memory.
@@ -155,6 +148,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
+    use crate::image::TopologyError;
     use crate::{RangeLimits, ZeroesLimits};
 
     #[test]
@@ -236,7 +230,21 @@ mod tests {
             ..base()
         };
         for block in [0, 256, 513, 0x2_0000] {
-            assert_eq!(refused(with_block(block)), ConfigError::LogicalBlockSize(block));
+            let expected = TopologyError::LogicalBlockSize(block);
+            assert_eq!(refused(with_block(block)), ConfigError::Topology(expected));
+        }
+        let with_physical = |physical_block_size, alignment_offset| {
+            let topology =
+                Topology { physical_block_size, alignment_offset, ..Topology::default() };
+            BlockConfig { topology, ..base() }
+        };
+        for physical in [0, 256, 513] {
+            let expected = TopologyError::PhysicalBlockSize { physical, block: 512 };
+            assert_eq!(refused(with_physical(physical, 0)), ConfigError::Topology(expected));
+        }
+        for offset in [4096, u32::MAX] {
+            let expected = TopologyError::AlignmentOffset { offset, physical: 4096 };
+            assert_eq!(refused(with_physical(4096, offset)), ConfigError::Topology(expected));
         }
         assert_eq!(
             refused(with_block(16384)),

@@ -1,3 +1,5 @@
+use crate::image::TopologyError;
+
 /// A [`BlockConfig`](crate::BlockConfig) that no device can be made from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -16,17 +18,9 @@ pub enum ConfigError {
     /// `size_max` is smaller than a sector.
     #[error("size_max {0} is smaller than a sector of 512 bytes")]
     SizeMax(u32),
-    /// The logical block size is not a power of two from 512 to 65536.
-    #[error("logical block size {0} is not a power of two from 512 to 65536")]
-    LogicalBlockSize(u32),
-    /// The physical block size is not a power of two, or smaller than the logical one.
-    #[error("physical block size {physical} is not a power of two of at least {block}")]
-    PhysicalBlockSize {
-        /// The value asked for, in bytes.
-        physical: u32,
-        /// The logical block size in bytes.
-        block: u32,
-    },
+    /// The topology is inconsistent.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
     /// There is no queue, or more than 256.
     #[error("the number of queues is {0}, but should be from 1 to 256")]
     NumQueues(u16),

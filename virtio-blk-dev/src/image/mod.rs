@@ -25,6 +25,7 @@ mod raw_files;
 mod spares;
 mod sys;
 mod topology;
+mod topology_error;
 mod warning;
 mod wear;
 
@@ -47,6 +48,7 @@ pub use parts_error::PartsError;
 pub use range_call::RangeCall;
 pub use raw::RawImage;
 pub use topology::Topology;
+pub use topology_error::TopologyError;
 pub use warning::ImageWarning;
 
 /// The storage of a disk, shared by all queues. Accesses are positional and vectored.
