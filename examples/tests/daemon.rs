@@ -22,7 +22,7 @@ use common::{
 use rustix::process::{Signal, getpid, kill_process};
 use virtio_blk_dev::RawImage;
 use xen_ioreq::fake::FakeDomain;
-use xen_store::fake::FakeStore;
+use xen_store::{Store, fake::FakeStore};
 use xen_virtio_backend::{
     daemon::{Connect, ContactError, Daemon, DaemonError, Extras, Orders},
     fake::{DeviceConfig, GuestKernel, Sharing, Watchdog, reg},
@@ -223,6 +223,23 @@ fn an_xenstore_that_comes_back_empty_takes_no_disk_from_a_guest() {
     // What is said is done right after.
     until("nothing of it is mapped", || domain.foreign_memory().live_mappings() == 0);
     it.stop_and_end();
+}
+
+#[test]
+fn a_guest_whose_nodes_are_removed_as_it_is_destroyed_is_not_said_to_have_lost_them() {
+    let _watchdog = Watchdog::start();
+    let mut it = Running::new();
+    let (domain, disk) = it.guest(1);
+    // As `xl destroy` does, which then asks Xen.
+    it.host.store.rm(None, "/local/domain/1").unwrap();
+    it.host.remove_device(&disk);
+    thread::sleep(Duration::from_millis(300));
+    assert!(it.host.window(&disk).has_device(), "it is served as long as it lives");
+    domain.destroy();
+    it.host.store.release_domain(1);
+    until("nothing of it is mapped", || domain.foreign_memory().live_mappings() == 0);
+    it.stop_and_end();
+    assert!(!it.says("xenstore has no nodes"));
 }
 
 #[test]

@@ -113,6 +113,7 @@ holds_up_nobody() {
         check "xl destroy $guest" xl destroy $guest
     done
     check "the daemon stops" daemon_stop
+    check "xenstore isn't said to have lost nodes" fails grep -F "xenstore has no nodes" "$DAEMON_LOG"
     check "c found nothing wrong" [ "$(guest_said c "%% script steady status")" = 0 ]
     check "d found nothing wrong" [ "$(guest_said d "%% script steady status")" = 0 ]
 }

@@ -68,8 +68,8 @@ pub struct Handshake<S: Store, L: Launch, B: Backend> {
     /// Refused devices whose windows will be answered.
     reserving: BTreeSet<DeviceId>,
     retries: Retries<Task>,
-    /// Guests that live, though xenstore has no nodes of them any more.
-    forgotten: BTreeSet<DomId>,
+    /// Guests that live, though xenstore has no nodes of them any more; and since when, until that is told.
+    forgotten: BTreeMap<DomId, Option<Instant>>,
     /// All devices are to be looked at.
     is_to_list: bool,
     /// Every device that was there at the start has been looked at.
@@ -123,7 +123,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             refused: BTreeSet::new(),
             reserving: BTreeSet::new(),
             retries: Retries::new(),
-            forgotten: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             is_to_list: false,
             listed: false,
             figures: BTreeMap::new(),

@@ -339,7 +339,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                 }
             }
         }
-        self.forgotten.retain(|domid| self.guests.is_alive(*domid));
+        self.look_at_forgotten();
     }
 
     /// Has a device closed. True if it is.

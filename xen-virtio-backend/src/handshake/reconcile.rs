@@ -1,6 +1,10 @@
 //! One device: brought in line with what xenstore says of it.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use backend_process::chain;
 use tracing::warn;
@@ -22,6 +26,9 @@ use crate::{
     },
     process::GuestKey,
 };
+
+/// Within this time a guest ends whose nodes were removed as it is destroyed.
+const DESTROYED: Duration = Duration::from_secs(2);
 
 impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// Brings what is served in line with what xenstore says of one device, or begins to: what comes of that is an
@@ -142,18 +149,26 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                 && self.guests.is_alive(id.domid)
                 && self.store.children(None, &home)?.is_empty()
             {
-                // No toolstack removes all nodes of a guest that lives: xenstored was started anew and has lost
-                // them.
-                if self.forgotten.insert(id.domid) {
-                    warn!(
-                        domid = id.domid,
-                        "xenstore has no nodes of the guest any more, as after a restart of xenstored: its devices are served until it ends; shut it down from inside and create it again to have the toolstack know it"
-                    );
-                }
+                // libxl removes all nodes of a guest that lives just before it destroys it. Otherwise xenstored was
+                // started anew and has lost them.
+                self.forgotten.entry(id.domid).or_insert_with(|| Some(Instant::now()));
                 return Ok(true);
             }
         }
         Ok(self.let_go(id, "its nodes were removed"))
+    }
+
+    /// Tells of guests that live on without nodes, and forgets those that have ended.
+    pub(super) fn look_at_forgotten(&mut self) {
+        self.forgotten.retain(|domid, _| self.guests.is_alive(*domid));
+        for (domid, since) in &mut self.forgotten {
+            if since.take_if(|since| since.elapsed() >= DESTROYED).is_some() {
+                warn!(
+                    domid,
+                    "xenstore has no nodes of the guest any more, as after a restart of xenstored: its devices are served until it ends; shut it down from inside and create it again to have the toolstack know it"
+                );
+            }
+        }
     }
 
     /// Leaves a generic device to the backend of its type: to claim its window too would take the guest's accesses
