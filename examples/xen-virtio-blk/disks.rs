@@ -15,6 +15,7 @@ use crate::{
     engine_kind::EngineKind,
     figures::Figures,
     nodes::{DiskNodes, read_image},
+    processors,
     settings::{DiskSettings, Settings},
     storage::Storage,
 };
@@ -67,6 +68,10 @@ impl Backend for Disks {
 
     fn setup(&self) -> u16 {
         self.0.rings()
+    }
+
+    fn threads(&self) -> u32 {
+        self.0.threads(processors::possible())
     }
 
     fn share(rings: u16) -> Option<RingPool> {

@@ -16,6 +16,7 @@ mod identity;
 mod live_figures;
 pub mod metrics;
 pub mod nodes;
+mod processors;
 pub mod rate;
 pub mod settings;
 pub mod storage;

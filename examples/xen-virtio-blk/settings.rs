@@ -9,7 +9,7 @@ use std::{
 
 use backend_process::chain;
 use tracing::warn;
-use virtio_blk_dev::{ImageFormat, RateLimits, UringEngine, UringError};
+use virtio_blk_dev::{ImageFormat, RateLimits, UringConfig, UringEngine, UringError};
 use xen_virtio_backend::MapBudget;
 
 use crate::{
@@ -99,6 +99,15 @@ impl Settings {
         let all = self.disks.values().chain([&self.all]);
         let queues = all.filter(|disk| disk.engine == EngineKind::IoUring).map(|disk| disk.queues);
         queues.max().unwrap_or(0).saturating_mul(DISKS).min(MAX_RINGS)
+    }
+
+    /// How many threads the disks of a guest may have at most on a machine of so many processors: one for each queue of as
+    /// many disks as guests have, and for each io_uring what the kernel starts to carry out what would block: as many as
+    /// it has entries, or four times the processors (`io_wq_create`, io_uring_enter(2)).
+    pub(crate) fn threads(&self, processors: u32) -> u32 {
+        let queues = self.disks.values().chain([&self.all]).map(|disk| disk.queues).max();
+        let workers = u32::from(UringConfig::default().depth).min(processors.saturating_mul(4));
+        u32::from(queues.unwrap_or(0)) * u32::from(DISKS) + u32::from(self.rings()) * workers
     }
 
     /// How the disk with this image is served: as the table says that names it, by this path or by

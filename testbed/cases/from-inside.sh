@@ -66,6 +66,7 @@ for action in hypercall "map-foreign $domid" "map-resource $domid" "device-model
 done
 refused restrict-privcmd "$domid"
 refused restrict-evtchn "$domid"
+works threads 200
 works open "$image"
 works ptrace "$pid"
 works kill "$pid"
@@ -106,6 +107,8 @@ refused udp 127.0.0.1:9
 refused ring-setup
 refused ring-open /testbed/lib.sh
 refused fork
+works threads 30
+refused threads 200
 grants=1 mode="confined, with grants"
 refused map-foreign $(($(cat /tmp/last) + 1))
 refused map-foreign "$domid"

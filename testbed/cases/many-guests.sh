@@ -66,8 +66,9 @@ note "of one guest's process: $(awk '
 for pid in $served_by; do
     costs "a guest's process" "$pid"
     dir=$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+    check "the process $pid needed less than the tasks that it may have" [ "$(cat "/sys/fs/cgroup$dir/pids.peak")" -lt "$(cat "/sys/fs/cgroup$dir/pids.max")" ]
     note "its cgroup: $(($(cat "/sys/fs/cgroup$dir/memory.current") / 1024)) KiB, of the kernel's" \
-        "$(($(sed -n 's/^kernel //p' "/sys/fs/cgroup$dir/memory.stat") / 1024)), $(cat "/sys/fs/cgroup$dir/pids.peak") tasks at most"
+        "$(($(sed -n 's/^kernel //p' "/sys/fs/cgroup$dir/memory.stat") / 1024)), $(cat "/sys/fs/cgroup$dir/pids.peak") tasks at most of $(cat "/sys/fs/cgroup$dir/pids.max")"
 done
 for pid in $DAEMON_PID $served_by; do
     check "the process $pid has used no CPU time in 20 s" [ "$(ticks "$pid")" = "$(cat /tmp/ticks.$pid)" ]

@@ -39,6 +39,8 @@ killed() {
     path=/local/domain/0/backend/virtio_disk/$domid
     dir=$cgroup/guest-$domid-$2
     check "$way: the process $pid is in its cgroup" grep -qx "$pid" "$dir/cgroup.procs"
+    # 64 of its own; and for 16 disks the thread of a queue, and the four that the kernel may start for its io_uring.
+    check "$way: it may have as many tasks as it needs: $(cat "$dir/pids.max")" [ "$(cat "$dir/pids.max")" = $((64 + 16 * 5)) ]
     before=$(rounds) lines=$(wc -l <"$GUEST_LOG/guest-other.log")
     die "$1" "$pid" "$dir"
     check "$way: it is gone" wait_for 5 fails kill -0 "$pid"

@@ -37,6 +37,7 @@ check "no layer is missing or off" fails grep -qE "MISSING|OFF" /tmp/report
 image=$(image image 8K)
 printf image >/tmp/file
 works threads 20
+TRIAL_THREADS=10 refused threads 20
 works memory
 works sockets
 works events

@@ -67,6 +67,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// What a process that is to serve a guest is told.
     fn setup(&self) -> Self::Setup;
 
+    /// How many threads all devices of one guest may have at most, those included that the kernel starts for their
+    /// io_urings. The process of a guest gets no more, so that it takes no other guest's.
+    fn threads(&self) -> u32 {
+        1024
+    }
+
     /// Makes what the guest's devices share. The process has one thread, and gives up its privileges after that.
     fn share(setup: Self::Setup) -> Self::Shared;
 

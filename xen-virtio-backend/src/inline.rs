@@ -125,6 +125,11 @@ impl<D: Inline> Backend for InlineDevices<D> {
 
     fn setup(&self) {}
 
+    /// They are served on the guest's own.
+    fn threads(&self) -> u32 {
+        0
+    }
+
     fn share((): ()) {}
 
     fn load((): &(), (): &(), opened: Opened<()>) -> Result<Vec<OwnedFd>, Refusal> {

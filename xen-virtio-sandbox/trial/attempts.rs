@@ -6,6 +6,9 @@ use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::c_long;
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -65,6 +68,7 @@ pub(crate) fn prepare(action: &str, given: &[&str]) -> Option<io::Result<Action>
             let arguments = args([name, argv.as_ptr() as usize, environment.as_ptr() as usize]);
             done(call(libc::SYS_execve, arguments))
         }),
+        "threads" => Box::new(move || threads(number)),
         "fork" => Box::new(|| match call(libc::SYS_clone, args([libc::SIGCHLD as usize]))? {
             0 => std::process::exit(0),
             child => Ok(child.to_string()),
@@ -176,4 +180,39 @@ fn key() -> io::Result<()> {
     let payload = path("secret");
     let key = [path("user"), path("trial"), payload, 6, SESSION];
     call(libc::SYS_add_key, args(key)).map(drop)
+}
+
+/// So many at once.
+fn threads(count: usize) -> io::Result<String> {
+    let shared = Arc::new((Mutex::new(0), Condvar::new()));
+    let start = |i| {
+        let shared = Arc::clone(&shared);
+        let body = move || {
+            *shared.0.lock().unwrap_or_else(|e| e.into_inner()) += 1;
+            shared.1.notify_all();
+            let begin = Instant::now();
+            thread::sleep(Duration::from_millis(1));
+            thread::yield_now();
+            assert!(begin.elapsed() >= Duration::from_millis(1));
+            let mut counted = shared.0.lock().unwrap_or_else(|e| e.into_inner());
+            while *counted < count {
+                counted = shared.1.wait(counted).unwrap_or_else(|e| e.into_inner());
+            }
+        };
+        thread::Builder::new().name(format!("thread-{i}")).spawn(body)
+    };
+    let mut started = Vec::new();
+    for i in 0..count {
+        match start(i) {
+            Ok(thread) => started.push(thread),
+            Err(error) => {
+                // So that those which wait for it end.
+                *shared.0.lock().unwrap_or_else(|e| e.into_inner()) = count;
+                shared.1.notify_all();
+                return Err(error);
+            }
+        }
+    }
+    let joined = started.into_iter().map(thread::JoinHandle::join).filter(Result::is_ok).count();
+    Ok(joined.to_string())
 }

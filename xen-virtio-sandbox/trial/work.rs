@@ -6,9 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut, IsTerminal, Read, Seek, SeekFrom, Write
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fs::FallocateFlags;
@@ -35,7 +33,6 @@ pub(crate) fn prepare(action: &str, given: &[&str]) -> Option<io::Result<Action>
                 Box::new(move || file.write_at(b"x", 4096).map(|n| n.to_string()))
             }
         },
-        "threads" => Box::new(move || threads(number)),
         "descriptors" => Box::new(move || descriptors(number)),
         "memory" => Box::new(|| Ok(memory())),
         "sockets" => match UnixStream::pair() {
@@ -112,40 +109,6 @@ fn image(mut file: &File) -> io::Result<String> {
     let len = file.metadata()?.len();
     let texts = [&read[..], &by, &parts].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     Ok(format!("{} {len} {end}", texts.join(" ")))
-}
-
-fn threads(count: usize) -> io::Result<String> {
-    let shared = Arc::new((Mutex::new(0), Condvar::new()));
-    let start = |i| {
-        let shared = Arc::clone(&shared);
-        let body = move || {
-            *shared.0.lock().unwrap_or_else(|e| e.into_inner()) += 1;
-            shared.1.notify_all();
-            let begin = Instant::now();
-            thread::sleep(Duration::from_millis(1));
-            thread::yield_now();
-            assert!(begin.elapsed() >= Duration::from_millis(1));
-            let mut counted = shared.0.lock().unwrap_or_else(|e| e.into_inner());
-            while *counted < count {
-                counted = shared.1.wait(counted).unwrap_or_else(|e| e.into_inner());
-            }
-        };
-        thread::Builder::new().name(format!("thread-{i}")).spawn(body)
-    };
-    let mut started = Vec::new();
-    for i in 0..count {
-        match start(i) {
-            Ok(thread) => started.push(thread),
-            Err(error) => {
-                // So that those which wait for it end.
-                *shared.0.lock().unwrap_or_else(|e| e.into_inner()) = count;
-                shared.1.notify_all();
-                return Err(error);
-            }
-        }
-    }
-    let joined = started.into_iter().map(thread::JoinHandle::join).filter(Result::is_ok).count();
-    Ok(joined.to_string())
 }
 
 fn descriptors(count: usize) -> io::Result<String> {

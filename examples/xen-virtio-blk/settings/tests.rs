@@ -185,3 +185,21 @@ fn a_file_that_isnt_there_is_named() {
     let error = read(Path::new("/nowhere/disks.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/disks.toml"), "{error}");
 }
+
+#[test]
+fn a_guest_may_have_the_threads_of_the_greatest_disk_for_each_of_its_disks() {
+    let all = DiskSettings { queues: 2, ..DiskSettings::default() };
+    let threads = |all: &DiskSettings, text, processors| {
+        settings(all.clone(), text).unwrap().threads(processors)
+    };
+    let sync = DiskSettings { engine: EngineKind::Sync, ..all.clone() };
+    assert_eq!(threads(&sync, "", 8), 16 * 2);
+    assert_eq!(threads(&sync, "[\"/a.img\"]\nqueues = 6\n", 8), 16 * 6);
+    // What the kernel starts for each of the io_urings.
+    let uring = DiskSettings { engine: EngineKind::IoUring, ..all };
+    assert_eq!(threads(&uring, "", 8), 16 * 2 + 16 * 2 * 4 * 8);
+    assert_eq!(threads(&uring, "", u32::MAX), 16 * 2 + 16 * 2 * 128);
+    // There are only so many.
+    let most = DiskSettings { queues: 256, ..uring };
+    assert_eq!(threads(&most, "", 8), 16 * 256 + 256 * 4 * 8);
+}

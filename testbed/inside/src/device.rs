@@ -55,6 +55,11 @@ impl Backend for Attempts {
         fs::read_to_string(NEXT).unwrap_or_default().trim_end().to_owned()
     }
 
+    fn threads(&self) -> u32 {
+        // Of its own it may have 64.
+        0
+    }
+
     fn share(text: String) -> Prepared {
         let words: Vec<&str> = text.split(' ').collect();
         let prepared = match words[..] {

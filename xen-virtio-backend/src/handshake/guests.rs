@@ -338,7 +338,7 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         server: ServerId,
         backend: &B,
     ) -> Result<(), AttachError> {
-        let launched = self.launch.launch::<B>(key, self.budget, server, backend.setup())?;
+        let launched = self.launch.launch(key, self.budget, server, backend)?;
         self.add(key, model, server, launched, Stage::Serving).map_err(|source| {
             self.launch.forget(key);
             AttachError::Link { domid: key.domid, source }

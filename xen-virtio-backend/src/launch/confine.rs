@@ -8,10 +8,6 @@ use crate::{
     process::{Confinement, GuestKey},
 };
 
-/// Most threads: as many disks as a guest has, each with as many queues as a disk has, and the workers of their
-/// io_urings.
-const THREADS: u64 = 16384;
-
 /// Confines this process, which has one thread.
 pub(super) fn confine(
     key: GuestKey,
@@ -21,7 +17,7 @@ pub(super) fn confine(
     let ids = ids.map_err(|error| chain(&error).to_string())?;
     let mut limits = Limits::default();
     limits.open_files = confinement.open_files;
-    limits.threads = Some(THREADS);
+    limits.threads = confinement.threads;
     let access = match key.sharing {
         Sharing::Foreign => Access::FOREIGN_MEMORY,
         Sharing::Grant => Access::GRANTS,

@@ -29,11 +29,11 @@ use rustix::{
 };
 use tracing::{debug, info, warn};
 use xen_ioreq::{DomId, ServerId, XenDeviceModel};
-use xen_virtio_sandbox::{Cgroup, CgroupLimits, Delegated, IdRange, State, close_on_exec, probe};
+use xen_virtio_sandbox::{Cgroup, IdRange, close_on_exec, probe};
 
 use super::{
-    Earlier, Launch, LaunchError, Launched, Process, isolation::Isolation, program::GUEST_PROCESS,
-    server_file::ServerFile,
+    Earlier, Launch, LaunchError, Launched, Process, cgroups::Cgroups, isolation::Isolation,
+    program::GUEST_PROCESS, server_file::ServerFile,
 };
 use crate::{
     backend::Backend,
@@ -42,6 +42,10 @@ use crate::{
     node::Sharing,
     process::{Confinement, GuestKey, Line, Parcel, Start, connect_to, listen_at},
 };
+
+/// Threads of a guest's process beside those of its devices, at most: the guest's, the supervisor's, the log's, one that
+/// unmaps; and for each device one that loads it and one that closes it.
+const OWN_TASKS: u32 = 64;
 
 /// What the processes keep of the environment.
 const ENVIRONMENT: [&str; 3] = ["RUST_LOG", "RUST_BACKTRACE", "TZ"];
@@ -53,7 +57,7 @@ pub struct Exec {
     dir: PathBuf,
     isolation: Isolation,
     ids: Option<IdRange>,
-    cgroups: Option<Delegated>,
+    cgroups: Cgroups,
 }
 
 impl Exec {
@@ -74,7 +78,7 @@ impl Exec {
             warn!(error = %chain(&error), "the processes of all guests run as this user, so that one that a guest has taken over may reach another's");
             None
         });
-        let launcher = Self { dir, isolation, ids, cgroups: cgroups(isolation) };
+        let launcher = Self { dir, isolation, ids, cgroups: Cgroups::find(isolation) };
         launcher.tell();
         Ok(launcher)
     }
@@ -99,32 +103,17 @@ impl Exec {
         Ok((path, address))
     }
 
-    fn confinement(&self, domid: DomId) -> Result<Option<Confinement>, LaunchError> {
+    fn confinement(&self, domid: DomId, tasks: u32) -> Result<Option<Confinement>, LaunchError> {
         if !self.isolation.sandbox {
             return Ok(None);
         }
         let ids = self.ids.map(|range| range.for_domain(domid)).transpose()?;
         let open_files = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
-        Ok(Some(Confinement { ids: ids.map(|ids| (ids.uid(), ids.gid())), open_files }))
-    }
-
-    /// The cgroup of a process, if there is a place for one.
-    fn cgroup(&self, key: GuestKey) -> Option<Cgroup> {
-        let delegated = self.cgroups.as_ref()?;
-        let mut limits = CgroupLimits::default();
-        (limits.memory, limits.cpu_milli) = (self.isolation.memory, self.isolation.cpu_milli);
-        match delegated.guest(&cgroup_name(key), limits) {
-            Ok((cgroup, state)) => {
-                if let State::Partial(but) = state {
-                    warn!(%key, %but, "the guest's process can be limited in part only");
-                }
-                Some(cgroup)
-            }
-            Err(error) => {
-                warn!(%key, error = %chain(&error), "the guest's process has no cgroup of its own");
-                None
-            }
-        }
+        // Of the user, who has another process for the guest if its devices share its memory in both ways. Without a user
+        // of its own it has all guests'.
+        let threads = ids.as_ref().map(|_| u64::from(tasks) * Sharing::ALL.len() as u64);
+        let ids = ids.map(|ids| (ids.uid(), ids.gid()));
+        Ok(Some(Confinement { ids, open_files, threads }))
     }
 
     fn spawn<B: Backend>(&self, key: GuestKey, listener: OwnedFd) -> io::Result<Child> {
@@ -145,7 +134,7 @@ impl Exec {
     /// The process that listens for this guest, if there is one. What an ended one has left there is removed.
     fn connect(&self, key: GuestKey) -> Found {
         let Ok((path, address)) = self.address(key) else { return Found::Unreachable };
-        let cgroup = self.cgroups.as_ref().and_then(|all| all.existing(&cgroup_name(key)));
+        let cgroup = self.cgroups.existing(key);
         let socket = match connect_to(&address) {
             Ok(socket) => socket,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -185,41 +174,6 @@ enum Found {
     Unreachable,
 }
 
-/// The subtree of cgroups that is left to this process, if there is one.
-fn cgroups(isolation: Isolation) -> Option<Delegated> {
-    let found = Delegated::find().and_then(|found| {
-        let Some(delegated) = found else { return Ok(None) };
-        let state = delegated.prepare()?;
-        Ok(Some((delegated, state)))
-    });
-    match found {
-        Ok(Some((delegated, State::Partial(but)))) => {
-            warn!(%but, "the processes of guests can be limited in part only");
-            Some(delegated)
-        }
-        Ok(Some((delegated, _))) => Some(delegated),
-        Ok(None) => {
-            let Isolation { memory, cpu_milli, .. } = isolation;
-            if memory.is_some() || cpu_milli.is_some() {
-                warn!(
-                    memory,
-                    cpu_milli,
-                    "no cgroup is delegated to this program, so the limits of the guests' processes don't hold: set Delegate=yes in its systemd unit"
-                );
-            }
-            None
-        }
-        Err(error) => {
-            warn!(error = %chain(&error), "the processes of guests get no cgroups of their own");
-            None
-        }
-    }
-}
-
-fn cgroup_name(key: GuestKey) -> String {
-    format!("guest-{key}")
-}
-
 impl Launch for Exec {
     type Model = XenDeviceModel;
 
@@ -232,18 +186,19 @@ impl Launch for Exec {
         key: GuestKey,
         map_budget: MapBudget,
         server: ServerId,
-        setup: B::Setup,
+        backend: &B,
     ) -> Result<Launched, LaunchError> {
         if let Found::Running(running) = self.connect(key) {
             let pid = running.process.pid();
             return Err(LaunchError::Busy { program: B::NAME, key, pid });
         }
-        let confinement = self.confinement(key.domid)?;
-        let start = Start { key, map_budget, server, confinement, setup };
+        let tasks = OWN_TASKS.saturating_add(backend.threads());
+        let confinement = self.confinement(key.domid, tasks)?;
+        let start = Start { key, map_budget, server, confinement, setup: backend.setup() };
         let start = Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?;
         let written = ServerFile::new(&self.dir, key).write(server);
         written.map_err(LaunchError::system("can't write down the guest's IOREQ server"))?;
-        self.start::<B>(key, start).inspect_err(|_| self.forget(key))
+        self.start::<B>(key, start, tasks).inspect_err(|_| self.forget(key))
     }
 
     fn earlier(&self) -> Vec<Earlier> {
@@ -293,7 +248,12 @@ impl Exec {
     }
 
     /// Starts the process, and has it told `start`.
-    fn start<B: Backend>(&self, key: GuestKey, start: Parcel) -> Result<Launched, LaunchError> {
+    fn start<B: Backend>(
+        &self,
+        key: GuestKey,
+        start: Parcel,
+        tasks: u32,
+    ) -> Result<Launched, LaunchError> {
         let system = LaunchError::system::<io::Error>;
         let (path, address) =
             self.address(key).map_err(system("can't name the socket of the guest's process"))?;
@@ -313,7 +273,7 @@ impl Exec {
                 return Err(system("can't follow the process of the guest")(error));
             }
         };
-        let cgroup = self.cgroup(key);
+        let cgroup = self.cgroups.make(key, tasks);
         if let Some(Err(error)) = cgroup.as_ref().map(|cgroup| cgroup.add(child.id())) {
             warn!(%key, error = %chain(&error), "the guest's process can't be moved to its cgroup");
         }

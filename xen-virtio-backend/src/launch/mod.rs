@@ -1,5 +1,6 @@
 //! How the processes of guests are started, and found again.
 
+mod cgroups;
 mod confine;
 mod error;
 mod exec;
@@ -45,7 +46,7 @@ pub trait Launch: Send + 'static {
         key: GuestKey,
         map_budget: MapBudget,
         server: ServerId,
-        setup: B::Setup,
+        backend: &B,
     ) -> Result<Launched, LaunchError>;
 
     /// What an earlier supervisor has left. Connects to the processes that still run.

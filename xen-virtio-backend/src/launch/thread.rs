@@ -122,7 +122,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         key: GuestKey,
         map_budget: MapBudget,
         server: ServerId,
-        setup: B::Setup,
+        backend: &B,
     ) -> Result<Launched, LaunchError> {
         let system = LaunchError::system::<io::Error>;
         let address = address().map_err(system("can't name a socket"))?;
@@ -131,6 +131,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
         let mut line = Line::to_guest(
             connect_to(&address).map_err(system("can't connect to the guest's thread"))?,
         );
+        let setup = backend.setup();
         let start = Start { key, map_budget, server, confinement: None, setup };
         line.push(Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?);
         let end = Arc::<Ended>::default();

@@ -46,4 +46,6 @@ pub(crate) struct Confinement {
     pub(crate) ids: Option<(u32, u32)>,
     /// Most open files.
     pub(crate) open_files: u64,
+    /// Most threads of that user; `None` if it isn't the process's own.
+    pub(crate) threads: Option<u64>,
 }
