@@ -14,15 +14,20 @@ guest_config hostile 160 2 slim "$(virtio_disk "$(image hostile 64M)" xvda)" \
 check "xl create, the hostile guest" guest_create hostile || give_up "a guest is created"
 expect hostile "%% hostile ready"
 
-# ticks: the daemon's CPU time so far, in hundredths of a second.
-ticks() { cut -d' ' -f14,15 "/proc/$DAEMON_PID/stat" | tr ' ' '+' | sed 's/.*/echo $((&))/' | sh; }
+# ticks: the CPU time of the daemon and the guests' processes so far, in hundredths of a second.
+ticks() {
+    for pid in $(processes); do sed 's/.*) //' "/proc/$pid/stat"; done | awk '{ sum += $12 + $13 } END { print sum }'
+}
 # busy_for: how much of it five seconds take, while the hostile guest rests.
 busy_for() {
     local start=$(ticks)
     sleep 5
     echo $(($(ticks) - start))
 }
-resident() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$DAEMON_PID/status"; }
+resident() {
+    for pid in $(processes); do cat "/proc/$pid/status"; done | awk '/^VmRSS:/ { sum += $2 } END { print sum }'
+}
+process=$(guest_process hostile)
 
 cpu=$(busy_for) memory=$(resident) holds=$(daemon_holds) rounds=$(guest_said normal "%% round")
 note "before: cpu $cpu/500, memory $memory KiB, $holds"
@@ -35,6 +40,7 @@ note "after: cpu $(busy_for)/500, memory $(resident) KiB, $(daemon_holds)"
 check "the daemon's CPU time is as before" [ "$(busy_for)" -le $((cpu * 2 + 25)) ]
 check "the daemon's memory is as before, but for 4 MiB" [ "$(resident)" -le $((memory + 4096)) ]
 check "the daemon lives" kill -0 "$DAEMON_PID"
+check "the hostile guest's process lives" [ "$(guest_process hostile)" = "$process" ]
 more_rounds() { [ "$(guest_said normal "%% round")" -gt $((rounds + 10)) ]; }
 check "the normal guest's verified rounds went on" more_rounds
 lines=$(wc -l <"$DAEMON_LOG")

@@ -1,6 +1,6 @@
 # about: the daemon is killed 50 times under load: no guest notices, and the next one takes over all of them
 # xen: 4.19
-# time-limit: 900
+# time-limit: 1800
 
 metrics=/tmp/xen-virtio-blk.prom
 start() { daemon_start run --metrics-file $metrics --metrics-interval 1; }
@@ -60,21 +60,37 @@ xenstore-write "$path/online" 0 "$path/state" 5
 check "one of two disks is detached" wait_for 5 state_is 6 "$domid" 51728
 check "the other one goes on" goes_on one vda
 
-note "killed while a disk is attached"
-GUEST_CMDLINE=xvt.script=adopted
-for delay in 0.02 0.05 0.1 0.2 0.3 0.4; do
+# attached_when WHEN COMMAND…: kills the daemon once the command is done, while a guest is created.
+attached_when() {
+    local when=$1 creating; shift
     guest_config next 128 1 slim "$(virtio_disk "$(image next 16M)" xvda)"
     guest_create next &
     creating=$!
-    sleep $delay
+    "$@"
     kill -KILL "$DAEMON_PID"
     wait "$DAEMON_PID"
     start
-    check "after $delay s: xl create" wait $creating
+    check "killed $when: xl create" wait $creating
     expect next "%% vda round"
-    check "after $delay s: xl destroy" xl destroy next
-    check "after $delay s: nothing is left of it" wait_for 5 fails sh -c "xl list | grep -q '^(null)'"
+    check "killed $when: xl destroy" xl destroy next
+    check "killed $when: nothing is left of it" wait_for 5 fails sh -c "xl list | grep -q '^(null)'"
+}
+# until_said TEXT: until the log has one more line with that.
+until_said() {
+    local before=$(grep -c "$1" "$DAEMON_LOG") left=20000
+    until [ "$(grep -c "$1" "$DAEMON_LOG")" -gt "$before" ]; do
+        left=$((left - 1)); [ $left -gt 0 ] || { fail "the log says: $1"; return; }
+        sleep 0.001
+    done
+}
+note "killed while a disk is attached"
+GUEST_CMDLINE=xvt.script=adopted
+for delay in 0.1 0.2 0.3 0.4; do
+    attached_when "after $delay s" sleep $delay
 done
+attached_when "when the guest's process is started" until_said "started the process of the guest"
+attached_when "when the guest's process is confined" until_said "serving a guest domid"
+attached_when "when the disk is served" until_said " serving id="
 
 note "a guest that ends while there is no daemon"
 served_by=$(guest_process two)
