@@ -13,9 +13,8 @@ use tracing::{info, warn};
 use virtio_blk_dev::{BlockDevice, Engine, RateLimiter, RateLimits, UringError};
 use virtio_mmio_dev::{Interrupt, QueueConfig, Queues, Stop};
 use virtio_worker::{LogLimit, Wake};
-use xen_foreignmem::DomainMemory;
 use xen_virtio_backend::{
-    Host, Notices, Refusal,
+    DeviceMemory, Host, Notices, Refusal,
     node::{DeviceId, DeviceNode, Sharing},
 };
 use xen_virtio_sandbox::ThreadFilters;
@@ -43,7 +42,7 @@ const NOT_GRANTED: &str = "the guest's driver gives plain addresses, though it w
 pub(crate) struct DiskQueues<H: Host> {
     id: DeviceId,
     settings: DiskSettings,
-    memory: DomainMemory<H::Memory, H::Grants>,
+    memory: DeviceMemory<H>,
     storage: Storage,
     limiter: Arc<RateLimiter>,
     workers: Vec<Option<WorkerThread>>,
@@ -70,7 +69,7 @@ impl<H: Host> DiskQueues<H> {
         node: &DeviceNode,
         settings: DiskSettings,
         storage: Storage,
-        memory: DomainMemory<H::Memory, H::Grants>,
+        memory: DeviceMemory<H>,
         figures: Arc<LiveFigures>,
         notices: Notices,
         filters: ThreadFilters,
@@ -109,7 +108,7 @@ impl<H: Host> DiskQueues<H> {
     }
 
     /// The guest's memory, as they reach it.
-    pub(crate) fn memory(&self) -> &DomainMemory<H::Memory, H::Grants> {
+    pub(crate) fn memory(&self) -> &DeviceMemory<H> {
         &self.memory
     }
 
@@ -204,7 +203,8 @@ impl<H: Host> DiskQueues<H> {
             log: self.limit.clone(),
             filters: self.filters.clone(),
         };
-        WorkerThread::start(config, &self.memory, interrupt, &device.params(), serving).map_err(
+        let spaces = (self.memory.rings(), self.memory.requests());
+        WorkerThread::start(config, spaces, interrupt, &device.params(), serving).map_err(
             |(error, idle)| {
                 self.idle[index] = Some(idle);
                 error

@@ -13,7 +13,7 @@ use virtio_worker::{
     Cpu, EngineWaiter, LogLimit, QueueThread, Served, SpawnError, ThreadEvent, ThreadSpec, Waiter,
     Wake,
 };
-use xen_foreignmem::{DomainMemory, ForeignMemory, GrantTable};
+use vm_memory::GuestAddressSpace;
 use xen_virtio_backend::node::DeviceId;
 use xen_virtio_sandbox::{ThreadFilters, ThreadKind};
 
@@ -59,17 +59,22 @@ pub(crate) struct Serving {
 }
 
 impl WorkerThread {
-    /// Maps the queue's rings and starts to serve them. If that fails, the engine and the wake-up are returned
+    /// Maps the queue's rings, which are in the first space, and starts to serve them; the second has the buffers of
+    /// requests. If that fails, the engine and the wake-up are returned
     /// with the error.
-    pub(crate) fn start<F: ForeignMemory, G: GrantTable>(
+    pub(crate) fn start<R, D>(
         config: &QueueConfig,
-        memory: &DomainMemory<F, G>,
+        (rings, requests): (R, D),
         interrupt: Interrupt,
         params: &Params,
         serving: Serving,
-    ) -> Result<Self, (StartError, Idle)> {
+    ) -> Result<Self, (StartError, Idle)>
+    where
+        R: GuestAddressSpace<T: Send> + Send + 'static,
+        D: GuestAddressSpace + Send + 'static,
+    {
         let Serving { id, engine, wake, limiter, poll, cpu, log, filters } = serving;
-        let queue = match LiveQueue::new(config, &memory.rings(), memory.requests(), interrupt) {
+        let queue = match LiveQueue::new(config, &rings, requests, interrupt) {
             Ok(queue) => queue,
             Err(error) => return Err((error.into(), Idle { engine: Some(engine), wake })),
         };

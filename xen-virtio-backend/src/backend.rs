@@ -7,11 +7,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 use virtio_mmio_dev::{PendingWrite, WriteOutcome};
-use xen_foreignmem::DomainMemory;
 use xen_virtio_sandbox::ThreadFilters;
 
 use crate::{
-    host::{Host, InterruptLine},
+    host::{DeviceMemory, Host, InterruptLine},
     node::{DeviceId, DeviceNode, DeviceType, NodeError, NodeReader},
     notices::Notices,
 };
@@ -126,7 +125,7 @@ pub struct Opened<R> {
 /// What a device gets of its guest.
 pub struct Parts<H: Host> {
     /// The guest's memory, as the toolstack has the device reach it.
-    pub memory: DomainMemory<H::Memory, H::Grants>,
+    pub memory: DeviceMemory<H>,
     /// The device's interrupt.
     pub interrupt: InterruptLine<H::Model>,
     /// For what the operator should find in xenstore.

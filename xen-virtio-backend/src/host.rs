@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use xen_evtchn::{EventChannel, Evtchn};
-use xen_foreignmem::{ForeignMemory, Gntdev, GrantTable, Privcmd};
+use xen_foreignmem::{DomainMemory, ForeignMemory, Gntdev, GrantTable, Privcmd};
 use xen_ioreq::{DeviceModel, DomId, XenDeviceModel};
 
 use crate::node::Sharing;
@@ -31,6 +31,11 @@ pub trait Host: Send + 'static {
     /// The kernel's devices can't be opened, or not be restricted.
     fn open(&self, domid: DomId, sharing: Sharing) -> io::Result<Handles<Self>>;
 }
+
+/// A guest's memory as one device may reach it: a handle, of which clones are cheap. It has the
+/// [`GuestAddressSpace`](virtio_mmio_dev::vm_memory::GuestAddressSpace)s that a
+/// [`LiveQueue`](virtio_mmio_dev::LiveQueue) needs, `rings()` and `requests()`.
+pub type DeviceMemory<H> = DomainMemory<<H as Host>::Memory, <H as Host>::Grants>;
 
 /// What serves one guest. Each guest has its own, so that each can be confined to it.
 pub struct Handles<H: Host + ?Sized> {

@@ -27,7 +27,7 @@ pub use backend::{Backend, Device, Opened, Parts, Refusal};
 pub use daemon::{main, run};
 pub use guest::MapBudget;
 pub use handshake::{Handshake, HandshakeError};
-pub use host::{Handles, Host, InterruptLine, Xen};
+pub use host::{DeviceMemory, Handles, Host, InterruptLine, Xen};
 pub use inline::{Inline, InlineDevices, InlineService};
 pub use launch::guest_process;
 pub use notices::Notices;

@@ -2,7 +2,7 @@ use std::{sync::mpsc, time::Instant};
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Completion, Io, RateLimits};
 use virtio_mmio_dev::{MmioTransport, Queues, Register, Stop};
-use xen_foreignmem::Layout;
+use xen_foreignmem::{DomainMemory, Layout};
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::node::Kind;
 
@@ -118,7 +118,8 @@ fn start(
         log: LogLimit::new(),
         filters: ThreadFilters::NONE,
     };
-    (WorkerThread::start(&config, &memory, interrupt, &params, serving), taken)
+    let spaces = (memory.rings(), memory.requests());
+    (WorkerThread::start(&config, spaces, interrupt, &params, serving), taken)
 }
 
 #[test]

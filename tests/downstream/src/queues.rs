@@ -13,8 +13,7 @@ use virtio_mmio_dev::{
     Chain, Interrupt, LiveQueue, QueueConfig, Queues, Stop, vm_memory::GuestAddressSpace,
 };
 use virtio_worker::{QueueThread, Served, ThreadSpec, Waiter, Wake};
-use xen_foreignmem::DomainMemory;
-use xen_virtio_backend::{Host, ThreadFilters, ThreadKind};
+use xen_virtio_backend::{DeviceMemory, Host, ThreadFilters, ThreadKind};
 
 use crate::{digest::Digest, fnv::Fnv};
 
@@ -25,7 +24,7 @@ const MAX_LEN: u64 = 1 << 20;
 
 /// Dropping them ends their threads.
 pub(crate) struct DigestQueues<H: Host> {
-    memory: DomainMemory<H::Memory, H::Grants>,
+    memory: DeviceMemory<H>,
     queues: [Queue; QUEUES],
     /// What confines their threads.
     filters: ThreadFilters,
@@ -47,10 +46,7 @@ impl Queue {
 
 impl<H: Host> DigestQueues<H> {
     /// Queues that nobody uses yet.
-    pub(crate) fn new(
-        memory: DomainMemory<H::Memory, H::Grants>,
-        filters: ThreadFilters,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(memory: DeviceMemory<H>, filters: ThreadFilters) -> io::Result<Self> {
         let queues = [Queue::new()?, Queue::new()?];
         Ok(Self { memory, queues, filters, answered: Arc::default() })
     }

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use xen_foreignmem::{DomainMemory, Layout, Retired};
 
 use crate::{
-    host::{Handles, Host},
+    host::{DeviceMemory, Handles, Host},
     node::Sharing,
 };
-
-/// A guest's memory as one device may reach it.
-type DeviceMemory<H> = DomainMemory<<H as Host>::Memory, <H as Host>::Grants>;
 
 /// The two ways to a guest's memory. A device has one of them, never both: a guest that was told to
 /// grant is not mapped, and one that wasn't has no grants to offer.
