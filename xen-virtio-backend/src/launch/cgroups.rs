@@ -10,8 +10,8 @@ use crate::process::GuestKey;
 /// The subtree of cgroups that is left to this process, if there is one, and the limits of a guest's process.
 #[derive(Debug)]
 pub(super) struct Cgroups {
-    delegated: Option<Delegated>,
-    isolation: Isolation,
+    pub(super) delegated: Option<Delegated>,
+    pub(super) isolation: Isolation,
 }
 
 impl Cgroups {

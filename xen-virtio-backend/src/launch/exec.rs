@@ -47,6 +47,9 @@ use crate::{
 /// unmaps; and for each device one that loads it and one that closes it.
 const OWN_TASKS: u32 = 64;
 
+/// Said of an address where nobody listens.
+const NOBODY: [io::ErrorKind; 2] = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+
 /// What the processes keep of the environment.
 const ENVIRONMENT: [&str; 3] = ["RUST_LOG", "RUST_BACKTRACE", "TZ"];
 
@@ -137,12 +140,14 @@ impl Exec {
         let cgroup = self.cgroups.existing(key);
         let socket = match connect_to(&address) {
             Ok(socket) => socket,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                debug!(%key, "the process of a guest has ended while there was no supervisor");
+            Err(error) if NOBODY.contains(&error.kind()) => {
+                // One that a guest has taken over may have closed its socket and still have the guest's event channels.
+                if let Some(Err(error)) = cgroup.as_ref().map(Cgroup::kill) {
+                    debug!(%key, error = %chain(&error), "what is left of a guest's process can't be killed");
+                }
                 clean(&path, cgroup);
                 return Found::Ended;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Ended,
             Err(error) => {
                 warn!(%key, error = %chain(&error), "the process of a guest can't be reached: it serves its guest on, and ends with it");
                 return Found::Unreachable;
@@ -352,3 +357,6 @@ fn clean(path: &Path, cgroup: Option<Cgroup>) {
         debug!(error = %chain(&error), "the cgroup of an ended process can't be removed");
     }
 }
+
+#[cfg(test)]
+mod tests;
