@@ -26,12 +26,6 @@ impl VirtioDevice for Entropy {
     fn queue_max_sizes(&self) -> &[u16] {
         &[16]
     }
-    fn features(&self) -> u64 {
-        0
-    }
-    fn config(&self) -> &[u8] {
-        &[]
-    }
 }
 
 impl Inline for Entropy {

@@ -32,9 +32,6 @@ impl VirtioDevice for Capitals {
     fn features(&self) -> u64 {
         feature::INDIRECT_DESC | feature::EVENT_IDX
     }
-    fn config(&self) -> &[u8] {
-        &[]
-    }
 }
 
 /// Its one queue, in `memory`.

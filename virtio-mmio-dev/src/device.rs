@@ -47,8 +47,10 @@ pub trait VirtioDevice {
 
     /// The features that the device offers: those of its type, and of the rings' those that a
     /// [`DEVICE`](crate::feature::DEVICE) offers. The transport adds what is the transport's or the
-    /// host's (`VERSION_1`, `ACCESS_PLATFORM` and others).
-    fn features(&self) -> u64;
+    /// host's (`VERSION_1`, `ACCESS_PLATFORM` and others). None, if this is left out.
+    fn features(&self) -> u64 {
+        0
+    }
 
     /// Whether the device works with the driver's choice. The transport has checked that it is a
     /// subset of what is offered and holds what is required.
@@ -63,8 +65,10 @@ pub trait VirtioDevice {
         let _ = driver;
     }
 
-    /// The configuration space as it reads now, little-endian.
-    fn config(&self) -> &[u8];
+    /// The configuration space as it reads now, little-endian. Left out, there is none.
+    fn config(&self) -> &[u8] {
+        &[]
+    }
 
     /// The driver wrote `data` at `offset`, in bounds of [`config`](Self::config). The device
     /// takes it only for the fields a driver may write and ignores the rest.

@@ -21,8 +21,6 @@ use crate::{
 /// # impl VirtioDevice for Zeroes {
 /// #     fn device_type(&self) -> u32 { 4 }
 /// #     fn queue_max_sizes(&self) -> &[u16] { &[8] }
-/// #     fn features(&self) -> u64 { 0 }
-/// #     fn config(&self) -> &[u8] { &[] }
 /// # }
 /// # let memory = &GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
 /// let mut device = InlineDevice::new(MmioTransport::new(Zeroes, || ())?, memory, memory);

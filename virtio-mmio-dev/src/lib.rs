@@ -28,8 +28,6 @@
 //! impl VirtioDevice for Zeroes {
 //!     fn device_type(&self) -> u32 { 4 }
 //!     fn queue_max_sizes(&self) -> &[u16] { &[8] }
-//!     fn features(&self) -> u64 { 0 }
-//!     fn config(&self) -> &[u8] { &[] }
 //! }
 //!
 //! type Memory = GuestMemoryMmap<()>;

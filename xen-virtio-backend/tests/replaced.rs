@@ -21,12 +21,6 @@ impl<const VERSION: u8> VirtioDevice for Idle<VERSION> {
     fn queue_max_sizes(&self) -> &[u16] {
         &[16]
     }
-    fn features(&self) -> u64 {
-        0
-    }
-    fn config(&self) -> &[u8] {
-        &[]
-    }
 }
 
 impl<const VERSION: u8> Inline for Idle<VERSION> {

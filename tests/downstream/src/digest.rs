@@ -35,9 +35,6 @@ impl VirtioDevice for Digest {
     fn queue_max_sizes(&self) -> &[u16] {
         &QUEUE_SIZES
     }
-    fn features(&self) -> u64 {
-        0
-    }
     fn config(&self) -> &[u8] {
         &self.config
     }

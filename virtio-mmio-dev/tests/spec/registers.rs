@@ -158,12 +158,6 @@ fn a_device_that_names_no_vendor_has_a_name_that_ends() {
         fn queue_max_sizes(&self) -> &[u16] {
             &[8]
         }
-        fn features(&self) -> u64 {
-            0
-        }
-        fn config(&self) -> &[u8] {
-            &[]
-        }
     }
     let mut transport = MmioTransport::new(Plain, || {}).unwrap();
     let mut vendor = [0; 4];

@@ -28,12 +28,6 @@
 //!     fn queue_max_sizes(&self) -> &[u16] {
 //!         &[16]
 //!     }
-//!     fn features(&self) -> u64 {
-//!         0
-//!     }
-//!     fn config(&self) -> &[u8] {
-//!         &[]
-//!     }
 //! }
 //!
 //! impl Inline for Constant {
