@@ -1,20 +1,12 @@
 //! A console backend (virtio 1.2 §5.3) for guests on Xen: each guest's console is a pseudoterminal, which the log names
-//! (`screen /dev/pts/5`). In the guest it is `/dev/hvc0`, or the next free one.
-//!
-//! `virtio-console`, started in dom0, serves each guest with this line in its `xl.cfg`:
-//!
-//! ```text
-//! virtio = [ "backend=0,type=virtio,device3,transport=mmio,grant_usage=0" ]
-//! ```
-//!
-//! The guest follows the terminal's size when it is told to: `stty -F /dev/pts/5 rows 50 cols 132`, then SIGHUP.
+//! (`screen /dev/pts/5`). In the guest it is `/dev/hvc0`, or the next free one. Started in dom0, it serves each guest
+//! whose `xl.cfg` has `virtio = [ "backend=0,type=virtio,device3,transport=mmio,grant_usage=0" ]`. The guest follows the
+//! terminal's size when it is told to: `stty -F /dev/pts/5 rows 50 cols 132`, then SIGHUP.
 
 mod pty;
 
-use std::{
-    os::fd::{BorrowedFd, OwnedFd},
-    process::ExitCode,
-};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::ExitCode;
 
 use pty::Pty;
 use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
@@ -25,8 +17,6 @@ use xen_virtio_backend::{
 
 /// The queue of what is typed; the other one is of what the guest prints (§5.3.2).
 const RECEIVE: u16 = 0;
-/// Bytes of one request that are printed. The guest's other devices wait meanwhile, and no driver prints as much at once.
-const MAX_OUTPUT: u64 = 64 << 10;
 /// `VIRTIO_CONSOLE_F_SIZE`
 const F_SIZE: u64 = 1;
 
@@ -65,31 +55,19 @@ impl Inline for Console {
         console
     }
     fn request<M: GuestAddressSpace>(&mut self, queue: u16, request: &Chain<M>) -> Option<u32> {
-        let mut bytes = [0; 1024];
-        if queue == RECEIVE {
-            let room = request.writable_len().min(bytes.len() as u64) as usize;
-            let typed = self.pty.read(&mut bytes[..room])?;
-            return Some(request.copy_to(0, &bytes[..typed]).unwrap_or(0) as u32);
+        match queue {
+            RECEIVE => self.pty.read(request),
+            // Never left in the queue: Linux waits for the answer with a spin lock held.
+            _ => Some(self.pty.print(request)),
         }
-        // Never left in the queue: Linux waits for the answer with a spin lock held.
-        let mut offset = 0;
-        while offset < MAX_OUTPUT
-            && let Ok(count @ 1..) = request.copy_from(offset, &mut bytes)
-        {
-            self.pty.write(&bytes[..count]);
-            offset += count as u64;
-        }
-        self.pty.lose(request.readable_len() - offset);
-        Some(0)
     }
     fn ready(&self, queue: u16) -> Option<BorrowedFd<'_>> {
         (queue == RECEIVE).then(|| self.pty.input())
     }
     fn refresh(&mut self) -> bool {
-        let (cols, rows) = self.pty.size();
-        let size = u32::from(cols) | u32::from(rows) << 16;
         let before = self.config;
-        self.config[..4].copy_from_slice(&size.to_le_bytes());
+        let (cols, rows) = self.pty.size();
+        self.config[..4].copy_from_slice(&(u32::from(cols) | u32::from(rows) << 16).to_le_bytes());
         self.config != before
     }
     fn report(&self, id: DeviceId) {

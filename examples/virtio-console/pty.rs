@@ -11,7 +11,11 @@ use rustix::{
     pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt},
     termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr},
 };
+use virtio_mmio_dev::{Chain, vm_memory::GuestAddressSpace};
 use xen_virtio_backend::node::DeviceId;
+
+/// Bytes of one request that are printed. The guest's other devices wait meanwhile, and no driver prints as much at once.
+const MAX_OUTPUT: u64 = 64 << 10;
 
 /// Why there is no terminal for a console.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +71,29 @@ impl Pty {
         self.ours().as_fd()
     }
 
-    /// Takes what was typed, `None` if nothing was.
-    pub(crate) fn read(&self, bytes: &mut [u8]) -> Option<usize> {
-        rustix::io::read(self.ours(), bytes).ok()
+    /// Puts what was typed into the request, `None` if nothing was. The number of bytes.
+    pub(crate) fn read<M: GuestAddressSpace>(&self, request: &Chain<M>) -> Option<u32> {
+        let mut bytes = [0; 1024];
+        let room = request.writable_len().min(bytes.len() as u64) as usize;
+        let typed = rustix::io::read(self.ours(), &mut bytes[..room]).ok()?;
+        Some(request.copy_to(0, &bytes[..typed]).unwrap_or(0) as u32)
+    }
+
+    /// Prints what is in the request, which is answered by no bytes.
+    pub(crate) fn print<M: GuestAddressSpace>(&mut self, request: &Chain<M>) -> u32 {
+        let (mut bytes, mut offset) = ([0; 1024], 0);
+        while offset < MAX_OUTPUT
+            && let Ok(count @ 1..) = request.copy_from(offset, &mut bytes)
+        {
+            self.write(&bytes[..count]);
+            offset += count as u64;
+        }
+        self.lose(request.readable_len() - offset);
+        0
     }
 
     /// Prints `bytes`. The terminal keeps some tens of KiB for a reader; what is beyond that is lost.
-    pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+    fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match rustix::io::write(self.ours(), bytes) {
                 Ok(count @ 1..) => bytes = &bytes[count..],
@@ -91,7 +111,7 @@ impl Pty {
     }
 
     /// Counts bytes that are not printed.
-    pub(crate) fn lose(&mut self, bytes: u64) {
+    fn lose(&mut self, bytes: u64) {
         self.lost += bytes;
     }
 
