@@ -44,6 +44,6 @@ pub mod output;
 pub mod signals;
 
 pub use chain::{Chain, chain};
-pub use logging::Logging;
+pub use logging::{FilterError, Logging};
 pub use notify::Notify;
 pub use signals::Signals;

@@ -2,10 +2,14 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    env,
+    error::Error,
+    ffi::OsString,
     fmt::Display,
     io::{self, IsTerminal, Write},
     panic,
     process::ExitCode,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -21,6 +25,29 @@ use crate::{chain, log_queue::LogQueue};
 
 /// How long the end of a program waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Gives the log another filter. There is one log in a process.
+static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
+
+/// Why the log's filter stays as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// It is none.
+    #[error(
+        "{filter:?} is no filter of the log: give a level (error, warn, info, debug, trace), or levels of parts, as \
+         info,xen_store=debug"
+    )]
+    Invalid {
+        /// It.
+        filter: String,
+        /// What is wrong with it.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// Nothing is logged by this process.
+    #[error("this process has no log")]
+    NoLog,
+}
 
 /// The program's log, from its start to its end.
 ///
@@ -40,23 +67,18 @@ impl Logging {
     /// If it was called before in this process.
     pub fn start() -> io::Result<Self> {
         let queue = LogQueue::start(StandardError)?;
-        let filter = EnvFilter::try_from_default_env();
-        let unusable = match &filter {
-            Err(error)
-                if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|it| !it.is_empty()) =>
-            {
-                Some(chain(error).to_string())
-            }
-            _ => None,
-        };
-        tracing_subscriber::fmt()
-            .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")))
+        let (filter, unusable) = initial_filter(env::var_os(EnvFilter::DEFAULT_ENV));
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
             .with_writer(queue.clone())
             .with_ansi(io::stderr().is_terminal())
             .with_target(false)
             // They would be printed, and printing may wait or panic.
             .log_internal_errors(false)
-            .init();
+            .with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        let _ = SET_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
         panic::set_hook(Box::new(log_panic));
         if let Some(error) = unusable {
             warn!(
@@ -65,6 +87,28 @@ impl Logging {
             );
         }
         Ok(Self(queue))
+    }
+
+    /// Has the log of this process contain what `filter` says from now on, as `RUST_LOG` does at the start: a level
+    /// (error, warn, info, debug, trace), or one for each part of the program, as `info,xen_store=debug`.
+    ///
+    /// # Errors
+    /// It is no filter, or this process has no log.
+    pub fn set_filter(filter: &str) -> Result<(), FilterError> {
+        let parsed = EnvFilter::builder().parse(filter);
+        // An empty one would let errors pass, and is a level that was forgotten.
+        let parsed = match parsed {
+            Ok(parsed) if !filter.trim().is_empty() => parsed,
+            Ok(_) => return Err(FilterError::Invalid { filter: filter.to_owned(), source: None }),
+            Err(source) => {
+                let source = Some(Box::from(source));
+                return Err(FilterError::Invalid { filter: filter.to_owned(), source });
+            }
+        };
+        match SET_FILTER.get() {
+            Some(set) if set(parsed) => Ok(()),
+            _ => Err(FilterError::NoLog),
+        }
     }
 
     /// Ends the program's log: says by what error it ends, if it does, and waits for what was
@@ -81,6 +125,19 @@ impl Drop for Logging {
     /// Waits for what was logged to be written, a second at most.
     fn drop(&mut self) {
         self.0.drain(LAST_LINES);
+    }
+}
+
+/// The filter that the environment says, or `info`; and why what it says can't be used. An empty one says nothing.
+fn initial_filter(said: Option<OsString>) -> (EnvFilter, Option<String>) {
+    let info = || EnvFilter::new("info");
+    let Some(said) = said.filter(|said| !said.is_empty()) else { return (info(), None) };
+    let parsed = said.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(|said| {
+        EnvFilter::builder().parse(said).map_err(|error| chain(&error).to_string())
+    });
+    match parsed {
+        Ok(filter) => (filter, None),
+        Err(error) => (info(), Some(error)),
     }
 }
 
@@ -119,5 +176,28 @@ impl Write for StandardError {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_without_a_usable_filter_has_the_level_info() {
+        let of = |said: Option<&str>| initial_filter(said.map(OsString::from));
+        for (said, filter, is_usable) in [
+            (None, "info", true),
+            (Some(""), "info", true),
+            (Some("debug"), "debug", true),
+            (Some("a=b=c"), "info", false),
+        ] {
+            let (its, error) = of(said);
+            assert_eq!(
+                (its.to_string().as_str(), error.is_none()),
+                (filter, is_usable),
+                "{said:?}"
+            );
+        }
     }
 }
