@@ -23,7 +23,9 @@ use xen_virtio_backend::{
     fake::{DeviceConfig, FakeToolstack, GuestKernel, Sharing, Watchdog, reg, until},
     node::{DeviceNode, DeviceType, NodeReader},
 };
-use xen_virtio_blk::{disk, disks::Disks, figures::Figures, nodes::DiskNodes, settings::Settings};
+use xen_virtio_blk::{
+    disk, disks::Disks, figures::Figures, nodes::DiskNodes, order::Order, settings::Settings,
+};
 
 /// Opened, when somebody says so.
 #[derive(Clone, Default)]
@@ -81,6 +83,7 @@ impl Backend for Troubled {
     type Config = DiskNodes;
     type Resources = Sticky;
     type Figures = Figures;
+    type Order = Order;
     type Setup = <Disks as Backend>::Setup;
     type Shared = <Disks as Backend>::Shared;
     type Loaded = <Disks as Backend>::Loaded;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
+pub use operator::{LimitArgs, LogLevelArgs, ResizeArgs, RunDir, StatusArgs};
 use virtio_worker::CpuList;
 use xen_virtio_backend::MapBudget;
 
@@ -10,6 +11,8 @@ use crate::{
     engine_kind::EngineKind,
     rate::{Bps, Iops},
 };
+
+mod operator;
 
 /// A thread that looks for work for longer than a second waits rather than polls.
 pub(crate) const MAX_POLL_US: u64 = 1_000_000;
@@ -34,6 +37,26 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Say what this domain can do as a backend, and what to do about what is missing.
     Check,
+    /// Show the disks of every guest, and what they do.
+    ///
+    /// The rates and latencies are those of a second (--interval). A disk is opening, ready (the guest's driver does not
+    /// use it yet), active, stalled (requests wait, and none was answered for some seconds), closing, stuck (its storage
+    /// does not answer, so that it can't be closed), or refused, with the reason below the table.
+    Status(StatusArgs),
+    /// Have disks take on the size that their images have now, and tell the guest.
+    ///
+    /// Resize the image first: a file by truncate, a volume by lvextend. A smaller size is taken, too: shrink the guest's
+    /// file system before.
+    Resize(ResizeArgs),
+    /// Change the rate limits of a disk that is served.
+    ///
+    /// They hold at once, and until the guest ends or is rebooted: what is to hold then, too, belongs in the options of
+    /// `run` or its --config file.
+    Limit(LimitArgs),
+    /// Change what is logged.
+    ///
+    /// It holds for the daemon until it is restarted, and for the process of each guest until the guest ends.
+    LogLevel(LogLevelArgs),
 }
 
 /// How `run` serves. What is said here holds for every disk; `--config` has some served otherwise.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use backend_process::chain;
 use tracing::{Level, debug, info, warn};
-use virtio_blk_dev::{BlockDevice, ImageWarning, RateLimits, RequestKind};
+use virtio_blk_dev::{BlockDevice, ImageWarning, RequestKind};
 use virtio_mmio_dev::{Ignored, MmioTransport, PendingWrite, Queues, WriteOutcome};
 use xen_virtio_backend::{
     Device, Host, Parts, Refusal,
@@ -16,7 +16,8 @@ use xen_virtio_backend::{
 
 use crate::{
     block_config::block_config, disk_queues::DiskQueues, figures::Figures,
-    live_figures::LiveFigures, nodes::DiskNodes, settings::DiskSettings, storage::Storage,
+    live_figures::LiveFigures, nodes::DiskNodes, order::Order, rate::describe_limits,
+    settings::DiskSettings, storage::Storage,
 };
 
 /// A disk at work. Dropping it finishes what is in flight and ends its threads.
@@ -45,7 +46,7 @@ impl<H: Host> Disk<H> {
         let (id, image) = (node.id, storage.image());
         let config = block_config(node, nodes, &settings, &storage)?;
         let device = BlockDevice::new(image.capacity(), &config).map_err(Refusal::new)?;
-        let figures = Arc::new(LiveFigures::new(id, settings.queues.into(), device.durability()));
+        let figures = Arc::new(LiveFigures::new(settings.queues.into(), device.durability()));
         let raised = Arc::clone(&figures);
         let line = move || {
             raised.count_interrupt();
@@ -62,9 +63,41 @@ impl<H: Host> Disk<H> {
         Ok(Self { id, transport, queues, figures, told_deleted: AtomicBool::new(false) })
     }
 
-    /// Holds the disk to other limits from now on, whatever it is doing: also requests that the old ones delay.
-    pub fn set_limits(&mut self, limits: RateLimits) {
-        self.queues.set_limits(limits);
+    /// Takes on the size that the image has now, and tells the guest. What has come of it, in words.
+    fn resize(&mut self) -> Result<String, String> {
+        self.tell_if_deleted();
+        let (id, old) = (self.id, self.transport.device().capacity());
+        let new = match self.queues.storage().refresh_capacity() {
+            Ok(new) => new,
+            Err(error) => {
+                let error = chain(&error).to_string();
+                warn!(%id, error, "the image's size can't be read, and the disk keeps the size it has: check the image's storage");
+                return Err(format!("the image's size can't be read, check its storage: {error}"));
+            }
+        };
+        if new == old {
+            info!(%id, bytes = old, "the image's size has not changed");
+            return Ok(format!("{old} bytes, as before"));
+        }
+        if let Err(error) = self.transport.device_mut().set_capacity(new) {
+            let error = chain(&error).to_string();
+            warn!(%id, error, "the image has a size that no disk can have, and the disk keeps the size it has: give the image another size, as with `truncate -s`");
+            return Err(format!(
+                "the image has a size that no disk can have, give it another one: {error}"
+            ));
+        }
+        self.transport.config_changed();
+        for warning in self.queues.storage().image().warnings() {
+            if matches!(warning, ImageWarning::HiddenTail { .. }) {
+                warn!(%id, "{warning}");
+            }
+        }
+        if new > old {
+            info!(%id, from = old, to = new, "the disk has grown");
+        } else {
+            warn!(%id, from = old, to = new, "the disk is smaller than before: the guest's data beyond its new end is lost");
+        }
+        Ok(format!("{new} bytes, {old} before"))
     }
 
     /// Once: what the guest writes is gone when the disk is.
@@ -103,6 +136,7 @@ impl<H: Host> Disk<H> {
 
 impl<H: Host> Device for Disk<H> {
     type Figures = Figures;
+    type Order = Order;
 
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         self.figures.count_ioreq();
@@ -137,47 +171,33 @@ impl<H: Host> Device for Disk<H> {
         self.queues.are_stopped()
     }
 
-    /// Takes on the size that the image has now, and tells the guest.
     fn refresh(&mut self) {
-        self.tell_if_deleted();
-        let (id, old) = (self.id, self.transport.device().capacity());
-        let new = match self.queues.storage().refresh_capacity() {
-            Ok(new) => new,
-            Err(error) => {
-                warn!(%id, error = %chain(&error), "the image's size can't be read, and the disk keeps the size it has: check the image's storage");
-                return;
+        // It was logged.
+        let _ = self.resize();
+    }
+
+    fn order(&mut self, order: Order) -> Result<String, String> {
+        match order {
+            Order::Resize => self.resize(),
+            Order::Limit(change) => {
+                let limits = change.of(self.queues.limits());
+                self.queues.set_limits(limits);
+                let text = describe_limits(&limits);
+                info!(id = %self.id, limits = text, "the disk has other limits, as an operator wants");
+                Ok(text)
             }
-        };
-        if new == old {
-            info!(%id, bytes = old, "the image's size has not changed");
-            return;
-        }
-        if let Err(error) = self.transport.device_mut().set_capacity(new) {
-            warn!(%id, error = %chain(&error), "the image has a size that no disk can have, and the disk keeps the size it has: give the image another size, as with `truncate -s`");
-            return;
-        }
-        self.transport.config_changed();
-        for warning in self.queues.storage().image().warnings() {
-            if matches!(warning, ImageWarning::HiddenTail { .. }) {
-                warn!(%id, "{warning}");
-            }
-        }
-        if new > old {
-            info!(%id, from = old, to = new, "the disk has grown");
-        } else {
-            warn!(%id, from = old, to = new, "the disk is smaller than before: the guest's data beyond its new end is lost");
         }
     }
 
     fn report(&self) {
         self.tell_if_deleted();
-        let figures = self.figures.read();
+        let figures = self.figures();
         let stats = &figures.stats;
         let memory = self.queues.memory().stats();
         info!(
             id = %self.id,
             features = format_args!("{:#x}", self.queues.negotiated()),
-            driver = if self.transport.features() == 0 { "none" } else { "active" },
+            driver = if figures.driver { "active" } else { "none" },
             requests = stats.requests(),
             reads = stats[RequestKind::Read].requests,
             writes = stats[RequestKind::Write].requests,
@@ -198,11 +218,18 @@ impl<H: Host> Device for Disk<H> {
             ?memory,
             "disk totals"
         );
-        figures.report_latencies();
+        figures.report_latencies(self.id);
     }
 
     fn figures(&self) -> Figures {
-        self.figures.read()
+        let memory = self.queues.memory().stats();
+        Figures {
+            driver: self.transport.features() != 0,
+            limits: self.queues.limits(),
+            mapped_bytes: memory.bytes,
+            map_refusals: memory.refusals,
+            ..self.figures.read()
+        }
     }
 }
 

@@ -117,6 +117,11 @@ impl<H: Host> DiskQueues<H> {
         self.negotiated
     }
 
+    /// The limits that hold.
+    pub(crate) fn limits(&self) -> RateLimits {
+        self.limiter.limits()
+    }
+
     /// Sets the limits. The workers are woken, as one may sleep until the old limits allow its next request.
     pub(crate) fn set_limits(&mut self, limits: RateLimits) {
         self.limiter.set(&limits);

@@ -15,6 +15,7 @@ use crate::{
     engine_kind::EngineKind,
     figures::Figures,
     nodes::{DiskNodes, read_image},
+    order::Order,
     processors,
     settings::{DiskSettings, Settings},
     storage::Storage,
@@ -41,6 +42,7 @@ impl Backend for Disks {
     type Config = DiskNodes;
     type Resources = (DiskSettings, ImageFacts);
     type Figures = Figures;
+    type Order = Order;
     /// How many io_urings the process of a guest needs.
     type Setup = u16;
     /// They, if it needs any and the kernel has them.

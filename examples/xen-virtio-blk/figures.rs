@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tracing::info;
-use virtio_blk_dev::{OpStats, RequestKind, Stats};
+use virtio_blk_dev::{OpStats, RateLimits, RequestKind, Stats};
 use xen_virtio_backend::node::DeviceId;
 
 /// The kinds of requests that are told of one by one, and what they are called.
@@ -16,10 +16,16 @@ pub const OPS: [(&str, RequestKind); 6] = [
 ];
 
 /// What a disk has done up to some time. It goes on over resets of the device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Whose.
-    pub id: DeviceId,
+    /// The guest's driver has initialised the disk and not reset it.
+    pub driver: bool,
+    /// The limits that hold.
+    pub limits: RateLimits,
+    /// Bytes of the guest's memory that are mapped, for all disks of its process together.
+    pub mapped_bytes: u64,
+    /// Accesses to the guest's memory that failed as `--map-budget` had no room, for all disks of its process.
+    pub map_refusals: u64,
     /// Accesses of the guest to the registers.
     pub ioreqs: u64,
     /// Interrupts that were raised.
@@ -32,13 +38,13 @@ pub struct Figures {
 
 impl Figures {
     /// Logs how long each kind of request took.
-    pub(crate) fn report_latencies(&self) {
+    pub(crate) fn report_latencies(&self, id: DeviceId) {
         for (op, kind) in OPS {
             let OpStats { requests, bytes, errors, latency } = &self.stats[kind];
             if *requests > 0 {
                 let micros = |share| latency.percentile(share).as_micros();
                 info!(
-                    id = %self.id,
+                    %id,
                     op,
                     requests,
                     bytes,
@@ -50,5 +56,14 @@ impl Figures {
                 );
             }
         }
+    }
+}
+
+impl xen_virtio_backend::Figures for Figures {
+    fn add(&mut self, other: &Self) {
+        // A guest that has taken over its process tells any number.
+        self.ioreqs = self.ioreqs.saturating_add(other.ioreqs);
+        self.interrupts = self.interrupts.saturating_add(other.interrupts);
+        self.stats += &other.stats;
     }
 }

@@ -6,7 +6,6 @@ use std::sync::{
 };
 
 use virtio_blk_dev::{Counters, Durability, Stats};
-use xen_virtio_backend::node::DeviceId;
 
 use crate::figures::Figures;
 
@@ -14,7 +13,6 @@ use crate::figures::Figures;
 /// over resets of the device.
 #[derive(Debug)]
 pub(crate) struct LiveFigures {
-    id: DeviceId,
     ioreqs: AtomicU64,
     interrupts: AtomicU64,
     durability: Arc<Durability>,
@@ -30,9 +28,8 @@ struct Queues {
 
 impl LiveFigures {
     /// Of a disk with so many queues, which has done nothing yet.
-    pub(crate) fn new(id: DeviceId, queues: usize, durability: Arc<Durability>) -> Self {
+    pub(crate) fn new(queues: usize, durability: Arc<Durability>) -> Self {
         Self {
-            id,
             ioreqs: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             durability,
@@ -40,14 +37,14 @@ impl LiveFigures {
         }
     }
 
-    /// What was counted up to now.
+    /// What was counted up to now. What the disk knows beside that is left at its default.
     pub(crate) fn read(&self) -> Figures {
         Figures {
-            id: self.id,
             ioreqs: self.ioreqs.load(Ordering::Relaxed),
             interrupts: self.interrupts.load(Ordering::Relaxed),
             flush_failed: self.durability.is_lost(),
             stats: self.stats(),
+            ..Figures::default()
         }
     }
 

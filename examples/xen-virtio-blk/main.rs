@@ -12,8 +12,8 @@ use xen_virtio_blk::{
     args::{Cli, Command, RunArgs},
     check,
     disks::Disks,
-    figures::Figures,
     metrics::MetricsFile,
+    operate,
     settings::Settings,
 };
 
@@ -23,10 +23,21 @@ fn main() -> ExitCode {
     }
     match Cli::parse().command {
         Command::Check => check::run(),
+        Command::Status(args) => answer(operate::status(&args)),
+        Command::Resize(args) => answer(operate::resize(&args)),
+        Command::Limit(args) => answer(operate::limit(&args)),
+        Command::LogLevel(args) => answer(operate::log_level(&args)),
         Command::Run(args) => match Logging::start() {
             Ok(logging) => logging.end(Disks::NAME, &run(&args).map_err(advise)),
             Err(error) => output::failure(Disks::NAME, error),
         },
+    }
+}
+
+fn answer(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::failure(Disks::NAME, error),
     }
 }
 
@@ -42,7 +53,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     let settings = Settings::load(args)?;
     let interval = Duration::from_secs(args.metrics_interval);
     let metrics_file =
-        |path| -> Box<dyn Metrics<Figures> + Send> { Box::new(MetricsFile::new(path, interval)) };
+        |path| -> Box<dyn Metrics<Disks> + Send> { Box::new(MetricsFile::new(path, interval)) };
     let mut options = Options::new(&args.run_dir);
     options.map_budget = settings.map_budget();
     options.metrics = args.metrics_file.clone().map(metrics_file);

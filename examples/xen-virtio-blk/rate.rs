@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use virtio_blk_dev::Rate;
+use virtio_blk_dev::{Rate, RateLimits};
 use xen_virtio_backend::amount;
 
 /// Requests a second. `K`, `M` and `G` are powers of 1000.
@@ -27,6 +27,17 @@ impl FromStr for Bps {
     fn from_str(text: &str) -> Result<Self, String> {
         rate(text, 1024).map(Self)
     }
+}
+
+/// The limits of a disk, in words.
+pub(crate) fn describe_limits(limits: &RateLimits) -> String {
+    let text = |unit, rate: Option<Rate>| match rate {
+        None => format!("no limit of {unit}"),
+        Some(Rate { per_second, burst }) => {
+            format!("{per_second} {unit} a second ({burst} at once)")
+        }
+    };
+    format!("{}, {}", text("requests", limits.ops), text("bytes", limits.bytes))
 }
 
 /// `RATE[/BURST]`. Without a burst, what a second allows may come at once.

@@ -17,7 +17,8 @@ const OF_PROGRAM: Chapters = &[(
     "SEE ALSO",
     &[(
         "",
-        "xen-virtio-blk-run(8), xen-virtio-blk-check(8), xl(1), xl.cfg(5), xl-disk-configuration(5), systemd(1); \
+        "xen-virtio-blk-run(8), xen-virtio-blk-check(8), xen-virtio-blk-status(8), xen-virtio-blk-resize(8), \
+         xen-virtio-blk-limit(8), xen-virtio-blk-log-level(8), xl(1), xl.cfg(5), xl-disk-configuration(5), systemd(1); \
          /usr/share/doc/xen-virtio-blk/install.md",
     )],
 )];
@@ -47,6 +48,7 @@ const OF_RUN: Chapters = &[
             ),
             ("/etc/default/xen-virtio-blk", "Options of the service."),
             ("/run/xen-virtio-blk/lock", "Locked while a daemon runs; holds its process id."),
+            ("/run/xen-virtio-blk/control", "The socket where the other commands ask it."),
             ("/run/xen-virtio-blk/guests", "The sockets of the guests' processes, one for each."),
         ],
     ),
@@ -85,6 +87,23 @@ const OF_CHECK: Chapters = &[
     ("SEE ALSO", &[("", "xen-virtio-blk(8), xen-virtio-blk-run(8)")]),
 ];
 
+/// Of the commands that ask the daemon.
+const OF_OPERATOR: Chapters = &[
+    (
+        "FILES",
+        &[("/run/xen-virtio-blk/control", "The socket where the daemon hears. It is root's.")],
+    ),
+    (
+        "EXIT STATUS",
+        &[
+            ("0", "It is done."),
+            ("1", "It is not, or no daemon of this version runs. The last line says why."),
+            ("2", "The command line is wrong."),
+        ],
+    ),
+    ("SEE ALSO", &[("", "xen-virtio-blk(8), xen-virtio-blk-run(8)")]),
+];
+
 /// The page of the program and of each command, by file name.
 pub(crate) fn all() -> Result<Vec<(String, Vec<u8>)>> {
     // Its page would only say that there is --help.
@@ -100,6 +119,7 @@ fn page(command: &Command, program: &Command) -> Result<(String, Vec<u8>)> {
     let chapters = match command.get_name() {
         "run" => OF_RUN,
         "check" => OF_CHECK,
+        "status" | "resize" | "limit" | "log-level" => OF_OPERATOR,
         _ => OF_PROGRAM,
     };
     let mut text = Vec::new();
@@ -138,7 +158,10 @@ mod tests {
     fn the_program_and_each_command_have_a_page() {
         let pages = all().unwrap();
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["xen-virtio-blk.8", "xen-virtio-blk-run.8", "xen-virtio-blk-check.8"]);
+        let commands = ["run", "check", "status", "resize", "limit", "log-level"];
+        let its = commands.map(|command| format!("xen-virtio-blk-{command}.8"));
+        assert_eq!(names[0], "xen-virtio-blk.8");
+        assert_eq!(names[1..], its);
     }
 
     #[test]

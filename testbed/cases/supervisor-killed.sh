@@ -50,8 +50,8 @@ note "what can be done with disks that were taken over"
 truncate -s 32M "$disk"
 kill -HUP "$DAEMON_PID"
 expect one "%% sectors 65536"
-metric() { grep -q "^xen_virtio_blk_requests_total{domid=\"$1\",devid=\"$2\",op=\"read\"} [1-9]" $metrics; }
-for device in "$domid 51712" "$domid 51728" "$(xl domid two) 51712"; do
+metric() { grep -q "^xen_virtio_blk_requests_total{guest=\"$1\",.*,disk=\"$2\",.*op=\"read\"} [1-9]" $metrics; }
+for device in "one xvda" "one xvdb" "two xvda"; do
     check "the metrics have the disk $device" wait_for 5 metric $device
 done
 check "a disk says its totals when asked" [ -n "$(daemon_now "virtio_disk/$domid/51712" requests)" ]

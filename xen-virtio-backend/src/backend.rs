@@ -10,6 +10,7 @@ use virtio_mmio_dev::{PendingWrite, WriteOutcome};
 use xen_virtio_sandbox::ThreadFilters;
 
 use crate::{
+    figures::Figures,
     host::{DeviceMemory, Host, InterruptLine},
     node::{DeviceId, DeviceNode, DeviceType, NodeError, NodeReader},
     notices::Notices,
@@ -33,7 +34,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// What a device is made of, beside the descriptors that were opened for it.
     type Resources: Send + Serialize + DeserializeOwned + 'static;
     /// Counters and the like, of one device at one time.
-    type Figures: Send + Serialize + DeserializeOwned + 'static;
+    type Figures: Figures;
+    /// What an operator may ask of one device that is served, by the [control socket](crate::control).
+    type Order: Send + Serialize + DeserializeOwned + 'static;
     /// What the process of a guest needs to know before it has devices.
     type Setup: Send + Serialize + DeserializeOwned + 'static;
     /// What the devices of one guest share, and can't be made without privileges.
@@ -41,7 +44,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// What a device is made of in the process of its guest.
     type Loaded: Send + 'static;
     /// A device that is served.
-    type Device<H: Host>: Device<Figures = Self::Figures>;
+    type Device<H: Host>: Device<Figures = Self::Figures, Order = Self::Order>;
 
     /// Whether devices of this type are this backend's. Others are left to other backends.
     fn claims(&self, device_type: DeviceType) -> bool;
@@ -139,6 +142,8 @@ pub struct Parts<H: Host> {
 pub trait Device: Send {
     /// What the device has done so far.
     type Figures;
+    /// What an operator may ask of it.
+    type Order;
 
     /// The guest reads `data.len()` bytes at `offset` in the window.
     fn read(&mut self, offset: u64, data: &mut [u8]);
@@ -181,6 +186,16 @@ pub trait Device: Send {
 
     /// The operator says that what the device stands on may have changed, as an image's size.
     fn refresh(&mut self) {}
+
+    /// Does what the operator asks, and gives what has come of it, in words for the operator. Must not block: the guest
+    /// waits for the same thread.
+    ///
+    /// # Errors
+    /// Why it can't be done.
+    fn order(&mut self, order: Self::Order) -> Result<String, String> {
+        let _ = order;
+        Err("devices of this kind take no orders".to_owned())
+    }
 
     /// Logs what the device has done so far.
     fn report(&self) {}

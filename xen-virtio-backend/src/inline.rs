@@ -106,6 +106,7 @@ impl<D: Inline> Backend for InlineDevices<D> {
     type Config = ();
     type Resources = ();
     type Figures = ();
+    type Order = ();
     type Setup = ();
     type Shared = ();
     type Loaded = Vec<OwnedFd>;
@@ -183,6 +184,7 @@ impl<H: Host, D: Inline> InlineService<H, D> {
 
 impl<H: Host, D: Inline> Device for InlineService<H, D> {
     type Figures = ();
+    type Order = ();
 
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         self.device.read(offset, data);

@@ -10,9 +10,11 @@
 mod amount;
 mod backend;
 mod close;
+pub mod control;
 pub mod daemon;
 #[cfg(feature = "test-utils")]
 pub mod fake;
+mod figures;
 mod guest;
 mod handshake;
 mod host;
@@ -25,6 +27,7 @@ mod process;
 pub use amount::amount;
 pub use backend::{Backend, Device, Opened, Parts, Refusal};
 pub use daemon::{main, run};
+pub use figures::Figures;
 pub use guest::MapBudget;
 pub use handshake::{Handshake, HandshakeError};
 pub use host::{DeviceMemory, Handles, Host, InterruptLine, Xen};

@@ -7,4 +7,5 @@ pub mod host;
 pub mod log;
 pub mod one_disk;
 pub mod qemu;
+pub mod running;
 pub mod virtio_driver;

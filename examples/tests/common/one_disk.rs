@@ -16,6 +16,9 @@ pub struct OneDisk {
     pub image: PathBuf,
 }
 
+/// Who the guest is.
+pub const NAME: &str = "mail";
+pub const UUID: &str = "4e6b7a5e-0000-4000-8000-000000000001";
 /// Bytes of [`OneDisk`]'s image.
 pub const DISK_LEN: u64 = 1 << 20;
 
@@ -42,6 +45,7 @@ impl OneDisk {
         configure: impl FnOnce(DeviceConfig) -> DeviceConfig,
     ) -> Self {
         let domain = host.create_guest(1);
+        host.name_guest(1, NAME, UUID);
         let kernel = GuestKernel::new(&domain, sharing);
         let image = host.image("disk.img", DISK_LEN);
         let disk = configure(DeviceConfig::disk(1, 0, &image).sharing(sharing));

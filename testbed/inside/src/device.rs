@@ -34,6 +34,7 @@ impl Backend for Attempts {
     type Config = ();
     type Resources = ();
     type Figures = ();
+    type Order = ();
     type Setup = String;
     type Shared = Prepared;
     type Loaded = ();
@@ -96,6 +97,7 @@ pub(crate) enum NoDevice {}
 
 impl Device for NoDevice {
     type Figures = ();
+    type Order = ();
 
     fn read(&mut self, _: u64, _: &mut [u8]) {
         match *self {}

@@ -19,6 +19,7 @@ impl Backend for Digests {
     type Resources = ();
     /// How many requests it has answered.
     type Figures = u64;
+    type Order = ();
     type Setup = ();
     type Shared = ();
     type Loaded = ();

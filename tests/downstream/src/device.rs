@@ -34,6 +34,7 @@ impl<H: Host> DigestDevice<H> {
 
 impl<H: Host> Device for DigestDevice<H> {
     type Figures = u64;
+    type Order = ();
 
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         self.transport.read(offset, data);

@@ -34,7 +34,7 @@ fn each_queue_gives_the_hash_of_what_the_driver_sends() {
             assert_eq!(digest(&mut driver, b"foobar"), FOOBAR, "{sharing:?}");
             assert_eq!(driver.window().wait_interrupt(), 1, "a used buffer");
         }
-        assert_eq!(toolstack.figures(), [&2]);
+        assert_eq!(toolstack.figures(), [2]);
         toolstack.close_device(&device);
         toolstack.settle();
         assert_eq!(toolstack.state(&device).as_deref(), Some("6"));

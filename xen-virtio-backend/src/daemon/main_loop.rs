@@ -1,21 +1,24 @@
 //! The daemon's main loop: xenstore, which may be lost and come back, the operator's signals, and the end.
 
 use std::{
+    mem,
     os::fd::AsFd,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use backend_process::{Notify, Signals, chain};
+use backend_process::{Logging, Notify, Signals, chain};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 use xen_store::Store;
 
 use super::contact::{Connect, Contact, ContactError};
 use crate::{
     backend::Backend,
+    control::{Asked, Replies, Request, Server, StatusOf},
     handshake::{Handshake, Retries},
     launch::Launch,
 };
@@ -51,25 +54,27 @@ pub struct Orders {
 }
 
 /// Where the devices' figures are written at intervals.
-pub trait Metrics<F> {
+pub trait Metrics<B: Backend> {
     /// How long it isn't due yet.
     fn wait(&self) -> Duration;
 
     /// Writes them now.
-    fn write(&mut self, figures: &[&F]);
+    fn write(&mut self, status: &StatusOf<B>);
 }
 
 /// What the daemon does beside serving.
-pub struct Extras<F> {
+pub struct Extras<B: Backend> {
     /// The devices' figures.
-    pub metrics: Option<Box<dyn Metrics<F> + Send>>,
+    pub metrics: Option<Box<dyn Metrics<B> + Send>>,
     /// Who is told of start and end, and that this loop goes round.
     pub notify: Notify,
+    /// Where operators are heard ([`control`](crate::control)): below this run directory, which nobody else uses.
+    pub control: Option<PathBuf>,
 }
 
-impl<F> Default for Extras<F> {
+impl<B: Backend> Default for Extras<B> {
     fn default() -> Self {
-        Self { metrics: None, notify: Notify::default() }
+        Self { metrics: None, notify: Notify::default(), control: None }
     }
 }
 
@@ -80,9 +85,14 @@ pub struct Daemon<S: Store, L: Launch, B: Backend> {
     link: Link<S>,
     retries: Retries<()>,
     orders: Orders,
-    extras: Extras<B::Figures>,
-    /// The devices were asked for their figures, which are written at this time in any case.
+    extras: Extras<B>,
+    control: Option<Server<B>>,
+    /// The devices were asked for their figures, which are taken as they are at this time in any case.
     figures: Option<Instant>,
+    /// The metrics wait for them.
+    metrics_wanted: bool,
+    /// Operators who wait for them.
+    waiting: Vec<Replies<B>>,
     liveness: Instant,
 }
 
@@ -94,14 +104,24 @@ enum Link<S> {
     Trying(Contact<S>),
 }
 
+/// The control socket. Without it guests are served all the same.
+fn listen<B: Backend>(run_dir: &Path) -> Option<Server<B>> {
+    Server::start(run_dir)
+        .inspect_err(|error| {
+            warn!(dir = %run_dir.display(), error = %chain(error), "there is no control socket, so operators can't ask this program anything: correct the error, and restart it");
+        })
+        .ok()
+}
+
 impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
     /// `connect` is how to reach xenstore anew.
     pub fn new(
         handshake: Handshake<S, L, B>,
         connect: Connect<S>,
         orders: Orders,
-        extras: Extras<B::Figures>,
+        extras: Extras<B>,
     ) -> Self {
+        let control = extras.control.as_deref().and_then(listen);
         Self {
             handshake,
             connect,
@@ -109,7 +129,10 @@ impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
             retries: Retries::new(),
             orders,
             extras,
+            control,
             figures: None,
+            metrics_wanted: false,
+            waiting: Vec::new(),
             liveness: Instant::now(),
         }
     }
@@ -123,12 +146,10 @@ impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
         loop {
             self.extras.notify.alive();
             self.follow_xenstore()?;
-            self.wait()?;
             let reported = self.orders.report.take() > 0;
             if reported {
                 self.handshake.report();
             }
-            self.follow_metrics(reported);
             if self.orders.resize.take() > 0 {
                 self.handshake.refresh();
             }
@@ -141,21 +162,54 @@ impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
                 );
                 return Ok(());
             }
+            self.answer_operators();
+            self.follow_figures(reported);
+            self.wait()?;
         }
     }
 
-    /// Has the metrics written when they are due, or `now`.
-    fn follow_metrics(&mut self, now: bool) {
-        let Some(metrics) = &mut self.extras.metrics else { return };
-        if self.figures.is_none() && (now || metrics.wait().is_zero()) {
+    /// Takes what operators ask by the control socket.
+    fn answer_operators(&mut self) {
+        let Some(control) = &mut self.control else { return };
+        for Asked { request, replies } in control.take() {
+            match request {
+                Request::Status => self.waiting.push(replies),
+                Request::Order(id, order) => self.handshake.order(id, order, replies),
+                Request::LogFilter(filter) => {
+                    let set = Logging::set_filter(&filter);
+                    if set.is_ok() {
+                        self.handshake.set_log_filter(&filter);
+                        info!(filter, "the log has another filter, as an operator wants");
+                    }
+                    replies.done(set.map(|()| filter).map_err(|error| chain(&error).to_string()));
+                }
+            }
+        }
+    }
+
+    /// Gathers the devices' figures when the metrics are due, or `now`, or an operator waits for them; and passes them on
+    /// when they are there.
+    fn follow_figures(&mut self, now: bool) {
+        let due =
+            self.extras.metrics.as_ref().is_some_and(|metrics| now || metrics.wait().is_zero());
+        self.metrics_wanted |= due;
+        if self.figures.is_none() && (self.metrics_wanted || !self.waiting.is_empty()) {
             self.handshake.ask_figures();
             self.figures = Some(Instant::now() + FIGURES);
         }
-        if let Some(latest) = self.figures
-            && (self.handshake.has_figures() || latest <= Instant::now())
+        let Some(latest) = self.figures else { return };
+        if !self.handshake.has_figures() && latest > Instant::now() {
+            return;
+        }
+        self.figures = None;
+        let status = self.handshake.status();
+        if mem::take(&mut self.metrics_wanted)
+            && let Some(metrics) = &mut self.extras.metrics
         {
-            self.figures = None;
-            metrics.write(&self.handshake.figures());
+            metrics.write(&status);
+        }
+        for replies in self.waiting.drain(..) {
+            replies.send_status(&status);
         }
     }
 
@@ -235,10 +289,10 @@ impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
         let now = Instant::now();
         let connected = matches!(self.link, Link::Up);
         let timeouts = [
-            self.extras.metrics.as_ref().map(|metrics| match self.figures {
-                Some(latest) => latest.saturating_duration_since(now),
-                None => metrics.wait(),
-            }),
+            match (self.figures, &self.extras.metrics) {
+                (Some(latest), _) => Some(latest.saturating_duration_since(now)),
+                (None, metrics) => metrics.as_ref().map(|metrics| metrics.wait()),
+            },
             self.extras.notify.wait(),
             self.handshake.wait().filter(|_| connected),
             self.retries.wait(now).filter(|_| matches!(self.link, Link::Lost)),
@@ -258,7 +312,8 @@ impl<S: Store, L: Launch, B: Backend> Daemon<S, L, B> {
             .map(|signals| signals.as_fd())
             .into_iter()
             .chain(link)
-            .chain([self.handshake.events()]);
+            .chain([self.handshake.events()])
+            .chain(self.control.as_ref().map(AsFd::as_fd));
         let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

@@ -24,18 +24,18 @@ use crate::{
 
 /// What the operator says of a backend's process.
 #[non_exhaustive]
-pub struct Options<F> {
+pub struct Options<B: Backend> {
     /// Where the lock is that keeps a second daemon away.
     pub run_dir: PathBuf,
     /// How much of each guest's memory may be mapped.
     pub map_budget: MapBudget,
     /// Where the devices' figures go.
-    pub metrics: Option<Box<dyn Metrics<F> + Send>>,
+    pub metrics: Option<Box<dyn Metrics<B> + Send>>,
     /// How far the processes of guests are confined.
     pub isolation: Isolation,
 }
 
-impl<F> Options<F> {
+impl<B: Backend> Options<B> {
     /// The defaults, with this run directory.
     pub fn new(run_dir: impl Into<PathBuf>) -> Self {
         let (map_budget, isolation) = (MapBudget::default(), Isolation::default());
@@ -98,7 +98,7 @@ pub fn main<B: Backend>(backend: B) -> ExitCode {
 ///
 /// # Errors
 /// There is nothing to serve them with, or it was lost while no guest was served.
-pub fn run<B: Backend>(backend: B, options: Options<B::Figures>) -> Result<(), RunError> {
+pub fn run<B: Backend>(backend: B, options: Options<B>) -> Result<(), RunError> {
     signals::survive_failed_writes().map_err(RunError::Signals)?;
     limits::raise_open_files();
     let signals = |which: &[i32]| Signals::new(which).map_err(RunError::Signals);
@@ -117,7 +117,7 @@ pub fn run<B: Backend>(backend: B, options: Options<B::Figures>) -> Result<(), R
     let path = run_dir.join("guests");
     let exec = Exec::new(&path, isolation).map_err(|source| RunError::Sockets { path, source })?;
     let handshake = Handshake::new(store, exec, backend, map_budget)?;
-    let extras = Extras { metrics, notify: Notify::from_env() };
+    let extras = Extras { metrics, notify: Notify::from_env(), control: Some(run_dir) };
     Ok(Daemon::new(handshake, connect, orders, extras).run()?)
 }
 

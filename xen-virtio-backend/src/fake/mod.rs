@@ -68,6 +68,7 @@ mod descriptor;
 mod device;
 mod driver;
 mod guest_kernel;
+mod operator;
 pub mod reg;
 mod shared_pages;
 mod store;

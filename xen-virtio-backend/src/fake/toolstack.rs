@@ -31,7 +31,7 @@ use crate::{
 /// How much of each guest's memory is mapped at most, if nothing else is said.
 const MAP_BUDGET: MapBudget = MapBudget::Bytes(64 << 20);
 /// How long the backend may take until it has nothing to do.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
 /// A dom0 without Xen: what libxl does to devices and guests, and the backend that hears of it.
 ///
@@ -117,7 +117,7 @@ impl<B: Backend> FakeToolstack<B> {
         self.processes.stop();
     }
 
-    fn backend(&mut self) -> &mut Handshake<HookedStore, InThread<FakeXen>, B> {
+    pub(super) fn backend(&mut self) -> &mut Handshake<HookedStore, InThread<FakeXen>, B> {
         self.backend.as_mut().expect("a running backend")
     }
 
@@ -129,16 +129,8 @@ impl<B: Backend> FakeToolstack<B> {
         self.backend.as_ref().expect("a running backend").refresh();
     }
 
-    /// The figures of the devices that are served.
-    ///
-    /// # Panics
-    /// They don't come within a minute, or the backend was stopped.
-    pub fn figures(&mut self) -> Vec<&B::Figures> {
-        self.backend().ask_figures();
-        self.settle_until(LONGEST, |toolstack| {
-            toolstack.backend.as_ref().is_some_and(Handshake::has_figures)
-        });
-        self.backend().figures()
+    pub(super) fn has_figures(&self) -> bool {
+        self.backend.as_ref().is_some_and(Handshake::has_figures)
     }
 
     /// Calls `look` with the path and the value of everything that the backend writes to xenstore, before it is written.
@@ -172,6 +164,18 @@ impl<B: Backend> FakeToolstack<B> {
         self.kernels().insert(domid, GuestKernel::new(&domain, Sharing::Foreign));
         self.store.introduce_domain(domid);
         domain
+    }
+
+    /// The toolstack says who a guest is, as libxl does when it makes one.
+    ///
+    /// # Panics
+    /// xenstore refuses to.
+    pub fn name_guest(&self, domid: DomId, name: &str, uuid: &str) {
+        let home = format!("/local/domain/{domid}");
+        for (node, value) in [("name", name.to_owned()), ("vm", format!("/vm/{uuid}"))] {
+            let written = self.store.write(None, &format!("{home}/{node}"), value.as_bytes());
+            written.expect("a node of the toolstack's own");
+        }
     }
 
     /// A guest is destroyed: first Xen knows no more of it, then everybody is told. Its devices' nodes stay.
@@ -321,7 +325,7 @@ impl<B: Backend> FakeToolstack<B> {
     ///
     /// # Panics
     /// It isn't done within `limit`, or the backend was stopped.
-    pub fn settle_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+    pub fn settle_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) {
         let begin = Instant::now();
         while !done(self) {
             assert!(begin.elapsed() < limit, "it isn't done after {limit:?}");

@@ -11,7 +11,7 @@ use crate::{
 
 /// What the supervisor asks of the process of a guest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Command<C, R> {
+pub(crate) enum Command<C, R, O> {
     /// To attach a device. When that is answered, the guest may touch its window.
     Attach {
         /// What every device has.
@@ -36,12 +36,18 @@ pub(crate) enum Command<C, R> {
     Figures,
     /// To have each device [look](crate::Device::refresh) at what it stands on.
     Refresh,
+    /// To do something with a device, which is answered by
+    /// [`Message::Answered`](super::Message::Answered) with this number.
+    Order(u64, DeviceId, O),
+    /// To log what this filter lets pass from now on.
+    LogFilter(String),
     /// To let go of everything and to end.
     Stop,
 }
 
 /// Of one backend.
-pub(crate) type CommandOf<B> = Command<<B as Backend>::Config, <B as Backend>::Resources>;
+pub(crate) type CommandOf<B> =
+    Command<<B as Backend>::Config, <B as Backend>::Resources, <B as Backend>::Order>;
 
 /// What the guest's thread hears of.
 pub(crate) enum Input<B: Backend> {

@@ -24,6 +24,8 @@ pub(crate) enum Message<C, F> {
     Figures(DeviceId, F),
     /// All have told that.
     AllFigures,
+    /// What has come of the [order](super::Command::Order) with this number.
+    Answered(u64, Result<String, String>),
     /// The process lets go of everything, and ends.
     Ending(End),
 }

@@ -140,6 +140,10 @@ impl<H: Host, B: Backend> Service<H, B> {
         // If this one fails or panics, the supervisor has another process take it over, or the next one does.
         self.server.leave_on_drop(true);
         let end = self.serve(inbox, wake);
+        self.devices
+            .iter()
+            .chain(&self.stopping)
+            .for_each(|(id, placed)| self.tell_last(*id, placed));
         if !matches!(end, End::Failed(_)) {
             self.server.leave_on_drop(false);
         }
@@ -217,6 +221,11 @@ impl<H: Host, B: Backend> Service<H, B> {
         }
     }
 
+    /// A device ends: what it has done in all.
+    fn tell_last(&self, id: DeviceId, placed: &PlacedOf<H, B>) {
+        self.reports.send(Message::Figures(id, placed.device.figures()));
+    }
+
     /// All devices begin to stop at once; each is waited for when it is dropped.
     fn begin_stop(&mut self) {
         self.devices.values_mut().for_each(|placed| placed.device.begin_stop());
@@ -248,8 +257,12 @@ impl<H: Host, B: Backend> Service<H, B> {
             .filter(|(_, placed)| placed.device.is_stopped())
             .map(|(id, _)| *id)
             .collect();
-        // It waits for nothing to drop them.
-        stopped.iter().for_each(|id| drop(self.stopping.remove(id)));
+        for id in &stopped {
+            let Some(placed) = self.stopping.remove(id) else { continue };
+            self.tell_last(*id, &placed);
+            // It waits for nothing to drop it.
+            drop(placed);
+        }
         if !stopped.is_empty() && self.devices.is_empty() && self.stopping.is_empty() {
             // Nobody needs the guest's memory any more, and the toolstack will destroy the guest when
             // its devices are closed. While pages of it are mapped, Xen walks over all of them again in

@@ -32,6 +32,7 @@ pub(super) struct Guest<B: Backend> {
     /// `None` when it is dropped.
     outbox: Option<Sender<Parcel>>,
     waker: Waker,
+    pid: Option<u32>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -52,12 +53,18 @@ impl<B: Backend> Guest<B> {
         let waker = wake.waker();
         let (outbox, parcels) = mpsc::channel();
         let Launched { line, process } = launched;
+        let pid = process.pid();
         let link =
             Link { key, line, parcels, wake, events, end: None, is_known: false, held: Vec::new() };
         thread::Builder::new()
             .name(format!("link-{}", key.domid))
             .spawn(move || link.run(process))?;
-        Ok(Self { outbox: Some(outbox), waker, backend: PhantomData })
+        Ok(Self { outbox: Some(outbox), waker, pid, backend: PhantomData })
+    }
+
+    /// Its number, if it has one of its own.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// Asks something of it. A process that has ended has let go of everything, and that is told.
@@ -81,7 +88,7 @@ impl<B: Backend> Guest<B> {
     ) -> Result<(), Left> {
         let id = node.id;
         let Opened { resources, files } = opened;
-        let command = Command::Attach { node, config, resources, files: files.len() };
+        let command: CommandOf<B> = Command::Attach { node, config, resources, files: files.len() };
         let closed = move || events.send(Event::Closed(id));
         match Parcel::new(&command, files) {
             Ok(parcel) => {
@@ -167,7 +174,8 @@ impl<B: Backend> Link<B> {
             (None, Some(cause)) => End::Killed(format!("it was ended by {cause}")),
             (None, None) => End::Killed("it has ended and does not say why".to_owned()),
         };
-        events.send(Event::Ended(key, end));
+        // After all that it has told.
+        events.send_of_guest(Event::Ended(key, end));
     }
 
     fn talk(&mut self) -> Over {

@@ -220,6 +220,23 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         self.gave_figures(key);
     }
 
+    /// The number of a process.
+    pub(super) fn pid(&self, key: GuestKey) -> Option<u32> {
+        self.guests.get(&key)?.process.pid()
+    }
+
+    /// The guests of processes that are of another version.
+    pub(super) fn of_other_versions(&self) -> Vec<DomId> {
+        let their = self.guests.iter().filter(|(_, its)| its.stage == Stage::OtherVersion);
+        their.map(|(key, _)| key.domid).collect()
+    }
+
+    /// What the log of each process contains from now on, and of each that is started.
+    pub(super) fn set_log_filter(&mut self, filter: &str) {
+        self.launch.set_log_filter(filter);
+        self.tell_all(&Command::LogFilter(filter.to_owned()));
+    }
+
     /// Whether a guest is served and lives.
     pub(super) fn is_alive(&self, domid: DomId) -> bool {
         let mut its = self.guests.iter().filter(|(key, _)| key.domid == domid);

@@ -2,6 +2,7 @@
 //! hears of them by events.
 
 mod event;
+mod figures;
 mod guest;
 mod guests;
 mod open;
@@ -10,7 +11,9 @@ mod reconcile;
 mod refusal;
 mod retry;
 mod stage;
+mod status;
 mod store;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,15 +30,18 @@ use xen_store::{Store, WatchEvent};
 
 use crate::{
     backend::Backend,
+    control::{GuestName, Replies},
     guest::{Command, MapBudget},
     launch::Launch,
     node::{DeviceId, ErrorNodes, NodeError, NodeReader, listing},
+    process::GuestKey,
 };
 
 use event::{Event, EventBox, EventSender};
+use figures::FigureBook;
 use guests::Guests;
 pub(crate) use retry::Retries;
-use stage::Device;
+use stage::{Device, Refused};
 use store::{log_unless_disconnected, watch};
 
 /// Why nothing can be served.
@@ -64,7 +70,7 @@ pub struct Handshake<S: Store, L: Launch, B: Backend> {
     unseen: VecDeque<Event<B>>,
     errors: ErrorNodes,
     /// Devices that were looked at and are not served: not to be tried at each of their events.
-    refused: BTreeSet<DeviceId>,
+    refused: BTreeMap<DeviceId, Refused<B>>,
     /// Refused devices whose windows will be answered.
     reserving: BTreeSet<DeviceId>,
     retries: Retries<Task>,
@@ -74,8 +80,12 @@ pub struct Handshake<S: Store, L: Launch, B: Backend> {
     is_to_list: bool,
     /// Every device that was there at the start has been looked at.
     listed: bool,
-    /// What was last heard of devices, of some that aren't there any more too.
-    figures: BTreeMap<DeviceId, B::Figures>,
+    figures: FigureBook<B::Figures>,
+    /// Of guests that have devices.
+    names: BTreeMap<DomId, GuestName>,
+    /// What devices were asked by operators, which process that is, and who waits for the answer.
+    orders: BTreeMap<u64, (GuestKey, Replies<B>)>,
+    next_order: u64,
 }
 
 /// What may have to be tried again.
@@ -120,13 +130,16 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             event_sender,
             unseen: VecDeque::new(),
             errors: ErrorNodes::new(home),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             reserving: BTreeSet::new(),
             retries: Retries::new(),
             forgotten: BTreeMap::new(),
             is_to_list: false,
             listed: false,
-            figures: BTreeMap::new(),
+            figures: FigureBook::new(),
+            names: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            next_order: 0,
         })
     }
 
@@ -221,13 +234,14 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             }),
         )?;
         touched.extend(self.devices.keys());
-        touched.extend(&self.refused);
+        touched.extend(self.refused.keys());
         Ok(listed)
     }
 
     /// Brings a device in line with xenstore, now or when xenstore no longer refuses that.
     fn look_at(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
         let reconciled = self.reconcile(id);
+        debug!(%id, done = ?reconciled.as_ref().ok(), "looked at what xenstore says of the device");
         self.settle(Task::Device(id), reconciled).map(drop)
     }
 
@@ -254,28 +268,6 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                 Ok(false)
             }
         }
-    }
-
-    /// Has every device log what it has done so far.
-    pub fn report(&self) {
-        self.guests.tell_all(&Command::Report);
-    }
-
-    /// Asks every device what it has done so far. It is waited for by [`has_figures`](Self::has_figures).
-    pub fn ask_figures(&mut self) {
-        self.guests.ask_figures();
-    }
-
-    /// Whether all devices that were asked have answered.
-    pub fn has_figures(&self) -> bool {
-        self.guests.have_given_figures()
-    }
-
-    /// What was last heard of each device.
-    pub fn figures(&mut self) -> Vec<&B::Figures> {
-        let devices = &self.devices;
-        self.figures.retain(|id, _| devices.contains_key(id));
-        self.figures.values().collect()
     }
 
     /// Has every device look at what it stands on, as its image's size, and tell its guest of what has changed.

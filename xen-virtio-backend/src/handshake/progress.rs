@@ -10,25 +10,17 @@ use super::{
     event::Event,
     open,
     refusal::{AttachError, ended},
-    stage::{Device, Read, Stage, TIMEOUT},
+    stage::{Device, Read, Refused, Stage, TIMEOUT},
+    told::shortened,
 };
 use crate::{
     backend::{Backend, Opened, Refusal},
     close,
-    guest::{Command, End, Hello, Message, MessageOf},
+    guest::{Command, End},
     launch::Launch,
     node::DeviceId,
     process::GuestKey,
 };
-
-/// How often a device may say something to the operator, and in how many characters. A guest may be behind it.
-const MAX_NOTICES: u8 = 8;
-const MAX_TEXT: usize = 1024;
-
-/// What a guest's process says, in no more characters than the operator reads.
-fn shortened(text: String) -> String {
-    text.chars().take(MAX_TEXT).collect()
-}
 
 impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// Takes in what the guests' processes have told, and those that open devices.
@@ -68,81 +60,6 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             }
             Event::Ended(key, end) => self.ended(key, end),
         }
-    }
-
-    /// The process of a guest tells something, which may be false if the guest has taken it over: of other guests it
-    /// tells nothing.
-    fn told(&mut self, key: GuestKey, message: MessageOf<B>) -> Result<(), xen_store::Error> {
-        match message {
-            Message::Hello(hello) => {
-                if self.guests.greeted(key) {
-                    self.take_over(key, hello);
-                    // Its guest may have ended before, which nobody tells of again.
-                    self.release_dead();
-                }
-                Ok(())
-            }
-            Message::Attached(id, outcome) if self.is_of(key, id) => {
-                if let Some(Device { stage: Stage::Attaching { attached, .. }, .. }) =
-                    self.devices.get_mut(&id)
-                {
-                    *attached = Some(outcome.map_err(shortened));
-                }
-                self.attached(id)
-            }
-            Message::Detached(id) if self.is_of(key, id) => self.detached(id),
-            // Once for each that was asked for: a guest must not fill the log by it.
-            Message::Reserved(id, reserved)
-                if id.domid == key.domid && self.reserving.remove(&id) =>
-            {
-                let Err(error) = reserved.map_err(shortened) else { return Ok(()) };
-                warn!(%id, error, "accesses of the guest to the device's registers are not answered, and its kernel may panic on one: `xl destroy` the guest, and create it again without the device");
-                Ok(())
-            }
-            Message::Notice(id, text) if self.is_of(key, id) => {
-                if let Some(Device { stage: Stage::Serving { .. }, notices, .. }) =
-                    self.devices.get_mut(&id)
-                    && *notices < MAX_NOTICES
-                {
-                    *notices += 1;
-                    self.errors.write(&self.store, id, &id.path(&self.dir), &shortened(text));
-                }
-                Ok(())
-            }
-            Message::Figures(id, figures) if self.is_of(key, id) => {
-                self.figures.insert(id, figures);
-                Ok(())
-            }
-            Message::AllFigures => {
-                self.guests.gave_figures(key);
-                Ok(())
-            }
-            Message::Attached(..)
-            | Message::Detached(_)
-            | Message::Reserved(..)
-            | Message::Notice(..)
-            | Message::Figures(..)
-            | Message::Ending(_) => Ok(()),
-        }
-    }
-
-    fn is_of(&self, key: GuestKey, id: DeviceId) -> bool {
-        self.devices.get(&id).is_some_and(|device| device.is_of(key, id))
-    }
-
-    /// Takes over what the process of a guest serves for an earlier supervisor.
-    fn take_over(&mut self, key: GuestKey, hello: Hello<B::Config>) {
-        let is_its = |id: DeviceId| id.domid == key.domid;
-        for read in hello.devices.into_iter().filter(|(node, _)| is_its(node.id)) {
-            let id = read.0.id;
-            info!(%id, device = B::describe(&read.1), "taken over");
-            self.devices.insert(id, Device::new(Stage::Serving { read, taken_over: true }));
-        }
-        for id in hello.stopping.into_iter().filter(|id| is_its(*id)) {
-            let detaching = Stage::Detaching { sharing: key.sharing, logged: false };
-            self.devices.insert(id, Device::new(detaching));
-        }
-        self.is_to_list = true;
     }
 
     /// A device was opened: its guest's process attaches it, if it is still wanted.
@@ -226,7 +143,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     }
 
     /// The process of the guest has let go of a device.
-    fn detached(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+    pub(super) fn detached(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
         match self.devices.get_mut(&id) {
             Some(Device { stage: Stage::Detaching { .. }, is_open: false, .. }) => {
                 self.devices.remove(&id);
@@ -243,7 +160,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
 
     /// Goes on with a device if it is attached, or can't be, and what was opened for it is closed here: its window
     /// answers, and the guest may run.
-    fn attached(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
+    pub(super) fn attached(&mut self, id: DeviceId) -> Result<(), xen_store::Error> {
         let Some(Device { stage: Stage::Attaching { read, attached }, is_open: false, .. }) =
             self.devices.get_mut(&id)
         else {
@@ -255,6 +172,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             self.devices.remove(&id);
             return self.refuse(id, &AttachError::NotAttached(error));
         }
+        self.begin_figures(id, &read.1);
         let serving = Stage::Serving { read: read.clone(), taken_over: false };
         self.devices.insert(id, Device::new(serving));
         match self.announce(id, &read) {
@@ -284,6 +202,8 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         self.is_to_list |= self.guests.is_unknown(domid);
         let reason = self.guests.ended(key, end, &self.backend).map(shortened);
         self.reserving.retain(|id| id.domid != domid);
+        // Who waits for an answer hears that there is none.
+        self.orders.retain(|_, (asked, _)| *asked != key);
         if let Some(reason) = &reason {
             error!(domid, sharing = %key.sharing, "{}", ended(reason));
         }
@@ -302,7 +222,9 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
                     self.devices.insert(id, device);
                 }
                 (_, Some(error), _) => self.refuse(id, &error)?,
-                (Stage::Serving { .. }, None, Some(reason)) => self.lost(id, reason)?,
+                (Stage::Serving { read, .. }, None, Some(reason)) => {
+                    self.lost(id, Some(read.clone()), reason)?
+                }
                 _ => self.look_at(id)?,
             }
         }
@@ -310,9 +232,14 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     }
 
     /// What served a device has ended before its guest.
-    pub(super) fn lost(&mut self, id: DeviceId, reason: &str) -> Result<(), xen_store::Error> {
+    pub(super) fn lost(
+        &mut self,
+        id: DeviceId,
+        read: Option<Read<B>>,
+        reason: &str,
+    ) -> Result<(), xen_store::Error> {
         let path = id.path(&self.dir);
-        self.refused.insert(id);
+        self.refused.insert(id, Refused { reason: ended(reason), read });
         self.errors.write(&self.store, id, &path, &ended(reason));
         // The guest's other devices may serve on.
         self.reserve_or_warn(id, &path);

@@ -14,7 +14,7 @@ use super::{
     Handshake, log_unless_disconnected,
     open::open,
     refusal::AttachError,
-    stage::{Device, Read, Stage},
+    stage::{Device, Read, Refused, Stage},
 };
 use crate::{
     backend::{Backend, Refusal},
@@ -67,7 +67,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             // neither is new, even if its place is not: the toolstack may have removed one and written
             // another before this was looked at.
             if id.kind == Kind::Virtio
-                && self.refused.contains(&id)
+                && self.refused.contains_key(&id)
                 && self.store.exists(None, &format!("{path}/error"))?
             {
                 return Ok(true);
@@ -85,17 +85,20 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             }
             return self.open_or_refuse(id, &path);
         }
-        if self.devices.contains_key(&id) || self.refused.contains(&id) {
+        if self.devices.contains_key(&id) || self.refused.contains_key(&id) {
             return Ok(true);
         }
         if state != XenbusState::Closed
             && let Some(reason) = self.why_lost(id, &path)
         {
-            return self.lost(id, &reason).map(|()| true);
+            let read = self.read(&NodeReader::new(&self.store, None, id, &path)).ok();
+            return self.lost(id, read, &reason).map(|()| true);
         }
-        if self.refused.insert(id) {
-            warn!(%id, %state, "the device is not served: its state in xenstore is that of a device an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
-        }
+        let reason = format!(
+            "its state in xenstore, {state}, is that of a device an earlier backend has served"
+        );
+        self.refused.insert(id, Refused { reason, read: None });
+        warn!(%id, %state, "the device is not served: its state in xenstore is that of a device an earlier backend has served; `xl destroy` and `xl create` the guest to have it served again");
         Ok(true)
     }
 
@@ -259,7 +262,8 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             message = format!("{message}: {advice}");
         }
         warn!(%id, error = message, "the device is not served: correct the error, then `xl destroy` the guest, if it runs, and `xl create` it");
-        self.refused.insert(id);
+        let read = self.read(&NodeReader::new(&self.store, None, id, path)).ok();
+        self.refused.insert(id, Refused { reason: message.clone(), read });
         self.errors.write(&self.store, id, path, &message);
         match id.kind {
             // libxl gives up at once, naming this path, instead of waiting for its time-out.

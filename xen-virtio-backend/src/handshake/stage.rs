@@ -37,6 +37,13 @@ pub(super) enum Stage<B: Backend> {
     Detaching { sharing: Sharing, logged: bool },
 }
 
+/// A device that is not served.
+pub(super) struct Refused<B: Backend> {
+    pub(super) reason: String,
+    /// `None` if it could not be read.
+    pub(super) read: Option<Read<B>>,
+}
+
 /// What xenstore says of a device.
 pub(super) type Read<B> = (DeviceNode, <B as Backend>::Config);
 
@@ -73,23 +80,33 @@ impl<B: Backend> Device<B> {
 
     /// Whether this process has it, or is about to.
     pub(super) fn is_of(&self, key: GuestKey, id: DeviceId) -> bool {
-        let sharing = match &self.stage {
+        self.sharing().is_some_and(|sharing| key == GuestKey { domid: id.domid, sharing })
+    }
+
+    /// Which process of its guest has it, or is about to.
+    pub(super) fn sharing(&self) -> Option<Sharing> {
+        match &self.stage {
             Stage::Attaching { read: (node, _), .. } | Stage::Serving { read: (node, _), .. } => {
-                node.sharing
+                Some(node.sharing)
             }
-            Stage::Detaching { sharing, .. } => *sharing,
-            Stage::Opening { .. } | Stage::Closing { .. } => return false,
-        };
-        key == GuestKey { domid: id.domid, sharing }
+            Stage::Detaching { sharing, .. } => Some(*sharing),
+            Stage::Opening { .. } | Stage::Closing { .. } => None,
+        }
+    }
+
+    /// What xenstore says of it, or has said, if it is not let go of.
+    pub(super) fn read(&self) -> Option<&Read<B>> {
+        match &self.stage {
+            Stage::Opening { read, .. }
+            | Stage::Attaching { read, .. }
+            | Stage::Serving { read, .. } => Some(read),
+            Stage::Closing { .. } | Stage::Detaching { .. } => None,
+        }
     }
 
     /// In words, for the log.
     pub(super) fn text(&self) -> String {
-        match &self.stage {
-            Stage::Opening { read: (_, config), .. }
-            | Stage::Attaching { read: (_, config), .. }
-            | Stage::Serving { read: (_, config), .. } => B::describe(config),
-            Stage::Closing { .. } | Stage::Detaching { .. } => "being closed".to_owned(),
-        }
+        let read = self.read();
+        read.map_or_else(|| "being closed".to_owned(), |(_, config)| B::describe(config))
     }
 }

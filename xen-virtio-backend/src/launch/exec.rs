@@ -51,7 +51,8 @@ const OWN_TASKS: u32 = 64;
 const NOBODY: [io::ErrorKind; 2] = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
 
 /// What the processes keep of the environment.
-const ENVIRONMENT: [&str; 3] = ["RUST_LOG", "RUST_BACKTRACE", "TZ"];
+const ENVIRONMENT: [&str; 3] = [LOG_FILTER, "RUST_BACKTRACE", "TZ"];
+const LOG_FILTER: &str = "RUST_LOG";
 
 /// Starts a process for each guest: this program, once more.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Exec {
     isolation: Isolation,
     ids: Option<IdRange>,
     cgroups: Cgroups,
+    /// Instead of what the environment says.
+    log_filter: Option<String>,
 }
 
 impl Exec {
@@ -81,7 +84,8 @@ impl Exec {
             warn!(error = %chain(&error), "the processes of all guests run as this user, so that one that a guest has taken over may reach another's");
             None
         });
-        let launcher = Self { dir, isolation, ids, cgroups: Cgroups::find(isolation) };
+        let cgroups = Cgroups::find(isolation);
+        let launcher = Self { dir, isolation, ids, cgroups, log_filter: None };
         launcher.tell();
         Ok(launcher)
     }
@@ -127,6 +131,7 @@ impl Exec {
             .args([OsString::from(GUEST_PROCESS), key.to_string().into()])
             .env_clear()
             .envs(environment)
+            .envs(self.log_filter.iter().map(|filter| (LOG_FILTER, filter)))
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
             // A terminal's signals are for the supervisor.
@@ -204,6 +209,10 @@ impl Launch for Exec {
         let written = ServerFile::new(&self.dir, key).write(server);
         written.map_err(LaunchError::system("can't write down the guest's IOREQ server"))?;
         self.start::<B>(key, start, tasks).inspect_err(|_| self.forget(key))
+    }
+
+    fn set_log_filter(&mut self, filter: &str) {
+        self.log_filter = Some(filter.to_owned());
     }
 
     fn earlier(&self) -> Vec<Earlier> {

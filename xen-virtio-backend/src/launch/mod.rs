@@ -49,6 +49,11 @@ pub trait Launch: Send + 'static {
         backend: &B,
     ) -> Result<Launched, LaunchError>;
 
+    /// Has the log of the processes that are started from now on contain what this filter lets pass.
+    fn set_log_filter(&mut self, filter: &str) {
+        let _ = filter;
+    }
+
     /// What an earlier supervisor has left. Connects to the processes that still run.
     fn earlier(&self) -> Vec<Earlier>;
 

@@ -97,7 +97,7 @@ impl<H> InThread<H> {
             // As a supervisor would. It takes no part in what commands bring along which devices.
             let line = connect_to(&address).map(|socket| {
                 let mut line = Line::to_guest(socket);
-                if let Ok(stop) = Parcel::new(&Command::<(), ()>::Stop, Vec::new()) {
+                if let Ok(stop) = Parcel::new(&Command::<(), (), ()>::Stop, Vec::new()) {
                     line.push(stop);
                     let _ = line.flush();
                 }

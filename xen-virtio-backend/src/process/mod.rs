@@ -10,6 +10,7 @@ mod packet_rate;
 mod run;
 mod socket;
 mod start;
+mod wait;
 
 use crate::backend::Backend;
 
@@ -18,6 +19,7 @@ pub(crate) use run::serve;
 pub(crate) use socket::{connect_to, listen_at};
 pub use start::GuestKey;
 pub(crate) use start::{Confinement, Start};
+pub(crate) use wait::{await_flushed, await_message};
 
 /// What a process and its supervisor must have in common.
 pub(crate) fn version<B: Backend>() -> String {

@@ -5,16 +5,15 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::mpsc::{self, Receiver, Sender},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use backend_process::{chain, limits};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::retry_on_intr,
+    event::PollFlags,
     net::{SocketFlags, accept_with, listen},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tracing::{error, info};
 use virtio_worker::Wake;
 use xen_ioreq::DomId;
@@ -25,6 +24,7 @@ use super::{
     line::{Line, LineError, Parcel},
     socket::BACKLOG,
     start::{Confinement, GuestKey, Start},
+    wait::{await_message, await_ready},
 };
 use crate::{
     backend::Backend,
@@ -65,7 +65,8 @@ pub(crate) fn serve<B: Backend, H: Host>(
     listen(&listener, BACKLOG).map_err(|error| StartError::System(error.into()))?;
     let mut line = Line::to_supervisor(first_connection(&listener)?);
     send(&mut line, &super::version::<B>());
-    let start: Start<B::Setup> = receive(&mut line)?;
+    let (start, _): (Start<B::Setup>, _) =
+        await_message(&mut line, FIRST_WORD).map_err(StartError::Unknown)?;
     match Prepared::<B, H>::new(start, host, confine) {
         Ok(prepared) => prepared.run(listener, line),
         Err(error) => {
@@ -91,33 +92,10 @@ fn send<T: Serialize>(line: &mut Line, message: &T) {
 }
 
 fn first_connection(listener: &OwnedFd) -> Result<OwnedFd, StartError> {
-    await_readable(listener, FIRST_WORD)?;
+    await_ready(listener.as_fd(), PollFlags::IN, FIRST_WORD).map_err(StartError::Unknown)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let accepted = accept_with(listener, flags);
     accepted.map_err(|error| StartError::Unknown(LineError::Io(error.into())))
-}
-
-fn receive<T: DeserializeOwned>(line: &mut Line) -> Result<T, StartError> {
-    let begin = Instant::now();
-    loop {
-        match line.receive().map_err(StartError::Unknown)? {
-            Some((message, _)) => return Ok(message),
-            None => await_readable(&*line, FIRST_WORD.saturating_sub(begin.elapsed()))?,
-        }
-    }
-}
-
-fn await_readable(fd: &impl AsFd, timeout: Duration) -> Result<(), StartError> {
-    let timeout = Timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
-    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    match retry_on_intr(|| poll(&mut fds, Some(&timeout))) {
-        Ok(0) => Err(StartError::Unknown(LineError::Io(io::ErrorKind::TimedOut.into()))),
-        Ok(_) => Ok(()),
-        Err(error) => Err(StartError::System(error.into())),
-    }
 }
 
 /// What was made with the privileges that the process has no more.

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use backend_process::{chain, limits};
+use backend_process::{Logging, chain, limits};
 use rustix::io::Errno;
 use tracing::debug;
 use virtio_worker::Waker;
@@ -27,6 +27,7 @@ impl<H: Host, B: Backend> Service<H, B> {
         match command {
             Command::Attach { node, config, resources, files } => {
                 let id = node.id;
+                debug!(%id, files, base = format_args!("{:#x}", node.base), irq = node.irq, "a device is to be attached");
                 let opened = Opened { resources, files: sent };
                 // The kernel leaves out files that the process can't have.
                 let loading = match opened.files.len() == files {
@@ -58,6 +59,18 @@ impl<H: Host, B: Backend> Service<H, B> {
             }
             Command::Refresh => {
                 self.devices.values_mut().for_each(|placed| placed.device.refresh());
+            }
+            Command::Order(number, id, order) => {
+                let answer = match self.devices.get_mut(&id) {
+                    Some(placed) => placed.device.order(order),
+                    None => Err(format!("{id} is not served any more")),
+                };
+                self.reports.send(Message::Answered(number, answer));
+            }
+            Command::LogFilter(filter) => {
+                if let Err(error) = Logging::set_filter(&filter) {
+                    debug!(error = %chain(&error), "the log's filter can't be changed");
+                }
             }
             // Comes with the end of the loop.
             Command::Stop => {}

@@ -8,7 +8,7 @@ const KEY: GuestKey = GuestKey { domid: 7, sharing: Sharing::Grant };
 fn exec(run: &Path, cgroups: &Path) -> Exec {
     let isolation = Isolation::default();
     let cgroups = Cgroups { delegated: Some(Delegated::at(cgroups)), isolation };
-    Exec { dir: run.to_owned(), isolation, ids: None, cgroups }
+    Exec { dir: run.to_owned(), isolation, ids: None, cgroups, log_filter: None }
 }
 
 /// What it finds of an earlier supervisor's: the server of each process, and whether that runs.
