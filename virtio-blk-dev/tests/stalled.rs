@@ -172,7 +172,6 @@ impl Engine for Hangs {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "what is in flight is leaked, as its memory is in use")]
 fn nobody_waits_for_what_a_worker_that_is_dropped_leaves() {
     let image = FakeImage::new(contents(16), false);
     let mut guest = Guest::new(16 * 512, &BlockConfig::for_image(&image), F_ALL, Hangs::default());
