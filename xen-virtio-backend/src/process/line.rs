@@ -49,7 +49,7 @@ pub(crate) enum LineError {
     #[error("a message is longer than {MESSAGE} bytes, or brings more than {MESSAGE_FILES} files")]
     TooLong,
     /// Messages have no end.
-    #[error("more than {MAX_PACKETS} packets have come within {} s", INTERVAL.as_secs())]
+    #[error("more than {MAX_PACKETS} packets that answer nothing have come within {} s", INTERVAL.as_secs())]
     TooMany,
 }
 
@@ -186,6 +186,9 @@ impl Line {
                 Err(error) => return Err(error.into()),
             }
             let Some(packet) = self.outgoing.pop_front() else { break };
+            if let Some(rate) = &mut self.rate {
+                rate.sent();
+            }
             self.sent.extend(packet.files);
             if packet.bytes.first() == Some(&LAST) {
                 let files = mem::take(&mut self.sent);
