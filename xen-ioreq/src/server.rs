@@ -2,6 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::mem;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct IoreqServer<M: DeviceModel, F: ForeignMemory, E: EventChannel> {
     masked: Vec<u32>,
     /// The vCPUs of these ports, whose slots are checked again after that.
     recheck: Vec<u16>,
+    /// The last batch of events had all that there were.
+    is_drained: bool,
     failure: Option<(u32, io::Error)>,
     stats: Stats,
     memory: PhantomData<fn(F)>,
@@ -127,6 +130,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             pending: Vec::with_capacity(2 * capacity),
             masked: Vec::with_capacity(capacity),
             recheck: Vec::with_capacity(capacity),
+            is_drained: false,
             failure: None,
             stats: Stats::default(),
             memory: PhantomData,
@@ -196,10 +200,12 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         self.evtchn.as_fd()
     }
 
-    /// The next request, without blocking. `None` if there is none: poll [`as_fd`](Self::as_fd).
+    /// The next request, without blocking. `None` if none was found: poll [`as_fd`](Self::as_fd), level-triggered. An
+    /// event that has come meanwhile makes it readable.
     ///
     /// Ports are read in batches. Each is unmasked only after its slot was served, and the slot is checked
-    /// again after that. So no event is lost, and a request that arrives meanwhile costs no system call.
+    /// again after that. So no event is lost, and a request that arrives meanwhile costs no system call. After a
+    /// batch that took all events there were, none is read again before the next call: that would mostly fail.
     ///
     /// # Errors
     ///
@@ -225,6 +231,8 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
                 }
             } else if !self.masked.is_empty() {
                 self.unmask()?;
+            } else if mem::take(&mut self.is_drained) {
+                return Ok(None);
             } else if !self.read_events()? {
                 return Ok(None);
             }
@@ -256,6 +264,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         let mut ports = [0; SLOTS];
         match self.evtchn.pending(&mut ports) {
             Ok(count) => {
+                self.is_drained = count < ports.len();
                 for port in &ports[..count] {
                     match self.by_port.binary_search_by_key(port, |&(port, _)| port) {
                         Ok(at) => {

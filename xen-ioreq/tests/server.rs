@@ -235,9 +235,23 @@ fn a_quick_vcpu_is_served_before_its_event_is_read() {
     domain.hub().fail_next(EvtchnCall::Pending, 1, libc::EIO);
     server.next_request().unwrap().unwrap().complete_read(2);
     assert_eq!(second.poll(), Some(Ok(2)));
+    assert!(server.next_request().unwrap().is_none());
     assert!(server.next_request().is_err());
     assert!(server.next_request().unwrap().is_none());
     assert_eq!(server.stats().spurious, 2, "its event came after");
+}
+
+#[test]
+fn events_are_not_read_again_when_all_were_taken_until_the_caller_has_slept() {
+    let domain = guest(1);
+    let mut server = server(&domain);
+    serve(&mut server, |_| 0);
+    let mut read = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+    server.next_request().unwrap().unwrap().complete_read(1);
+    assert_eq!(read.poll(), Some(Ok(1)));
+    domain.hub().fail_next(EvtchnCall::Pending, 1, libc::EIO);
+    assert!(server.next_request().unwrap().is_none(), "a read would only say that there is nothing");
+    assert!(server.next_request().is_err(), "it is read at the next call");
 }
 
 #[test]
@@ -300,6 +314,7 @@ fn failures_of_the_descriptor_are_named() {
         let error = server.next_request().unwrap_err();
         assert!(error.to_string().contains(action), "{error}");
     }
+    assert!(server.next_request().unwrap().is_none());
     domain.hub().overflow();
     domain.hub().fail_next(EvtchnCall::Reset, 1, libc::EIO);
     assert!(server.next_request().unwrap_err().to_string().contains("reset"));
