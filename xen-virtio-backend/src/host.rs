@@ -2,16 +2,20 @@
 
 use std::{io, sync::Arc};
 
+use tracing::debug;
 use xen_evtchn::{EventChannel, Evtchn};
 use xen_foreignmem::{DomainMemory, ForeignMemory, Gntdev, GrantTable, Privcmd};
-use xen_ioreq::{DeviceModel, DomId, XenDeviceModel};
+use xen_ioreq::{
+    DomId, XenDeviceModel,
+    eventfd::{EventFds, IrqFd},
+};
 
 use crate::node::Sharing;
 
 /// Opens what serving one guest takes.
 pub trait Host: Send + 'static {
-    /// Device-model operations.
-    type Model: DeviceModel;
+    /// Device-model operations, and irqfds where the kernel has them.
+    type Model: EventFds;
     /// Foreign and resource mappings.
     type Memory: ForeignMemory;
     /// Grants.
@@ -61,14 +65,18 @@ impl<H: Host + ?Sized> Clone for Handles<H> {
 }
 
 /// The interrupt of one device.
-pub struct InterruptLine<M: DeviceModel> {
+pub struct InterruptLine<M: EventFds> {
     model: Arc<M>,
     irq: u32,
+    /// Costs less than a device-model operation; `None` where the kernel has none, or no descriptor is left.
+    irqfd: Option<IrqFd<M>>,
 }
 
-impl<M: DeviceModel> InterruptLine<M> {
+impl<M: EventFds> InterruptLine<M> {
     pub(crate) fn new(model: Arc<M>, irq: u32) -> Self {
-        Self { model, irq }
+        let irqfd = IrqFd::new(Arc::clone(&model), irq);
+        let irqfd = irqfd.inspect_err(|error| debug!(irq, %error, "no irqfd for a device's interrupt, which is raised by device-model operations"));
+        Self { model, irq, irqfd: irqfd.ok() }
     }
 
     /// The shared peripheral interrupt.
@@ -81,7 +89,10 @@ impl<M: DeviceModel> InterruptLine<M> {
     /// # Errors
     /// Once, while the guest is being destroyed.
     pub fn raise(&self) -> io::Result<()> {
-        self.model.set_irq_level(self.irq, true)
+        match &self.irqfd {
+            Some(irqfd) => irqfd.raise(),
+            None => self.model.set_irq_level(self.irq, true),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn confine(
         Sharing::Foreign => Access::FOREIGN_MEMORY,
         Sharing::Grant => Access::GRANTS,
     };
+    let access = access.with_irqfd();
     let entered = Sandbox::new(ids).limits(limits).access(access).enter();
     let confined = entered.map_err(|error| {
         let text = format!("the process of the guest can't be confined: {}", chain(&error));

@@ -94,10 +94,9 @@ fn allowed(kind: ThreadKind, rules: &Rules) -> Result<Allowed, BackendError> {
     if_any(&mut allowed, libc::SYS_statx, vec![[arg(2).masked(empty, empty)?].into()])?;
     if queue {
         if_any(&mut allowed, libc::SYS_fcntl, one_of(1, calls::FCNTL)?)?;
-        let mut requests = ioctls::queue(rules.access);
-        if guest {
-            requests.extend(ioctls::guest(rules.access));
-        }
+        // What each trap takes comes first.
+        let mut requests = if guest { ioctls::guest(rules.access) } else { Vec::new() };
+        requests.extend(ioctls::queue(rules.access));
         requests.extend(&rules.ioctls);
         if_any(&mut allowed, libc::SYS_ioctl, one_of(1, &requests)?)?;
     }

@@ -8,7 +8,6 @@ const PRIVCMD_DM_OP: u32 = 0x0010_5005;
 const PRIVCMD_MMAPBATCH_V2: u32 = 0x0020_5004;
 const PRIVCMD_MMAP_RESOURCE: u32 = 0x0020_5007;
 const PRIVCMD_IRQFD: u32 = 0x4018_5008;
-const PRIVCMD_IOEVENTFD: u32 = 0x4030_5009;
 
 const GNTDEV_MAP_GRANT_REF: u32 = 0x0018_4700;
 const GNTDEV_UNMAP_GRANT_REF: u32 = 0x0010_4701;
@@ -61,8 +60,8 @@ pub(super) fn queue(access: Access) -> Vec<u32> {
 pub(super) fn guest(access: Access) -> Vec<u32> {
     let mut requests = vec![EVTCHN_NOTIFY, EVTCHN_BIND_INTERDOMAIN, EVTCHN_UNBIND, EVTCHN_RESET];
     requests.push(PRIVCMD_MMAP_RESOURCE);
-    if access.eventfds {
-        requests.extend([PRIVCMD_IRQFD, PRIVCMD_IOEVENTFD]);
+    if access.irqfd {
+        requests.push(PRIVCMD_IRQFD);
     }
     requests
 }
@@ -97,16 +96,17 @@ mod tests {
         };
         assert_eq!(mapped(Access::GRANTS), [false, true, true, false]);
         assert_eq!(mapped(Access::FOREIGN_MEMORY), [true, false, false, false]);
-        assert_eq!(mapped(Access::FOREIGN_MEMORY.with_eventfds()), [true, false, false, true]);
+        assert_eq!(mapped(Access::FOREIGN_MEMORY.with_irqfd()), [true, false, false, true]);
         assert_eq!(mapped(Access::ALL), [true; 4]);
     }
 
     #[test]
     fn no_ioctl_reaches_another_domain_by_a_hypercall_of_its_own() {
         // IOCTL_PRIVCMD_HYPERCALL, IOCTL_PRIVCMD_MMAP and _MMAPBATCH, IOCTL_EVTCHN_BIND_VIRQ,
-        // _BIND_UNBOUND_PORT, IOCTL_GNTDEV_SET_UNMAP_NOTIFY, and the dma-buf ones.
+        // _BIND_UNBOUND_PORT, IOCTL_GNTDEV_SET_UNMAP_NOTIFY, and the dma-buf ones; nor does one leave the kernel a
+        // pointer (IOCTL_PRIVCMD_IOEVENTFD).
         let hypercall = 0x0030_5000;
-        let others = [0x0010_5002, 0x0020_5003, 0x0004_4500, 0x0004_4502, 0x0010_4707];
+        let others = [0x0010_5002, 0x0020_5003, 0x0004_4500, 0x0004_4502, 0x0010_4707, 0x4030_5009];
         let requests = [queue(Access::ALL), guest(Access::ALL)].concat();
         assert!(!requests.contains(&hypercall));
         assert!(others.iter().all(|other| !requests.contains(other)));
