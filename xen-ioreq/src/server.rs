@@ -231,9 +231,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
                 }
             } else if !self.masked.is_empty() {
                 self.unmask()?;
-            } else if mem::take(&mut self.is_drained) {
-                return Ok(None);
-            } else if !self.read_events()? {
+            } else if mem::take(&mut self.is_drained) || !self.read_events()? {
                 return Ok(None);
             }
         };

@@ -250,7 +250,10 @@ fn events_are_not_read_again_when_all_were_taken_until_the_caller_has_slept() {
     server.next_request().unwrap().unwrap().complete_read(1);
     assert_eq!(read.poll(), Some(Ok(1)));
     domain.hub().fail_next(EvtchnCall::Pending, 1, libc::EIO);
-    assert!(server.next_request().unwrap().is_none(), "a read would only say that there is nothing");
+    assert!(
+        server.next_request().unwrap().is_none(),
+        "a read would only say that there is nothing"
+    );
     assert!(server.next_request().is_err(), "it is read at the next call");
 }
 
