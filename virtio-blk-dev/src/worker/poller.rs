@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 /// Sleeping and being woken costs the thread and the guest far more than checking the ring again. So
 /// the time doubles when a sleep turns out to have been shorter than the maximum, and halves when it
 /// was longer: an idle queue takes no CPU time.
+///
+/// That a sleep was short doesn't mean that spinning would have found the work: a driver that needs this very processor
+/// submits it when the worker sleeps. So spinning has a credit, which is spent by time spun in vain, and earned by
+/// finding work. Without it the worker only sleeps, and tries again after a while, which gets longer each time.
 #[derive(Debug)]
 pub struct Poller {
     max: Duration,
@@ -14,6 +18,12 @@ pub struct Poller {
     slept_at: Option<Instant>,
     /// Sleeps since spinning last found work.
     failed_spins: u32,
+    /// For how long spinning may still be in vain.
+    credit: Duration,
+    /// Sleeps until it is tried again after the credit was spent.
+    rest: u32,
+    /// How often it was tried since it last paid.
+    rests: u32,
 }
 
 impl Poller {
@@ -27,11 +37,28 @@ impl Poller {
     const MAX_FAILED_SPINS: u32 = 8;
     /// It is still tried once in so many sleeps.
     const RETRY: u32 = 64;
+    /// What finding work by spinning saves: a sleep and a wake-up.
+    const SAVED: Duration = Duration::from_micros(10);
+    /// The most credit, and that of another try, as multiples of the maximum. Two are enough to double the time from
+    /// nothing to the maximum.
+    const CREDIT: u32 = 4;
+    const TRY: u32 = 2;
+    /// A rest is at most `RETRY << MAX_RESTS` sleeps.
+    const MAX_RESTS: u32 = 6;
 
     /// Spins for `max` at most. With [zero](Duration::ZERO) it never spins for longer than
     /// [`MIN_SPIN`](Self::MIN_SPIN).
     pub fn new(max: Duration) -> Self {
-        Self { max, budget: Duration::ZERO, idle_since: None, slept_at: None, failed_spins: 0 }
+        Self {
+            max,
+            budget: Duration::ZERO,
+            idle_since: None,
+            slept_at: None,
+            failed_spins: 0,
+            credit: max.saturating_mul(Self::CREDIT),
+            rest: 0,
+            rests: 0,
+        }
     }
 
     /// There was work, at `now`.
@@ -39,8 +66,15 @@ impl Poller {
         let looked = self.idle_since.take().is_some();
         if looked && self.slept_at.is_none() {
             self.failed_spins = 0;
+            let full = self.max.saturating_mul(Self::CREDIT);
+            self.credit = self.credit.saturating_add(Self::SAVED).min(full);
+            if self.credit == full {
+                self.rests = 0;
+            }
         }
-        if let Some(slept_at) = self.slept_at.take() {
+        if let Some(slept_at) = self.slept_at.take()
+            && self.rest == 0
+        {
             // Whether spinning up to the maximum would have found this work.
             self.budget = if now.saturating_duration_since(slept_at) <= self.max {
                 self.budget.saturating_mul(2).clamp(Self::FIRST.min(self.max), self.max)
@@ -61,10 +95,26 @@ impl Poller {
 
     /// The worker goes to sleep at `now`.
     pub fn sleeps(&mut self, now: Instant) {
-        self.idle_since = None;
+        let spun = self.idle_since.take().map(|since| now.saturating_duration_since(since));
         self.failed_spins = self.failed_spins.wrapping_add(1);
+        if self.rest > 0 {
+            self.rest = self.rest.saturating_sub(1);
+        } else if self.budget > Self::MIN_SPIN {
+            self.spend(spun.unwrap_or_default());
+        }
         // After a spurious wake-up the sleep continues.
         self.slept_at.get_or_insert(now);
+    }
+
+    /// So much time was spun in vain.
+    fn spend(&mut self, spun: Duration) {
+        self.credit = self.credit.saturating_sub(spun);
+        if self.credit.is_zero() {
+            self.budget = Duration::ZERO;
+            self.credit = self.max.saturating_mul(Self::TRY);
+            self.rest = Self::RETRY << self.rests;
+            self.rests = self.rests.saturating_add(1).min(Self::MAX_RESTS);
+        }
     }
 
     /// How long it spins at present.
@@ -118,6 +168,39 @@ mod tests {
         let (polled, sleeps) = after(&mut poller, Duration::from_millis(10), 640);
         assert_eq!(sleeps, 640);
         assert!(polled <= Poller::MIN_SPIN * 20, "{polled:?}");
+    }
+
+    /// A driver that needs this processor: it submits its next request `gap` after the worker went to sleep. How long was
+    /// polled for.
+    fn in_its_way(poller: &mut Poller, gap: Duration, times: u32) -> Duration {
+        let (mut now, mut polled) = (Instant::now(), Duration::ZERO);
+        for _ in 0..times {
+            poller.busy(now);
+            while poller.idle(now) {
+                now += Duration::from_nanos(500);
+                polled += Duration::from_nanos(500);
+            }
+            poller.sleeps(now);
+            now += gap;
+        }
+        polled
+    }
+
+    #[test]
+    fn a_driver_that_needs_the_processor_is_not_kept_from_it_by_polling() {
+        let mut poller = Poller::new(MAX);
+        in_its_way(&mut poller, Duration::from_micros(20), 1000);
+        let polled = in_its_way(&mut poller, Duration::from_micros(20), 10_000);
+        assert!(polled < Duration::from_micros(20) * 10_000 / 50, "{polled:?}, more than 2 %");
+    }
+
+    #[test]
+    fn polling_that_was_given_up_is_taken_up_where_it_pays_again() {
+        let mut poller = Poller::new(MAX);
+        in_its_way(&mut poller, Duration::from_micros(20), 2000);
+        after(&mut poller, Duration::from_micros(20), Poller::RETRY << (Poller::MAX_RESTS + 1));
+        let (_, sleeps) = after(&mut poller, Duration::from_micros(20), 1000);
+        assert_eq!(sleeps, 0, "budget {:?}", poller.budget());
     }
 
     #[test]
