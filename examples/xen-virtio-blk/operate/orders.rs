@@ -4,7 +4,10 @@ use anyhow::anyhow;
 use backend_process::output;
 use xen_virtio_backend::control::{Client, DeviceState, DeviceStatusOf};
 
-use super::{report, select::Selection};
+use super::{
+    report::{self, printable},
+    select::Selection,
+};
 use crate::{
     args::{LimitArgs, LogLevelArgs, ResizeArgs, RunDir},
     disks::Disks,
@@ -49,10 +52,10 @@ fn order(daemon: &RunDir, selection: &Selection<'_>, order: Order) -> anyhow::Re
     for device in selection.of(&status)? {
         let name = report::name(device);
         match is_served(device).and_then(|()| Ok(client.order(device.id, order)?)) {
-            Ok(text) => output::line(format!("{name}: {text}"))?,
+            Ok(text) => output::line(format!("{name}: {}", printable(&text)))?,
             Err(error) => {
                 failed += 1;
-                output::line(format!("{name}: {error:#}"))?;
+                output::line(format!("{name}: {}", printable(&format!("{error:#}"))))?;
             }
         }
     }

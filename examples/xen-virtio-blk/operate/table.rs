@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
-use super::row::Row;
+use super::{report::printable, row::Row};
 
 /// The table's columns, and whether they have numbers.
 const COLUMNS: [(&str, bool); 12] = [
@@ -82,11 +82,6 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
 
 fn guest(row: &Row) -> String {
     row.guest.as_deref().map_or_else(|| row.domid.to_string(), printable)
-}
-
-/// What a guest may be behind, on a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Microseconds in a unit that takes few digits.
