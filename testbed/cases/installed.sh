@@ -66,6 +66,8 @@ check "has no capabilities" [ "$(status CapEff) $(status CapPrm) $(status CapBnd
 check "makes only system calls that it was left" [ "$(status Seccomp)" = 2 ]
 check "sees no file" [ -z "$(ls -A "/proc/$served/root")" ]
 check "and has a cgroup of its own" grep -q "/$UNIT/guest-$domid-foreign\$" "/proc/$served/cgroup"
+check "an operator sees the guest's disk" sh -c 'xen-virtio-blk status | grep -q "^steady *xvda .* active "'
+check "and may limit it" xen-virtio-blk limit steady xvda --iops 10K
 check "no part of the sandbox is missing or off" fails sh -c "journalctl -q -o cat -u $UNIT | grep -e MISSING -e 'is OFF' -e 'in part only'"
 note "$(journalctl -q -o cat -u "$UNIT" | grep -F "serving a guest")"
 

@@ -46,6 +46,9 @@ attached() {
     expect "$1" "%% round"
 }
 
+# shows GUEST DISK STATE: whether an operator sees the disk in this state.
+shows() { xen-virtio-blk status | grep -q "^$1 *$2 .* $3 "; }
+
 # within MS WHAT COMMAND…: a check that the command succeeds, and in that time.
 within() {
     local limit=$1 what=$2 start=$(uptime_ms); shift 2
@@ -81,6 +84,9 @@ holds_up_nobody() {
     check "b waits for its disk" [ "$(rounds b "")" = "$stuck" ]
     goes_on a "vda " "while one is stuck"
     goes_on a "vdc " "while one is stuck"
+    check "an operator sees a's stalled disk" wait_for 5 shows a xvdb stalled
+    check "and b's" shows b xvda stalled
+    check "and that a's others are at work" shows a xvda active
     attached c "while they are stuck"
     expect a "%% resetting vdb"
     sleep 1
@@ -101,6 +107,7 @@ holds_up_nobody() {
     check "b's disk is closing, and not closed" state_is 5 "$domid_b" 51712
     check "b's disk is open, still" fails is_closed stuck-b
     goes_on c "" "while a disk is closing"
+    check "an operator sees that b's disk is stuck" wait_for 5 shows b xvda stuck
 
     note "the storage answers again"
     dmsetup resume stuck-a
