@@ -150,8 +150,8 @@ mod tests {
     /// A package whose program and pages are placeholders.
     fn package(dir: &Path) -> Package {
         let mut pages = Tree::default();
-        for page in ["xen-virtio-blk", "xen-virtio-blk-run", "xen-virtio-blk-check"] {
-            pages.file(&format!("man/{page}.8"), ".TH page 8\n");
+        for command in ["", "-run", "-check", "-status", "-resize", "-limit", "-log-level"] {
+            pages.file(&format!("man/xen-virtio-blk{command}.8"), ".TH page 8\n");
         }
         for file in ["xen-virtio-blk", "_xen-virtio-blk", "xen-virtio-blk.fish"] {
             pages.file(&format!("completions/{file}"), "# placeholder\n");
