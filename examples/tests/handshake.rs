@@ -302,6 +302,17 @@ fn a_disk_of_an_earlier_backend_is_left_alone() {
 }
 
 #[test]
+fn a_xen_without_ioreq_servers_is_named() {
+    let mut host = Host::new();
+    let domain = host.create_guest(1);
+    domain.fail_next(xen_ioreq::fake::Call::Create, 1, libc::ENOSYS);
+    let disk = DeviceConfig::disk(1, 0, host.image("disk.img", 4096));
+    host.add_device(&disk);
+    host.settle();
+    assert_refused(&host, &disk, &["create an IOREQ server", "without CONFIG_IOREQ_SERVER"]);
+}
+
+#[test]
 fn a_guest_whose_devices_cannot_be_opened_is_refused_and_tried_again_when_it_comes_again() {
     let _watchdog = Watchdog::start();
     let mut host = Host::new();

@@ -10,7 +10,7 @@ use std::{
 
 use backend_process::chain;
 use tracing::{error, info, warn};
-use xen_ioreq::{DeviceModel, DomId, Liveness, ServerId};
+use xen_ioreq::{DeviceModel, DomId, Error, Liveness, Operation, ServerId};
 
 use super::event::EventSender;
 use super::guest::Guest;
@@ -175,7 +175,12 @@ impl<L: Launch, B: Backend> Guests<L, B> {
             let model = opened.map_err(|source| GuestError::Open { domid, source })?;
             let server = model
                 .create_ioreq_server()
-                .map_err(|source| AttachError::Server { domid, source })?;
+                .map_err(|source| Error::DeviceModel {
+                    domid,
+                    operation: Operation::Create,
+                    source,
+                })
+                .map_err(GuestError::from)?;
             self.lost.remove(&key);
             if let Err(error) = self.start(key, Arc::clone(&model), server, backend) {
                 // Nobody has use for it.

@@ -25,8 +25,6 @@ pub(super) enum AttachError {
     Guest(#[from] GuestError),
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    #[error("domain {domid}: Xen creates no IOREQ server for it")]
-    Server { domid: DomId, source: io::Error },
     #[error(
         "domain {domid}: no thread can be started to talk with its process: raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)"
     )]
@@ -66,7 +64,7 @@ impl AttachError {
         match self {
             Self::Refused(Refusal::Other(error)) => limits::advice(error.as_ref()),
             Self::Launch(error) => limits::advice(error),
-            Self::Server { source, .. } => limits::advice(source),
+            Self::Guest(error) => limits::advice(error),
             Self::Link { source, .. } => Some(limits::advice(source).unwrap_or_else(|| {
                 "raise the limit of tasks (TasksMax= of the systemd unit, `ulimit -u`)".to_owned()
             })),
