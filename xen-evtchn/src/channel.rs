@@ -46,6 +46,22 @@ pub trait EventChannel: Send + Sync + 'static {
     /// [`reset`](Self::reset) must be called.
     fn pending(&self, ports: &mut [u32]) -> io::Result<usize>;
 
+    /// Sleeps until a port is pending, and takes what is, as [`pending`](Self::pending) does. One system call of a
+    /// descriptor that blocks ([`Evtchn::open_blocking`](crate::Evtchn::open_blocking)).
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted): by a signal. EFBIG as of [`pending`](Self::pending).
+    fn wait(&self, ports: &mut [u32]) -> io::Result<usize>;
+
+    /// Binds two local ports to each other and returns them: what the first notifies, the second has pending. Binding
+    /// makes both pending at once. [`Loopback`](crate::Loopback) is the owned form.
+    ///
+    /// # Errors
+    ///
+    /// EACCES: the descriptor is restricted. ENOSPC: no local port is free.
+    fn bind_loopback(&self) -> io::Result<(u32, u32)>;
+
     /// Lets `ports` become pending again. The driver ignores the ones that are not bound through this
     /// descriptor or not masked.
     ///

@@ -10,6 +10,9 @@ use crate::{DomId, Error, EventChannel, sys};
 
 const DEVICE: &str = "/dev/xen/evtchn";
 
+/// This domain, to itself (xen/include/public/xen.h).
+const DOMID_SELF: DomId = 0x7ff0;
+
 /// The driver takes and gives at most a page of ports per call.
 const PORTS_PER_CALL: usize = 1024;
 
@@ -20,6 +23,8 @@ const PORTS_PER_CALL: usize = 1024;
 #[derive(Debug)]
 pub struct Evtchn {
     file: File,
+    /// A read of the descriptor sleeps.
+    blocks: bool,
 }
 
 impl Evtchn {
@@ -30,14 +35,49 @@ impl Evtchn {
     /// Those of `open(2)`, with [`Error::Open`] as the source: ENOENT and ENXIO mean that the kernel does
     /// not run on Xen or lacks `CONFIG_XEN_DEV_EVTCHN`, EACCES that the caller is not root.
     pub fn open() -> io::Result<Self> {
+        Self::open_with(libc::O_NONBLOCK)
+    }
+
+    /// The same, for a thread that sleeps in [`EventChannel::wait`]: that is one system call then, and
+    /// [`EventChannel::pending`] takes one more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`open`](Self::open).
+    pub fn open_blocking() -> io::Result<Self> {
+        Self::open_with(0)
+    }
+
+    fn open_with(flags: libc::c_int) -> io::Result<Self> {
         let path = Path::new(DEVICE);
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map(|file| Self { file })
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        opened
+            .map(|file| Self { file, blocks: flags & libc::O_NONBLOCK == 0 })
             .map_err(|source| Error::Open { path: path.to_owned(), source }.into())
+    }
+
+    /// Whether a read has something to give, or an error, by `timeout` in milliseconds; -1 is no end.
+    fn poll(&self, timeout: libc::c_int) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the pointer is to one descriptor's entry, which outlives the call.
+        match unsafe { libc::poll(&raw mut poll, 1, timeout) } {
+            -1 => Err(io::Error::last_os_error()),
+            ready => Ok(ready > 0),
+        }
+    }
+
+    /// Reads ports; sleeps or not, as the descriptor is.
+    fn read(&self, ports: &mut [u32]) -> io::Result<usize> {
+        // SAFETY: the pointer and the length describe `ports`, which is exclusively borrowed; the
+        // kernel writes only plain bytes there and every bit pattern is a `u32`.
+        let read = unsafe {
+            libc::read(self.file.as_raw_fd(), ports.as_mut_ptr().cast(), size_of_val(ports))
+        };
+        match usize::try_from(read) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(bytes) => Ok(bytes / size_of::<u32>()),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
     }
 
     fn ioctl<T>(&self, request: u32, argument: &T) -> io::Result<u32> {
@@ -54,7 +94,7 @@ impl From<OwnedFd> for Evtchn {
     /// Wraps an open `/dev/xen/evtchn`, for instance one handed over by a privileged parent.
     /// It should be nonblocking: [`EventChannel::pending`] sleeps otherwise.
     fn from(fd: OwnedFd) -> Self {
-        Self { file: File::from(fd) }
+        Self { file: File::from(fd), blocks: false }
     }
 }
 
@@ -76,16 +116,31 @@ impl EventChannel for Evtchn {
         if ports.is_empty() {
             return Ok(0);
         }
-        // SAFETY: the pointer and the length describe `ports`, which is exclusively borrowed; the
-        // kernel writes only plain bytes there and every bit pattern is a `u32`.
-        let read = unsafe {
-            libc::read(self.file.as_raw_fd(), ports.as_mut_ptr().cast(), size_of_val(ports))
-        };
-        match usize::try_from(read) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(bytes) => Ok(bytes / size_of::<u32>()),
-            Err(_) => Err(io::Error::last_os_error()),
+        // Who reads is one thread, so that nobody else takes what was seen here.
+        if self.blocks && !self.poll(0)? {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        self.read(ports)
+    }
+
+    fn wait(&self, ports: &mut [u32]) -> io::Result<usize> {
+        if ports.is_empty() {
+            return Ok(0);
+        }
+        if !self.blocks {
+            self.poll(-1)?;
+        }
+        self.read(ports)
+    }
+
+    fn bind_loopback(&self) -> io::Result<(u32, u32)> {
+        let unbound = sys::BindUnboundPort { remote_domain: DOMID_SELF.into() };
+        let first = self.ioctl(sys::BIND_UNBOUND_PORT, &unbound)?;
+        let second = self.bind_interdomain(DOMID_SELF, first).inspect_err(|_| {
+            // It is of no use alone; the descriptor's end would close it, too.
+            let _ = self.unbind(first);
+        })?;
+        Ok((first, second))
     }
 
     fn unmask(&self, ports: &[u32]) -> io::Result<()> {

@@ -5,7 +5,8 @@
 //! `test-utils`) one in memory, as strict as the kernel. [`Port`] is a bound port that unbinds itself.
 //!
 //! The descriptor is pollable. A pending port is masked when it is read and stays so until it is unmasked, so
-//! the loop is: poll, [`pending`](EventChannel::pending), serve, [`unmask`](EventChannel::unmask).
+//! the loop is: poll, [`pending`](EventChannel::pending), serve, [`unmask`](EventChannel::unmask). A thread that waits
+//! for nothing else spares the poll by [`wait`](EventChannel::wait); others end its sleep by a [`Loopback`].
 //!
 //! ```
 //! # #[cfg(feature = "test-utils")]
@@ -46,6 +47,7 @@
 mod channel;
 mod error;
 mod evtchn;
+mod loopback;
 mod port;
 mod sys;
 
@@ -55,4 +57,5 @@ pub mod fake;
 pub use channel::{DomId, EventChannel};
 pub use error::Error;
 pub use evtchn::Evtchn;
+pub use loopback::Loopback;
 pub use port::Port;

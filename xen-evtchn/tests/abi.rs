@@ -24,6 +24,7 @@ typedef uint16_t domid_t;
 fn ioctls_match_the_header() {
     let compared = HEADERS.compare(&[
         ("IOCTL_EVTCHN_BIND_INTERDOMAIN", sys::BIND_INTERDOMAIN as usize),
+        ("IOCTL_EVTCHN_BIND_UNBOUND_PORT", sys::BIND_UNBOUND_PORT as usize),
         ("IOCTL_EVTCHN_UNBIND", sys::UNBIND as usize),
         ("IOCTL_EVTCHN_NOTIFY", sys::NOTIFY as usize),
         ("IOCTL_EVTCHN_RESET", sys::RESET as usize),
@@ -36,6 +37,11 @@ fn ioctls_match_the_header() {
         (
             "offsetof(struct ioctl_evtchn_bind_interdomain, remote_port)",
             offset_of!(sys::BindInterdomain, remote_port),
+        ),
+        ("sizeof(struct ioctl_evtchn_bind_unbound_port)", size_of::<sys::BindUnboundPort>()),
+        (
+            "offsetof(struct ioctl_evtchn_bind_unbound_port, remote_domain)",
+            offset_of!(sys::BindUnboundPort, remote_domain),
         ),
         ("sizeof(struct ioctl_evtchn_unbind)", size_of::<sys::LocalPort>()),
         ("offsetof(struct ioctl_evtchn_unbind, port)", offset_of!(sys::LocalPort, port)),

@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use xen_evtchn::{EventChannel, Port};
+use xen_evtchn::{EventChannel, Loopback, Port};
 use xen_foreignmem::{DomId, ForeignMemory, RESOURCE_IOREQ_SERVER};
 
 use crate::deferred::Deferred;
@@ -25,6 +25,7 @@ use crate::stats::Stats;
 use crate::sys::{FRAME_IOREQ, STATE_IORESP_READY};
 
 mod ending;
+mod events;
 
 /// A vCPU whose slot has to be checked.
 #[derive(Clone, Copy)]
@@ -56,9 +57,12 @@ pub struct IoreqServer<M: DeviceModel, F: ForeignMemory, E: EventChannel> {
     masked: Vec<u32>,
     /// The vCPUs of these ports, whose slots are checked again after that.
     recheck: Vec<u16>,
+    /// Ends the sleep of [`wait`](Self::wait).
+    bell: Option<Arc<Loopback<E>>>,
     /// The last batch of events had all that there were.
     is_drained: bool,
     failure: Option<(u32, io::Error)>,
+    wait_failure: Option<Error>,
     stats: Stats,
     memory: PhantomData<fn(F)>,
 }
@@ -130,8 +134,10 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             pending: Vec::with_capacity(2 * capacity),
             masked: Vec::with_capacity(capacity),
             recheck: Vec::with_capacity(capacity),
+            bell: None,
             is_drained: false,
             failure: None,
+            wait_failure: None,
             stats: Stats::default(),
             memory: PhantomData,
         })
@@ -216,6 +222,9 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
         if let Some((vcpu, source)) = self.failure.take() {
             return Err(Error::Notify { domid, vcpu, source });
         }
+        if let Some(error) = self.wait_failure.take() {
+            return Err(error);
+        }
         let (vcpu, raw) = loop {
             if let Some(slot) = self.pending.pop() {
                 if slot.event {
@@ -231,7 +240,7 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
                 }
             } else if !self.masked.is_empty() {
                 self.unmask()?;
-            } else if mem::take(&mut self.is_drained) || !self.read_events()? {
+            } else if mem::take(&mut self.is_drained) || !self.read_events(E::pending)? {
                 return Ok(None);
             }
         };
@@ -246,50 +255,6 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
             kind: RequestKind::new(&raw),
             data: u64::MAX,
         }))
-    }
-
-    /// Unmasks the ports of the slots that were checked, and has these checked again.
-    fn unmask(&mut self) -> Result<(), Error> {
-        let unmasked = self.evtchn.unmask(&self.masked);
-        unmasked.map_err(|source| self.channel_error("unmask", source))?;
-        self.masked.clear();
-        self.pending.extend(self.recheck.drain(..).map(|vcpu| PendingSlot { vcpu, event: false }));
-        Ok(())
-    }
-
-    /// Reads a batch of events. Returns false if there are none.
-    fn read_events(&mut self) -> Result<bool, Error> {
-        let mut ports = [0; SLOTS];
-        match self.evtchn.pending(&mut ports) {
-            Ok(count) => {
-                self.is_drained = count < ports.len();
-                for port in &ports[..count] {
-                    match self.by_port.binary_search_by_key(port, |&(port, _)| port) {
-                        Ok(at) => {
-                            self.pending.push(PendingSlot { vcpu: self.by_port[at].1, event: true })
-                        }
-                        // A port that was unbound meanwhile, or isn't this server's; it stays masked.
-                        Err(_) => self.stats.spurious += 1,
-                    }
-                }
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.raw_os_error() == Some(libc::EFBIG) => {
-                let reset = self.evtchn.reset();
-                reset.map_err(|source| self.channel_error("reset", source))?;
-                // It isn't known which events were lost: any vCPU may wait, and any port be masked.
-                let all = (0..self.ports.len())
-                    .map(|vcpu| PendingSlot { vcpu: vcpu as u16, event: true });
-                self.pending.extend(all);
-                Ok(true)
-            }
-            Err(source) => Err(self.channel_error("read", source)),
-        }
-    }
-
-    fn channel_error(&self, action: &'static str, source: io::Error) -> Error {
-        Error::EventChannel { domid: self.domid(), action, source }
     }
 
     /// Whether dropping this leaves the server in Xen as it is, as the end of a process by a signal does: the guest's

@@ -3,8 +3,12 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use common::{BASE, guest, hasty_guest, new_server, poll, run, serve, server};
+use xen_evtchn::Loopback;
 use xen_evtchn::fake::Call as EvtchnCall;
 use xen_ioreq::fake::{FakeDomain, Fault};
 use xen_ioreq::{Error, IoreqServer, RequestKind};
@@ -255,6 +259,51 @@ fn events_are_not_read_again_when_all_were_taken_until_the_caller_has_slept() {
         "a read would only say that there is nothing"
     );
     assert!(server.next_request().is_err(), "it is read at the next call");
+}
+
+#[test]
+fn a_sleep_ends_by_a_request_and_by_the_bell_however_often_it_is_rung() {
+    let domain = guest(1);
+    let events = domain.event_channel().unwrap();
+    let bell = Arc::new(Loopback::bind(&events).unwrap());
+    let mut server =
+        IoreqServer::create(domain.device_model(), domain.foreign_memory(), events).unwrap();
+    server.map_range(BASE..=BASE + 0x1ff).unwrap();
+    server.enable().unwrap();
+    server.set_bell(Arc::clone(&bell));
+    // What binding has made pending.
+    serve(&mut server, |_| 0);
+    for _ in 0..3 {
+        bell.ring().unwrap();
+        server.wait();
+        assert!(server.next_request().unwrap().is_none());
+        let mut read = domain.vcpu(0).begin_read(BASE, 4).unwrap();
+        server.wait();
+        server.next_request().unwrap().unwrap().complete_read(7);
+        assert_eq!(read.poll(), Some(Ok(7)));
+        assert!(server.next_request().unwrap().is_none());
+    }
+    // From another thread, before the sleep and during it.
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                bell.ring().unwrap();
+                thread::yield_now();
+            }
+            done.store(true, Ordering::SeqCst);
+            bell.ring().unwrap();
+        });
+        while !done.load(Ordering::SeqCst) {
+            server.wait();
+            assert!(server.next_request().unwrap().is_none());
+        }
+    });
+    let spurious = server.stats().spurious;
+    assert_eq!(
+        spurious, 1,
+        "the bell's events are none of a vCPU's; binding the vCPU's port made one"
+    );
 }
 
 #[test]

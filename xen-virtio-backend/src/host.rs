@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use tracing::debug;
-use xen_evtchn::{EventChannel, Evtchn};
+use xen_evtchn::{EventChannel, Evtchn, Loopback};
 use xen_foreignmem::{DomainMemory, ForeignMemory, Gntdev, GrantTable, Privcmd};
 use xen_ioreq::{
     DomId, XenDeviceModel,
@@ -51,6 +51,9 @@ pub struct Handles<H: Host + ?Sized> {
     pub grants: Option<Arc<H::Grants>>,
     /// Event channels.
     pub events: Arc<H::Events>,
+    /// By which commands reach the thread that sleeps on them; without it, that thread sleeps by poll(2), which costs
+    /// more.
+    pub bell: Option<Arc<Loopback<H::Events>>>,
 }
 
 impl<H: Host + ?Sized> Clone for Handles<H> {
@@ -60,6 +63,7 @@ impl<H: Host + ?Sized> Clone for Handles<H> {
             memory: Arc::clone(&self.memory),
             grants: self.grants.clone(),
             events: Arc::clone(&self.events),
+            bell: self.bell.clone(),
         }
     }
 }
@@ -112,7 +116,9 @@ impl Host for Xen {
 
     fn open(&self, domid: DomId, sharing: Sharing) -> io::Result<Handles<Self>> {
         let privcmd = Arc::new(privcmd(domid)?);
-        let events = Evtchn::open()?;
+        let events = Arc::new(Evtchn::open_blocking()?);
+        // Before that is no longer allowed.
+        let bell = loopback(&events);
         events.restrict(domid)?;
         let grants = match sharing {
             Sharing::Foreign => None,
@@ -122,9 +128,17 @@ impl Host for Xen {
             model: Arc::new(XenDeviceModel::new(Arc::clone(&privcmd))),
             memory: privcmd,
             grants,
-            events: Arc::new(events),
+            events,
+            bell,
         })
     }
+}
+
+/// A way to end the sleep of who waits for these events, if there is one to be had.
+pub(crate) fn loopback<E: EventChannel>(events: &Arc<E>) -> Option<Arc<Loopback<E>>> {
+    let bound = Loopback::bind(events);
+    let bound = bound.inspect_err(|error| debug!(%error, "no loopback event channel"));
+    bound.ok().map(Arc::new)
 }
 
 /// privcmd, for `domid` alone.

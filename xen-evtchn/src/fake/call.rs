@@ -6,11 +6,13 @@
 pub enum Call {
     /// [`bind_interdomain`](crate::EventChannel::bind_interdomain).
     Bind,
+    /// [`bind_loopback`](crate::EventChannel::bind_loopback).
+    Loopback,
     /// [`unbind`](crate::EventChannel::unbind).
     Unbind,
     /// [`notify`](crate::EventChannel::notify).
     Notify,
-    /// [`pending`](crate::EventChannel::pending).
+    /// [`pending`](crate::EventChannel::pending), and [`wait`](crate::EventChannel::wait).
     Pending,
     /// [`unmask`](crate::EventChannel::unmask).
     Unmask,

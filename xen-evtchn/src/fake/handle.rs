@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::call::Call;
 use super::shared::Shared;
-use super::state::errno;
+use super::state::{Local, errno};
 use crate::{DomId, EventChannel};
 
 /// Xen `DOMID_FIRST_RESERVED` (`xen/include/public/xen.h`).
@@ -46,7 +46,10 @@ impl EventChannel for FakeEvtchn {
     fn notify(&self, port: u32) -> io::Result<()> {
         let mut state = self.hub.state();
         state.fault(Call::Notify)?;
-        let peer = state.owned(self.id, port)?.peer;
+        let Local { peer, loopback, .. } = *state.owned(self.id, port)?;
+        if let Some(other) = loopback {
+            state.deliver(other);
+        }
         if let Some(remote) = peer.and_then(|peer| state.remotes.get_mut(&peer)) {
             remote.notified = true;
             remote.notifications += 1;
@@ -74,6 +77,27 @@ impl EventChannel for FakeEvtchn {
         }
         handle.update_readable();
         Ok(taken)
+    }
+
+    fn wait(&self, ports: &mut [u32]) -> io::Result<usize> {
+        loop {
+            match self.pending(ports) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                taken => return taken,
+            }
+            let mut poll =
+                libc::pollfd { fd: self.readable.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: the pointer is to one descriptor's entry, which outlives the call.
+            if unsafe { libc::poll(&raw mut poll, 1, -1) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+
+    fn bind_loopback(&self) -> io::Result<(u32, u32)> {
+        let mut state = self.hub.state();
+        state.fault(Call::Loopback)?;
+        state.bind_loopback(self.id)
     }
 
     fn unmask(&self, ports: &[u32]) -> io::Result<()> {

@@ -39,6 +39,8 @@ pub(super) struct Remote {
 pub(super) struct Local {
     pub(super) owner: u64,
     pub(super) peer: Option<RemotePort>,
+    /// The local port that it is bound to instead.
+    pub(super) loopback: Option<u32>,
     masked: bool,
     /// An event came while the port was masked.
     latched: bool,
@@ -149,10 +151,26 @@ impl State {
         let port =
             (LOCAL_BASE..).find(|port| !self.locals.contains_key(port)).expect("a free port");
         unbound.peer = Some(port);
-        self.locals
-            .insert(port, Local { owner, peer: Some(remote), masked: false, latched: false });
-        self.deliver(port);
+        self.insert(owner, port, Some(remote), None);
         Ok(port)
+    }
+
+    fn insert(&mut self, owner: u64, port: u32, peer: Option<RemotePort>, loopback: Option<u32>) {
+        let local = Local { owner, peer, loopback, masked: false, latched: false };
+        self.locals.insert(port, local);
+        self.deliver(port);
+    }
+
+    pub(super) fn bind_loopback(&mut self, owner: u64) -> io::Result<(u32, u32)> {
+        if self.handle(owner).restricted.is_some() {
+            return Err(errno(libc::EACCES));
+        }
+        let mut free = (LOCAL_BASE..).filter(|port| !self.locals.contains_key(port));
+        let (first, second) = (free.next().expect("a port"), free.next().expect("another"));
+        drop(free);
+        self.insert(owner, first, None, Some(second));
+        self.insert(owner, second, None, Some(first));
+        Ok((first, second))
     }
 
     /// An event for a local port.

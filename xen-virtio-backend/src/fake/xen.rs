@@ -14,7 +14,7 @@ use xen_ioreq::{
 };
 
 use crate::{
-    host::{Handles, Host},
+    host::{Handles, Host, loopback},
     node::Sharing,
 };
 
@@ -60,11 +60,13 @@ impl Host for FakeXen {
 
     fn open(&self, domid: DomId, sharing: Sharing) -> io::Result<Handles<Self>> {
         let domain = self.opened(domid)?;
+        let events = domain.event_channel()?;
         Ok(Handles {
+            bell: loopback(&events),
             model: domain.device_model(),
             memory: domain.foreign_memory(),
             grants: (sharing == Sharing::Grant).then(|| domain.grant_table()),
-            events: domain.event_channel()?,
+            events,
         })
     }
 }

@@ -9,6 +9,7 @@ mod reports;
 mod service;
 mod sleep;
 mod unmapper;
+mod wake;
 
 pub(crate) use command::{Command, CommandOf, Input, Loaded};
 pub(crate) use error::GuestError;
@@ -16,3 +17,4 @@ pub use map_budget::MapBudget;
 pub(crate) use message::{End, Hello, Message, MessageOf};
 pub(crate) use reports::{Report, Reports};
 pub(crate) use service::Service;
+pub(crate) use wake::{GuestWake, GuestWaker};

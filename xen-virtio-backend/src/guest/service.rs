@@ -12,7 +12,7 @@ use std::{
 use backend_process::chain;
 use tracing::{error, info, warn};
 use virtio_mmio_dev::{PendingWrite, WriteOutcome};
-use virtio_worker::{LogLimit, Wake, Waker};
+use virtio_worker::LogLimit;
 use xen_ioreq::{DeferredRequest, DomId, IoreqServer, RequestKind, ServerId};
 use xen_virtio_sandbox::ThreadFilters;
 
@@ -25,6 +25,7 @@ use super::{
     reports::Reports,
     sleep::sleep,
     unmapper::Unmapper,
+    wake::{GuestWake, GuestWaker},
 };
 use crate::{
     backend::{Backend, Device},
@@ -77,7 +78,7 @@ pub(crate) struct Service<H: Host, B: Backend> {
     shared: Arc<B::Shared>,
     /// For those threads.
     inputs: Sender<Input<B>>,
-    waker: Waker,
+    waker: GuestWaker,
     filters: ThreadFilters,
     reports: Reports<B>,
     /// A supervisor is there.
@@ -94,12 +95,15 @@ impl<H: Host, B: Backend> Service<H, B> {
         server: ServerId,
         budget: MapBudget,
         shared: B::Shared,
-        (inputs, waker): (Sender<Input<B>>, Waker),
+        (inputs, waker): (Sender<Input<B>>, GuestWaker),
         reports: Reports<B>,
     ) -> Result<Self, GuestError> {
         let model = Arc::clone(&handles.model);
         let (memory, events) = (Arc::clone(&handles.memory), Arc::clone(&handles.events));
-        let server = IoreqServer::take_over(model, memory, events, server)?;
+        let mut server = IoreqServer::take_over(model, memory, events, server)?;
+        if let Some(bell) = &handles.bell {
+            server.set_bell(Arc::clone(bell));
+        }
         // The server's page is mapped.
         let budget = budget.bytes();
         info!(domid, budget_mib = budget >> 20, "the guest's memory is mapped up to this limit");
@@ -136,7 +140,7 @@ impl<H: Host, B: Backend> Service<H, B> {
     }
 
     /// Answers the guest and `inbox`, for which `wake` wakes it, until it is told to stop.
-    pub(crate) fn run(mut self, inbox: &Receiver<Input<B>>, wake: Wake) -> End {
+    pub(crate) fn run(mut self, inbox: &Receiver<Input<B>>, wake: GuestWake) -> End {
         // If this one fails or panics, the supervisor has another process take it over, or the next one does.
         self.server.leave_on_drop(true);
         let end = self.serve(inbox, wake);
@@ -150,7 +154,7 @@ impl<H: Host, B: Backend> Service<H, B> {
         end
     }
 
-    fn serve(&mut self, inbox: &Receiver<Input<B>>, mut wake: Wake) -> End {
+    fn serve(&mut self, inbox: &Receiver<Input<B>>, mut wake: GuestWake) -> End {
         let mut failures = 0;
         loop {
             let more = match self.answer_requests() {
@@ -179,7 +183,7 @@ impl<H: Host, B: Backend> Service<H, B> {
             let look = look.or((!self.is_supervised).then_some(LIVENESS));
             let timeout = if more { Some(Duration::ZERO) } else { look };
             let devices = self.devices.values().map(|placed| &placed.device);
-            let ready = match sleep(&mut wake, self.server.as_fd(), devices, timeout) {
+            let ready = match sleep(&mut wake, &mut self.server, devices, timeout) {
                 Ok(ready) => ready,
                 Err(error) => {
                     error!(domid = self.domid, error = %chain(&error), "poll failed, and the guest is no longer served: `xl destroy` and `xl create` it");

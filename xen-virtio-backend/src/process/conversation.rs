@@ -12,12 +12,12 @@ use rustix::{
     net::{SocketFlags, accept_with, sockopt::socket_peercred},
 };
 use tracing::{debug, error, info, warn};
-use virtio_worker::{Wake, Waker};
+use virtio_worker::Wake;
 
 use super::line::{Line, LineError, Parcel};
 use crate::{
     backend::Backend,
-    guest::{Input, Message, Report},
+    guest::{GuestWaker, Input, Message, Report},
 };
 
 /// What the thread has.
@@ -35,7 +35,7 @@ pub(super) struct Conversation<B: Backend> {
     pub(super) reports: Receiver<Report<B>>,
     /// To the guest's thread.
     pub(super) inputs: Sender<Input<B>>,
-    pub(super) waker: Waker,
+    pub(super) waker: GuestWaker,
 }
 
 impl<B: Backend> Conversation<B> {

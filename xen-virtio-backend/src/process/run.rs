@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    guest::{End, GuestError, Input, Message, MessageOf, Report, Reports, Service},
+    guest::{End, GuestError, GuestWake, Input, Message, MessageOf, Report, Reports, Service},
     host::Host,
 };
 
@@ -102,8 +102,9 @@ fn first_connection(listener: &OwnedFd) -> Result<OwnedFd, StartError> {
 struct Prepared<B: Backend, H: Host> {
     domid: DomId,
     service: Service<H, B>,
-    /// What the guest's thread sleeps on, and that which talks with supervisors.
-    wakes: [Wake; 2],
+    /// What the guest's thread is woken by, and that which talks with supervisors.
+    wake: GuestWake,
+    supervisor_wake: Wake,
     inputs: Sender<Input<B>>,
     inbox: Receiver<Input<B>>,
     reports: Reports<B>,
@@ -116,25 +117,24 @@ impl<B: Backend, H: Host> Prepared<B, H> {
         host: &H,
         confine: impl FnOnce(GuestKey, Option<Confinement>) -> Result<ThreadFilters, String>,
     ) -> Result<Self, StartError> {
-        let wake = || Wake::new().map_err(StartError::System);
-        let wakes = [wake()?, wake()?];
-        let (reports, reported) = Reports::channel(wakes[1].waker());
+        let supervisor_wake = Wake::new().map_err(StartError::System)?;
+        let (reports, reported) = Reports::channel(supervisor_wake.waker());
         let Start { key, map_budget, server, confinement, setup } = start;
         let GuestKey { domid, sharing } = key;
         let handles =
             host.open(domid, sharing).map_err(|source| GuestError::Open { domid, source })?;
         let shared = B::share(setup);
         let (inputs, inbox) = mpsc::channel();
-        let way_in = (inputs.clone(), wakes[0].waker());
+        let wake = GuestWake::new(handles.bell.as_ref()).map_err(StartError::System)?;
+        let way_in = (inputs.clone(), wake.waker());
         let mut service =
             Service::new(domid, handles, server, map_budget, shared, way_in, reports.clone())?;
         service.confine(confine(key, confinement).map_err(StartError::Confine)?);
-        Ok(Self { domid, service, wakes, inputs, inbox, reports, reported })
+        Ok(Self { domid, service, wake, supervisor_wake, inputs, inbox, reports, reported })
     }
 
     fn run(self, listener: OwnedFd, line: Line) -> Result<(), StartError> {
-        let Self { domid, service, wakes, inputs, inbox, reports, reported } = self;
-        let [wake, supervisor_wake] = wakes;
+        let Self { domid, service, wake, supervisor_wake, inputs, inbox, reports, reported } = self;
         let conversation = Conversation {
             listener,
             line: Some(line),

@@ -10,13 +10,12 @@ use std::{
 use backend_process::{Logging, chain, limits};
 use rustix::io::Errno;
 use tracing::debug;
-use virtio_worker::Waker;
 
 use super::{Placed, PlacedOf, STOP_INTERVALS, Service};
 use crate::{
     backend::{Backend, Device, Opened, Parts, Refusal},
     close::close,
-    guest::{Command, CommandOf, GuestError, Hello, Input, Loaded, Message},
+    guest::{Command, CommandOf, GuestError, GuestWaker, Hello, Input, Loaded, Message},
     host::{Host, InterruptLine},
     node::{DeviceId, DeviceNode},
 };
@@ -202,7 +201,7 @@ fn is_claimed(error: &xen_ioreq::Error) -> bool {
 /// Tells of what a thread has made, or that it has panicked.
 struct Teller<B: Backend> {
     inputs: Sender<Input<B>>,
-    waker: Waker,
+    waker: GuestWaker,
     it: Option<Box<Loaded<B>>>,
 }
 
