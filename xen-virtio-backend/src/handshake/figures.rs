@@ -49,9 +49,16 @@ impl<F: Figures> FigureBook<F> {
         Self { live: BTreeMap::new(), past: BTreeMap::new() }
     }
 
-    /// A device is served from now on.
-    pub(super) fn begin(&mut self, id: DeviceId, lineage: Option<Lineage>) {
+    /// A device is served from now on. Others for which `is_there` doesn't hold have ended: nobody may ever ask for
+    /// figures, and a guest may be rebooted without end.
+    pub(super) fn begin(
+        &mut self,
+        id: DeviceId,
+        lineage: Option<Lineage>,
+        is_there: impl Fn(DeviceId) -> bool,
+    ) {
         self.end(id);
+        self.sweep(is_there);
         self.live.insert(id, Live { lineage, figures: None });
     }
 
@@ -131,7 +138,7 @@ mod tests {
     fn figures_go_on_over_reboots_of_the_guest() {
         let mut book = FigureBook::new();
         for (reboot, expected) in [(1, 10), (2, 20), (3, 30)] {
-            book.begin(id(reboot), lineage("a", "root.img"));
+            book.begin(id(reboot), lineage("a", "root.img"), |_| true);
             assert_eq!(book.of(id(reboot)), None, "nothing was heard of it yet");
             book.heard(id(reboot), Count(4));
             book.heard(id(reboot), Count(10));
@@ -144,9 +151,9 @@ mod tests {
     #[test]
     fn a_device_that_still_ends_counts_with_the_one_in_its_place() {
         let mut book = FigureBook::new();
-        book.begin(id(1), lineage("a", "root.img"));
+        book.begin(id(1), lineage("a", "root.img"), |_| true);
         book.heard(id(1), Count(10));
-        book.begin(id(2), lineage("a", "root.img"));
+        book.begin(id(2), lineage("a", "root.img"), |_| true);
         book.heard(id(2), Count(1));
         assert_eq!(book.of(id(2)), Some(Count(11)));
         book.heard(id(1), Count(12));
@@ -164,7 +171,7 @@ mod tests {
             (4, None),
             (5, None),
         ] {
-            book.begin(id(domid), lineage);
+            book.begin(id(domid), lineage, |_| true);
             book.heard(id(domid), Count(7));
             assert_eq!(book.of(id(domid)), Some(Count(7)));
             book.sweep(|_| false);
@@ -172,11 +179,22 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_is_rebooted_without_end_leaves_no_more_than_one_device() {
+        let mut book = FigureBook::new();
+        for reboot in 1..1000 {
+            book.begin(id(reboot), lineage("a", "root.img"), |its| its == id(reboot));
+            book.heard(id(reboot), Count(1));
+            assert_eq!(book.of(id(reboot)), Some(Count(reboot.into())));
+        }
+        assert_eq!((book.live.len(), book.past.len()), (1, 1));
+    }
+
+    #[test]
     fn another_device_with_the_same_number_begins_anew() {
         let mut book = FigureBook::new();
-        book.begin(id(1), lineage("a", "root.img"));
+        book.begin(id(1), lineage("a", "root.img"), |_| true);
         book.heard(id(1), Count(7));
-        book.begin(id(1), lineage("a", "other.img"));
+        book.begin(id(1), lineage("a", "other.img"), |_| true);
         assert_eq!(book.of(id(1)), None);
         book.heard(id(1), Count(1));
         assert_eq!(book.of(id(1)), Some(Count(1)));

@@ -40,14 +40,21 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     pub fn status(&mut self) -> StatusOf<B> {
         let devices = &self.devices;
         self.figures.sweep(|id| devices.contains_key(&id));
+        self.forget_names();
         let ids: BTreeSet<_> = self.devices.keys().chain(self.refused.keys()).copied().collect();
         let domids: BTreeSet<_> = ids.iter().map(|id| id.domid).collect();
-        self.names.retain(|domid, _| domids.contains(domid));
         domids.into_iter().for_each(|domid| self.look_up_name(domid));
         StatusOf::<B> {
             devices: ids.into_iter().map(|id| self.status_of(id)).collect(),
             unknown: self.guests.of_other_versions(),
         }
+    }
+
+    /// Forgets who guests are that have no devices any more.
+    fn forget_names(&mut self) {
+        let ids = self.devices.keys().chain(self.refused.keys());
+        let domids: BTreeSet<_> = ids.map(|id| id.domid).collect();
+        self.names.retain(|domid, _| domids.contains(domid));
     }
 
     fn status_of(&self, id: DeviceId) -> DeviceStatusOf<B> {
@@ -75,11 +82,13 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     /// A device is served from now on: its figures begin, or go on where those of the same device of the guest have
     /// ended before a reboot.
     pub(super) fn begin_figures(&mut self, id: DeviceId, config: &B::Config) {
+        self.forget_names();
         self.look_up_name(id.domid);
         let uuid = self.names.get(&id.domid).and_then(|guest| guest.uuid.clone());
         let text = B::describe(config);
         let lineage = uuid.map(|uuid| Lineage { uuid, kind: id.kind, devid: id.devid, text });
-        self.figures.begin(id, lineage);
+        let devices = &self.devices;
+        self.figures.begin(id, lineage, |id| devices.contains_key(&id));
     }
 
     /// Who a guest is. What was last known of one whose nodes are gone, or can't be read, stays.
