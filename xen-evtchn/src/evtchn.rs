@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::readable::readable;
 use crate::{DomId, Error, EventChannel, sys};
 
 const DEVICE: &str = "/dev/xen/evtchn";
@@ -54,16 +55,6 @@ impl Evtchn {
         opened
             .map(|file| Self { file, blocks: flags & libc::O_NONBLOCK == 0 })
             .map_err(|source| Error::Open { path: path.to_owned(), source }.into())
-    }
-
-    /// Whether a read has something to give, or an error, by `timeout` in milliseconds; -1 is no end.
-    fn poll(&self, timeout: libc::c_int) -> io::Result<bool> {
-        let mut poll = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: the pointer is to one descriptor's entry, which outlives the call.
-        match unsafe { libc::poll(&raw mut poll, 1, timeout) } {
-            -1 => Err(io::Error::last_os_error()),
-            ready => Ok(ready > 0),
-        }
     }
 
     /// Reads ports; sleeps or not, as the descriptor is.
@@ -117,7 +108,7 @@ impl EventChannel for Evtchn {
             return Ok(0);
         }
         // Who reads is one thread, so that nobody else takes what was seen here.
-        if self.blocks && !self.poll(0)? {
+        if self.blocks && !readable(self.as_fd(), 0)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.read(ports)
@@ -128,7 +119,7 @@ impl EventChannel for Evtchn {
             return Ok(0);
         }
         if !self.blocks {
-            self.poll(-1)?;
+            readable(self.as_fd(), -1)?;
         }
         self.read(ports)
     }

@@ -49,6 +49,7 @@ mod error;
 mod evtchn;
 mod loopback;
 mod port;
+mod readable;
 mod sys;
 
 #[cfg(any(test, feature = "test-utils"))]

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::call::Call;
 use super::shared::Shared;
 use super::state::{Local, errno};
+use crate::readable::readable;
 use crate::{DomId, EventChannel};
 
 /// Xen `DOMID_FIRST_RESERVED` (`xen/include/public/xen.h`).
@@ -85,12 +86,7 @@ impl EventChannel for FakeEvtchn {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 taken => return taken,
             }
-            let mut poll =
-                libc::pollfd { fd: self.readable.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: the pointer is to one descriptor's entry, which outlives the call.
-            if unsafe { libc::poll(&raw mut poll, 1, -1) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
+            readable(self.as_fd(), -1)?;
         }
     }
 
