@@ -5,8 +5,9 @@ use std::{fs::File, hint::black_box, os::unix::fs::FileExt, path::Path, sync::Ar
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{LiveQueue, MmioTransport, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{LiveQueue, WriteOutcome};
+use virtio_mmio_dev::MmioTransport;
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use xen_foreignmem::{
     DomainMemory, Layout,
@@ -68,7 +69,7 @@ fn requests(c: &mut Criterion) {
         }
         let config = transport.queue(0).expect("a ready queue");
         let queue =
-            LiveQueue::new(&config, &memory.rings(), memory.requests(), transport.interrupt())
+            LiveQueue::new(&config, &memory.rings(), memory.requests(), transport.interrupt(0))
                 .expect("a live queue");
         let params = transport.device().params();
         let mut worker = Worker::new(queue, SyncEngine::new(image), &params);

@@ -5,7 +5,7 @@ use std::{cell::RefCell, hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use virtio_blk_dev::{BlockConfig, BlockDevice};
-use virtio_mmio_dev::fake::NoQueues;
+use virtio_dev::fake::NoQueues;
 use virtio_mmio_dev::{MmioTransport, Register, WINDOW_SIZE};
 use xen_ioreq::{
     DeviceModel, IoreqServer, RequestKind,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use virtio_blk_dev::{BlockConfig, BlockDevice, RawImage, SyncEngine, Worker};
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{LiveQueue, MmioTransport, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{LiveQueue, WriteOutcome};
+use virtio_mmio_dev::MmioTransport;
 use vm_memory::GuestMemoryMmap;
 use xen_virtio_benches::{Driver, QueueLayout, RAM};
 
@@ -42,7 +43,7 @@ impl<'m> InProcess<'m> {
         }
         let config = transport.queue(0).context("the queue isn't ready")?;
         let memory = memory.memory();
-        let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())
+        let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt(0))
             .context("taking the queue into service")?;
         let params = transport.device().params();
         let worker = Worker::new(queue, SyncEngine::new(Arc::new(image)), &params);

@@ -3,8 +3,9 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering, fence};
 
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{MmioTransport, QueueConfig, Register, VirtioDevice, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{QueueConfig, VirtioDevice, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, Register};
 use vm_memory::{Bytes as _, VolatileArrayRef, VolatileMemory as _, VolatileSlice};
 
 /// Requests there is room for.

@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use virtio_mmio_dev::{Register, WriteOutcome};
+use virtio_dev::WriteOutcome;
+use virtio_mmio_dev::Register;
 
 use crate::count::count;
 use crate::device::transport;

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use virtio_mmio_dev::{Batch, Chain, LiveQueue};
+use virtio_dev::{Batch, Chain, LiveQueue};
 use vm_memory::{GuestMemoryMmap, VolatileMemory as _};
 
 use crate::count::count;
@@ -19,7 +19,7 @@ pub(crate) fn ring(shape: Shape, depth: u16) {
     let mut transport = transport(false);
     let config = guest.start(&mut transport);
     let mut queue =
-        LiveQueue::new(&config, &memory, memory, transport.interrupt()).expect("a live queue");
+        LiveQueue::new(&config, &memory, memory, transport.interrupt(0)).expect("a live queue");
     count(depth, || {
         guest.round(depth, || {
             queue.batch(|batch| {

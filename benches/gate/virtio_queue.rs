@@ -18,7 +18,7 @@ pub(crate) fn ring(shape: Shape, depth: u16) {
     let mut guest = Guest::new(all, RAM, shape);
     let mut transport = transport(false);
     let mut queue = Queue::try_from(&guest.start(&mut transport)).expect("a queue");
-    let interrupt = transport.interrupt();
+    let interrupt = transport.interrupt(0);
     count(depth, || {
         guest.round(depth, || {
             queue.disable_notification(memory).expect("a ring");

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use virtio_blk_dev::{
     Completion, Engine, Io, Operation, RawImage, SyncEngine, UringConfig, UringEngine, Worker,
 };
-use virtio_mmio_dev::LiveQueue;
+use virtio_dev::LiveQueue;
 use vm_memory::{GuestAddressSpace, VolatileSlice};
 
 use crate::count::count;
@@ -100,7 +100,7 @@ fn serve<R: GuestAddressSpace, D: GuestAddressSpace>(
     let mut transport = transport(granted);
     let config = guest.start(&mut transport);
     let queue =
-        LiveQueue::new(&config, rings, requests, transport.interrupt()).expect("a live queue");
+        LiveQueue::new(&config, rings, requests, transport.interrupt(0)).expect("a live queue");
     let mut worker = Worker::new(queue, engine, &transport.device().params());
     count(depth, || {
         guest.round(depth, || {

@@ -7,10 +7,8 @@
 use std::{cell::RefCell, error::Error, io::Write, sync::Arc};
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
-use virtio_mmio_dev::{
-    Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, WINDOW_SIZE,
-    WriteOutcome,
-};
+use virtio_dev::{Interrupt, LiveQueue, QueueConfig, Queues, Stop, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, Register, WINDOW_SIZE};
 use xen_foreignmem::{
     DomainMemory, Layout,
     fake::{FakeForeignMemory, FakeGrantTable, FakeRam},

@@ -21,7 +21,7 @@ use common::{
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
 use tempfile::TempDir;
 use virtio_blk_dev::{Rate, RateLimits};
-use virtio_mmio_dev::{Chain, VirtioDevice, feature, vm_memory::GuestAddressSpace};
+use virtio_dev::{Chain, VirtioDevice, feature, vm_memory::GuestAddressSpace};
 use xen_virtio_backend::{
     Inline, InlineDevices,
     control::{Client, ClientError, DeviceState, DeviceStatusOf},

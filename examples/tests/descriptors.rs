@@ -10,7 +10,7 @@ use common::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use virtio_blk_dev::UringEngine;
-use virtio_mmio_dev::feature::VERSION_1;
+use virtio_dev::feature::VERSION_1;
 use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog};
 use xen_virtio_blk::{
     engine_kind::EngineKind,

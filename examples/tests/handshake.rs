@@ -16,7 +16,7 @@ use common::{
     virtio_driver::{probe, read_sector},
 };
 use virtio_blk_dev::RawImage;
-use virtio_mmio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
+use virtio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
 use xen_store::{Op, Store};
 use xen_virtio_backend::{
     fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog, reg},

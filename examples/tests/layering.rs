@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every library, and exactly the libraries of ours it is built on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("backend-process", &[]),
-    ("virtio-blk-dev", &["virtio-mmio-dev"]),
-    ("virtio-mmio-dev", &[]),
+    ("virtio-blk-dev", &["virtio-dev"]),
+    ("virtio-dev", &[]),
+    ("virtio-mmio-dev", &["virtio-dev"]),
     ("virtio-worker", &[]),
     ("xen-evtchn", &[]),
     ("xen-foreignmem", &[]),
@@ -19,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "xen-virtio-backend",
         &[
             "backend-process",
+            "virtio-dev",
             "virtio-mmio-dev",
             "virtio-worker",
             "xen-evtchn",

@@ -14,7 +14,7 @@ use common::{
     one_disk::{NAME, OneDisk, UUID},
 };
 use virtio_blk_dev::RequestKind;
-use virtio_mmio_dev::feature::VERSION_1;
+use virtio_dev::feature::VERSION_1;
 use xen_virtio_backend::{
     daemon::Metrics,
     fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog, until},

@@ -8,7 +8,7 @@ use common::{
     block::{BlockRequests, IN, IOERR, OK, OUT},
     one_disk::{DISK_LEN, OneDisk},
 };
-use virtio_mmio_dev::feature::VERSION_1;
+use virtio_dev::feature::VERSION_1;
 use xen_virtio_backend::fake::{FakeDriver, Sharing, Watchdog, Window, reg, until};
 
 /// `VIRTIO_MMIO_INT_CONFIG` (virtio 1.2 §4.2.2).

@@ -15,8 +15,9 @@ use std::{
 
 use rust_vmm_device::{Capitals, CapitalsQueue};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use virtio_mmio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
-use virtio_mmio_dev::{MmioTransport, Queues as _, WINDOW_SIZE, WriteOutcome};
+use virtio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
+use virtio_dev::{Queues as _, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, WINDOW_SIZE};
 use xen_foreignmem::{DomainMemory, Layout};
 use xen_ioreq::{DeviceModel as _, IoreqServer, RequestKind, fake::FakeDomain};
 use xen_virtio_backend::fake::{FakeDriver, GuestKernel, Sharing, WRITE, Watchdog, Window, reg};

@@ -16,7 +16,7 @@ use common::{
     virtio_driver::probe,
 };
 use virtio_blk_dev::{Rate, RateLimits, Serial, UringEngine};
-use virtio_mmio_dev::feature::VERSION_1;
+use virtio_dev::feature::VERSION_1;
 use xen_store::Store;
 use xen_virtio_backend::fake::{DeviceConfig, FakeDriver, GuestKernel, Sharing, Watchdog, reg};
 use xen_virtio_blk::{

@@ -15,7 +15,7 @@ use std::{
 
 use common::block::{BlockRequests, CONFIG_WCE, FEATURE_FLUSH, FLUSH, IN, IOERR, OK};
 use virtio_blk_dev::{Image, Sink, Source};
-use virtio_mmio_dev::feature::VERSION_1;
+use virtio_dev::feature::VERSION_1;
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::{
     self as backend, Backend, Opened, Parts, Refusal,

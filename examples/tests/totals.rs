@@ -4,7 +4,7 @@ mod common;
 
 use common::{log::Log, one_disk::OneDisk};
 use tracing::Level;
-use virtio_mmio_dev::feature::VERSION_1;
+use virtio_dev::feature::VERSION_1;
 use xen_virtio_backend::fake::{FakeDriver, Sharing, Watchdog, reg};
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use pty::Pty;
-use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
+use virtio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 use xen_virtio_backend::{
     Inline, InlineDevices, Refusal,
     node::{DeviceId, DeviceNode, DeviceType},

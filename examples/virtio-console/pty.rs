@@ -11,7 +11,7 @@ use rustix::{
     pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt},
     termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr},
 };
-use virtio_mmio_dev::{Chain, vm_memory::GuestAddressSpace};
+use virtio_dev::{Chain, vm_memory::GuestAddressSpace};
 use xen_virtio_backend::node::DeviceId;
 
 /// Bytes of one request that are printed. The guest's other devices wait meanwhile, and no driver prints as much at once.

@@ -10,7 +10,7 @@
 use std::{os::fd::OwnedFd, process::ExitCode};
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
+use virtio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 use xen_virtio_backend::{
     Inline, InlineDevices,
     node::{DeviceId, DeviceType},

@@ -8,7 +8,8 @@ use std::sync::{
 use backend_process::chain;
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{BlockDevice, ImageWarning, RequestKind};
-use virtio_mmio_dev::{Ignored, MmioTransport, PendingWrite, Queues, WriteOutcome};
+use virtio_dev::{Ignored, PendingWrite, Queues, WriteOutcome};
+use virtio_mmio_dev::MmioTransport;
 use xen_virtio_backend::{
     Device, Host, Parts, Refusal,
     node::{DeviceId, DeviceNode, Sharing},

@@ -11,7 +11,7 @@ use std::{
 use backend_process::{chain, limits};
 use tracing::{info, warn};
 use virtio_blk_dev::{BlockDevice, Engine, RateLimiter, RateLimits, UringError};
-use virtio_mmio_dev::{Interrupt, QueueConfig, Queues, Stop};
+use virtio_dev::{Interrupt, QueueConfig, Queues, Stop};
 use virtio_worker::{LogLimit, Wake};
 use xen_virtio_backend::{
     DeviceMemory, Host, Notices, Refusal,

@@ -8,7 +8,7 @@ use virtio_blk_dev::{
     Canceller, Counters, Engine, EngineFault, HostError, Params, Poller, QueueWaiter, RateLimiter,
     ServeError, Worker,
 };
-use virtio_mmio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
+use virtio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
 use virtio_worker::{
     Cpu, EngineWaiter, LogLimit, QueueThread, Served, SpawnError, ThreadEvent, ThreadSpec, Waiter,
     Wake,

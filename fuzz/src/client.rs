@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, SyncEngine, Worker};
-use virtio_mmio_dev::{LiveQueue, QueueConfig};
+use virtio_dev::{LiveQueue, QueueConfig};
 
 use crate::device::{PREDICTED, Serving, Transport};
 use crate::memory::Memory;
@@ -53,7 +53,7 @@ impl Client {
             next_avail: 0,
             next_used: 0,
         };
-        let live = LiveQueue::new(&queue, &memory, Arc::clone(&memory), transport.interrupt());
+        let live = LiveQueue::new(&queue, &memory, Arc::clone(&memory), transport.interrupt(0));
         let engine: Box<dyn Engine> = Box::new(SyncEngine::new(image));
         let params = transport.device().params();
         let serving = Serving::new(Worker::new(live.expect("a live queue"), engine, &params));

@@ -6,9 +6,8 @@ use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Commands, Engine, Image, Lifetime, Serial, Stats, SyncEngine, Worker,
 };
-use virtio_mmio_dev::{
-    Interrupt, LiveQueue, MmioTransport, MmioTransportBuilder, Positions, QueueConfig,
-};
+use virtio_dev::{Interrupt, LiveQueue, Positions, QueueConfig};
+use virtio_mmio_dev::{MmioTransport, MmioTransportBuilder};
 
 use crate::memory::Memory;
 
@@ -115,7 +114,7 @@ impl Disk {
         config: &QueueConfig,
         memory: &Arc<Memory>,
     ) -> Option<Serving> {
-        let interrupt: Interrupt = transport.interrupt();
+        let interrupt: Interrupt = transport.interrupt(0);
         let queue = LiveQueue::new(config, memory, Arc::clone(memory), interrupt).ok()?;
         let image = Arc::clone(&self.image) as Arc<dyn Image>;
         let engine: Box<dyn Engine> = match self.setup.reorder {

@@ -12,8 +12,9 @@ mod walk;
 
 use std::collections::BTreeMap;
 
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{QueueConfig, Register, Status, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{QueueConfig, Status, WriteOutcome};
+use virtio_mmio_dev::Register;
 
 use crate::device::{self, DISK, Disk, PREDICTED, SERIAL, Serving, Setup, Transport};
 use crate::input::Input;

@@ -1,7 +1,7 @@
 //! A virtio block device (virtio 1.2 §5.2): what the registers show of it, the requests of its
 //! queue, and the disk image behind. Which hypervisor brings the register accesses, and how guest
 //! memory is reached, is the caller's: this is the device of any
-//! [`MmioTransport`](virtio_mmio_dev::MmioTransport) over any [`vm_memory::GuestMemory`].
+//! [transport](virtio_dev::Transport) over any [`vm_memory::GuestMemory`].
 //!
 //! [`BlockDevice`] is the control plane: features and configuration. A [`Worker`] is one queue's
 //! data plane: it takes a bounded batch of requests, checks each by its header and lengths, has
@@ -27,7 +27,8 @@
 //! use std::sync::Arc;
 //!
 //! use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RawImage, SyncEngine, Worker};
-//! use virtio_blk_dev::virtio_mmio_dev::{LiveQueue, MmioTransport, QueueConfig, VirtioDevice};
+//! use virtio_blk_dev::virtio_dev::{LiveQueue, QueueConfig, VirtioDevice};
+//! use virtio_mmio_dev::MmioTransport;
 //! use virtio_blk_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +54,7 @@
 //!     next_avail: 0,
 //!     next_used: 0,
 //! };
-//! let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt())?;
+//! let queue = LiveQueue::new(&config, &memory, memory, transport.interrupt(0))?;
 //! let params = transport.device().params();
 //! let mut worker = Worker::new(queue, SyncEngine::new(image), &params);
 //!
@@ -157,4 +158,4 @@ pub use worker::{
     Canceller, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits, ServeError, Worker,
 };
 
-pub use {virtio_mmio_dev, vm_memory};
+pub use {virtio_dev, vm_memory};

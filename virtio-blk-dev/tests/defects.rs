@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use common::*;
 use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, RequestKind, SyncEngine};
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{Ignored, MmioTransport, Register, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{Ignored, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 /// An address outside of the guest's memory.
 const NOWHERE: u64 = MEMORY_END + 0x1000;

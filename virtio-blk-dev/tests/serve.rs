@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{BlockConfig, Poller, QueueWaiter, SyncEngine};
-use virtio_mmio_dev::RingFault;
+use virtio_dev::RingFault;
 
 /// Has the driver break its ring when `is_stopped` is asked for the `breaks_at`-th time, and stops at
 /// the first wait.

@@ -7,13 +7,9 @@ use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::ops::Deref;
 
-use virtio_mmio_dev::vm_memory::{
-    Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryMmap,
-};
-use virtio_mmio_dev::{
-    Interrupt, MmioTransport, QueueConfig, Queues, Register, Stop, VirtioDevice, WriteOutcome,
-    feature,
-};
+use virtio_dev::vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryMmap};
+use virtio_dev::{Interrupt, QueueConfig, Queues, Stop, VirtioDevice, WriteOutcome, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
 
 /// The longest text of a request; what comes after it is not answered.

@@ -1,15 +1,10 @@
-//! The device side of virtio-mmio (virtio 1.2 §4.2, version 2): registers, status machine and live
-//! queues, for whoever traps a guest's accesses. No I/O, no thread, no unsafe code, and nothing
-//! here knows which hypervisor it is.
+//! The device side of virtio-mmio (virtio 1.2 §4.2, version 2): the registers of a device, for whoever
+//! traps a guest's accesses. No I/O, no thread, no unsafe code, and nothing here knows which hypervisor
+//! it is.
 //!
-//! [`MmioTransport`] answers register accesses at once and has [`Queues`] start and stop the queues as
-//! the driver asks for it. A [`VirtioDevice`] is the control plane of a device: its features and its
-//! configuration space. Each ready queue becomes
-//! a [`LiveQueue`], owned by the one worker that serves it: [`pop`](LiveQueue::pop) a [`Chain`], do
-//! the work, [`complete`](LiveQueue::complete) it in any order, [`publish`](LiveQueue::publish) a
-//! batch with one index store and at most one interrupt. [`InlineDevice`] is all of it for a device
-//! that does its work at once. Guest memory is whatever implements
-//! [`vm_memory::GuestMemory`]; addresses are opaque, so those of an IOMMU or of Xen grants do.
+//! [`MmioTransport`] answers register accesses at once, for the [`ControlPlane`] behind it, and so has
+//! [`Queues`] start and stop the queues as the driver asks for it. All that is no register, from the
+//! status machine to the live queues, is `virtio-dev`'s: see [`virtio_dev`].
 //!
 //! # Example
 //! The guest memory here is the one of vm-memory's feature `backend-mmap`, which the user of this
@@ -17,11 +12,11 @@
 //!
 //! A device that answers every request with zeroes, and a driver that asks once:
 //! ```
-//! use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
-//! use virtio_mmio_dev::{
-//!     Interrupt, LiveQueue, MmioTransport, QueueConfig, Queues, Register, Stop, VirtioDevice,
-//!     WriteOutcome, process_queue,
+//! use virtio_dev::vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+//! use virtio_dev::{
+//!     Interrupt, LiveQueue, QueueConfig, Queues, Stop, VirtioDevice, WriteOutcome, process_queue,
 //! };
+//! use virtio_mmio_dev::{MmioTransport, Register};
 //!
 //! struct Zeroes;
 //!
@@ -101,22 +96,16 @@
 //! [`InlineDevice`] is such a device made of these parts.
 //!
 //! # Threat model
-//! The driver is the attacker: it writes any register at any time, with any width, from several
-//! vCPUs, and changes its memory while the device reads it.
+//! That of [`virtio_dev`](virtio_dev#threat-model), and:
 //!
 //! | the driver | what happens |
 //! |---|---|
 //! | accesses beyond, between or across registers | reads give 0, writes are ignored |
-//! | selects a queue, page or region that is not there | reads as absent (size 0, bits 0, all ones) |
-//! | clears status bits, takes features not offered | the status keeps its value |
-//! | leaves out a step, or comes to it late | as far as that concerns the driver alone, it is served; see `tests/drivers.rs` |
-//! | puts rings outside its memory | [`LiveQueue::new`] fails, `DEVICE_NEEDS_RESET` is set |
-//! | breaks a ring: loops, bad indices, jumps, nested tables | [`RingFault`], `DEVICE_NEEDS_RESET`; bounded work, no panic |
-//! | changes a descriptor while it is read | each is copied once, then checked |
-//! | puts a buffer outside its memory | the copy fails; the request is the device's to refuse |
-//! | adds chains without end | [`process_queue`] comes back after a queue's worth |
-//! | wants memory used up | at most `size` chains of `size` buffers of 16 bytes, a queue: its largest size is the device's to choose |
-//! | resets while requests are in flight | the status stays up until the queues have stopped; an old [`Interrupt`] does nothing after |
+//! | leaves out a step, or comes to it late | see `tests/drivers.rs` |
+//!
+//! [`ControlPlane`]: virtio_dev::ControlPlane
+//! [`InlineDevice`]: virtio_dev::InlineDevice
+//! [`Queues`]: virtio_dev::Queues
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -129,41 +118,9 @@
     )
 )]
 
-mod device;
-mod error;
-#[cfg(feature = "test-utils")]
-pub mod fake;
-pub mod feature;
-mod halves;
-mod inline;
-mod interrupt;
-mod process;
-mod queue;
-mod queue_config;
-mod queues;
 mod register;
-#[cfg(feature = "virtio-queue")]
-mod rust_vmm;
-mod state;
-mod status;
-mod sync;
 mod transport;
-mod write_outcome;
 
-pub use device::{ConfigWrite, SharedMemory, VENDOR_ID, VirtioDevice};
-pub use error::{Error, QueueError};
-pub use inline::InlineDevice;
-pub use interrupt::{Interrupt, IrqLine};
-pub use process::{Progress, process_queue, process_queue_while};
-pub use queue::{Batch, Buffer, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, RingFault};
-pub use queue_config::QueueConfig;
-pub use queues::{Queues, Stop};
 pub use register::{Access, Register};
-pub use state::{QueueState, TransportState};
-pub use status::Status;
 pub use transport::{MmioTransport, MmioTransportBuilder, WINDOW_SIZE};
-pub use write_outcome::{Ignored, PendingWrite, WriteOutcome};
-
-#[cfg(loom)]
-pub use sync::cells;
-pub use vm_memory;
+pub use virtio_dev;

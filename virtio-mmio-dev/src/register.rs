@@ -1,5 +1,7 @@
 //! The register map of virtio-mmio version 2 (virtio 1.2 §4.2.2).
 
+use virtio_dev::CommonField;
+
 /// Who may do what with a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -121,6 +123,44 @@ registers! {
     QueueReset = 0x0c0, ReadWrite;
     /// Changes whenever the configuration space does.
     ConfigGeneration = 0x0fc, Read;
+}
+
+impl Register {
+    /// What the control plane has at this register. Of the others, the transport has the constants,
+    /// and the control plane the interrupt status, the notification and the device's identity.
+    pub(crate) fn common(self) -> Option<CommonField> {
+        Some(match self {
+            Self::MagicValue
+            | Self::Version
+            | Self::DeviceId
+            | Self::VendorId
+            | Self::QueueNotify
+            | Self::InterruptStatus
+            | Self::InterruptAck => return None,
+            Self::DeviceFeatures => CommonField::DeviceFeatures,
+            Self::DeviceFeaturesSel => CommonField::DeviceFeaturesSel,
+            Self::DriverFeatures => CommonField::DriverFeatures,
+            Self::DriverFeaturesSel => CommonField::DriverFeaturesSel,
+            Self::QueueSel => CommonField::QueueSel,
+            Self::QueueSizeMax => CommonField::QueueSizeMax,
+            Self::QueueSize => CommonField::QueueSize,
+            Self::QueueReady => CommonField::QueueReady,
+            Self::Status => CommonField::Status,
+            Self::QueueDescLow => CommonField::QueueDescLow,
+            Self::QueueDescHigh => CommonField::QueueDescHigh,
+            Self::QueueDriverLow => CommonField::QueueDriverLow,
+            Self::QueueDriverHigh => CommonField::QueueDriverHigh,
+            Self::QueueDeviceLow => CommonField::QueueDeviceLow,
+            Self::QueueDeviceHigh => CommonField::QueueDeviceHigh,
+            Self::ShmSel => CommonField::ShmSel,
+            Self::ShmLenLow => CommonField::ShmLenLow,
+            Self::ShmLenHigh => CommonField::ShmLenHigh,
+            Self::ShmBaseLow => CommonField::ShmBaseLow,
+            Self::ShmBaseHigh => CommonField::ShmBaseHigh,
+            Self::QueueReset => CommonField::QueueReset,
+            Self::ConfigGeneration => CommonField::ConfigGeneration,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 mod common;
 
 use proptest::prelude::*;
-use virtio_mmio_dev::{Ignored, MmioTransport, Register, Status, TransportState, feature};
+use virtio_dev::{ControlState, Ignored, Status, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use common::{Effect, TestDevice, Window};
 
@@ -100,7 +101,7 @@ fn check(window: &Window) {
 }
 
 /// What an effect says about the state.
-fn check_effect(window: &Window, old: &TransportState, effect: Effect) {
+fn check_effect(window: &Window, old: &ControlState, effect: Effect) {
     let transport = &window.transport;
     let (before, state) = (old.status, transport.state());
     match effect {
@@ -136,7 +137,7 @@ proptest! {
     #[test]
     fn any_accesses_leave_a_state_that_can_be(steps in prop::collection::vec(step(), 1..STEPS)) {
         let mut window = Window::new(TestDevice::default());
-        let interrupt = window.transport.interrupt();
+        let interrupt = window.transport.interrupt(0);
         for step in steps {
             match step {
                 Step::Read(at, width) => {
@@ -153,9 +154,9 @@ proptest! {
                 }
                 Step::Stopped => window.stopped(),
                 Step::QueueStopped(index) => window.transport.queue_stopped(index),
-                Step::UsedBuffer => window.transport.interrupt().used_buffer(),
+                Step::UsedBuffer => window.transport.interrupt(0).used_buffer(),
                 Step::ConfigChanged => window.transport.config_changed(),
-                Step::NeedsReset => window.transport.interrupt().needs_reset(),
+                Step::NeedsReset => window.transport.interrupt(0).needs_reset(),
             }
             check(&window);
         }

@@ -5,7 +5,8 @@
 mod common;
 
 use common::{DATA, Desc, Effect, RING, Ring, TestDevice, WRITE, Window, new_queue, ram};
-use virtio_mmio_dev::{Register, feature, process_queue};
+use virtio_dev::{feature, process_queue};
+use virtio_mmio_dev::Register;
 
 const V1: u64 = feature::VERSION_1;
 /// `VERSION_1` and the feature bits of page 0 that the drivers here take.
@@ -102,7 +103,7 @@ impl Driver {
         let config = self.window.transport.queue(0).expect("a live queue");
         let memory = ram();
         let mut ring = Ring::new(&memory, config.size);
-        let mut queue = new_queue(&config, &memory, self.window.transport.interrupt());
+        let mut queue = new_queue(&config, &memory, self.window.transport.interrupt(0));
         ring.desc(0, Desc(DATA, 4, WRITE, 0));
         ring.offer(0);
         assert_eq!(self.write(Register::QueueNotify, 0), Effect::Notify(0));

@@ -4,14 +4,15 @@ mod common;
 
 use std::rc::Rc;
 
-use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
-use virtio_mmio_dev::{Chain, InlineDevice, MmioTransport, Register, Status, feature};
+use virtio_dev::vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
+use virtio_dev::{Chain, InlineDevice, Status, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use common::{DATA, Desc, RING, Ram, Ring, TestDevice, WRITE, Window, ram};
 
 /// Memory whose users are counted: each guard, and each space, is one.
 type Counted = Rc<Ram>;
-type Device = InlineDevice<TestDevice, Counted, Counted>;
+type Device = InlineDevice<MmioTransport<TestDevice>, Counted, Counted>;
 
 fn write(device: &mut Device, register: Register, value: u32) {
     device.write(register.offset(), &value.to_le_bytes());

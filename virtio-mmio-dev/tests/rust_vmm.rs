@@ -6,10 +6,9 @@ mod rust_vmm_device;
 mod common;
 
 use rust_vmm_device::{Capitals, CapitalsQueue};
-use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress};
-use virtio_mmio_dev::{
-    MmioTransport, QueueConfig, Queues, Register, Status, WriteOutcome, feature,
-};
+use virtio_dev::vm_memory::{Bytes, GuestAddress};
+use virtio_dev::{QueueConfig, Queues, Status, WriteOutcome, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 use virtio_queue::{Error, Queue, QueueT};
 
 use common::{DATA, Desc, INDIRECT, NEXT, RING, Ram, Ring, TABLES, WRITE, ram};

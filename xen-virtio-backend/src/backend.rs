@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use virtio_mmio_dev::{PendingWrite, WriteOutcome};
+use virtio_dev::{PendingWrite, WriteOutcome};
 use xen_virtio_sandbox::ThreadFilters;
 
 use crate::{

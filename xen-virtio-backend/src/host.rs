@@ -37,8 +37,8 @@ pub trait Host: Send + 'static {
 }
 
 /// A guest's memory as one device may reach it: a handle, of which clones are cheap. It has the
-/// [`GuestAddressSpace`](virtio_mmio_dev::vm_memory::GuestAddressSpace)s that a
-/// [`LiveQueue`](virtio_mmio_dev::LiveQueue) needs, `rings()` and `requests()`.
+/// [`GuestAddressSpace`](virtio_dev::vm_memory::GuestAddressSpace)s that a
+/// [`LiveQueue`](virtio_dev::LiveQueue) needs, `rings()` and `requests()`.
 pub type DeviceMemory<H> = DomainMemory<<H as Host>::Memory, <H as Host>::Grants>;
 
 /// What serves one guest. Each guest has its own, so that each can be confined to it.

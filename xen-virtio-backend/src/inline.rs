@@ -7,10 +7,10 @@ use std::{
 
 use backend_process::chain;
 use tracing::{Level, debug};
-use virtio_mmio_dev::{
-    Chain, Ignored, InlineDevice, MmioTransport, VirtioDevice, WriteOutcome,
-    vm_memory::GuestAddressSpace,
+use virtio_dev::{
+    Chain, Ignored, InlineDevice, VirtioDevice, WriteOutcome, vm_memory::GuestAddressSpace,
 };
+use virtio_mmio_dev::MmioTransport;
 use virtio_worker::LogLimit;
 use xen_foreignmem::{Requests, Rings};
 
@@ -72,7 +72,7 @@ pub trait Inline: VirtioDevice + Send + Sized + 'static {
 }
 
 type Served<H, D> = InlineDevice<
-    D,
+    MmioTransport<D>,
     Rings<<H as Host>::Memory, <H as Host>::Grants>,
     Requests<<H as Host>::Memory, <H as Host>::Grants>,
 >;

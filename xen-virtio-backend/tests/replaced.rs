@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, time::Duration};
 
-use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
+use virtio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 use xen_ioreq::fake::{Access, FakeDomain};
 use xen_virtio_backend::{
     Handshake, Inline, InlineDevices, MapBudget,

@@ -10,7 +10,7 @@ use virtio_drivers::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use virtio_mmio_dev::feature::ACCESS_PLATFORM;
+use virtio_dev::feature::ACCESS_PLATFORM;
 use xen_virtio_backend::fake::{DeviceConfig, GuestKernel, Sharing, Window, reg};
 
 use super::host::Host;

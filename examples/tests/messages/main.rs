@@ -21,7 +21,7 @@ const SOURCES: [(&str, &[&str]); 14] = [
     ("xen-virtio-backend", &["xen-virtio-backend/src"]),
     ("backend-process", &["backend-process/src"]),
     ("virtio-blk-dev", &["virtio-blk-dev/src"]),
-    ("virtio-mmio-dev", &["virtio-mmio-dev/src"]),
+    ("virtio-dev", &["virtio-dev/src"]),
     ("virtio-worker", &["virtio-worker/src"]),
     ("xen-evtchn", &["xen-evtchn/src"]),
     ("xen-foreignmem", &["xen-foreignmem/src"]),

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use virtio_mmio_dev::feature::{EVENT_IDX, VERSION_1};
+use virtio_dev::feature::{EVENT_IDX, VERSION_1};
 use xen_virtio_backend::fake::{FakeDriver, Sharing, Watchdog, Window, reg, until};
 
 use crate::{

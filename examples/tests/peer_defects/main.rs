@@ -15,7 +15,7 @@ use common::{
     host::sector_pattern,
     one_disk::OneDisk,
 };
-use virtio_mmio_dev::feature::{ACCESS_PLATFORM, INDIRECT_DESC, VERSION_1};
+use virtio_dev::feature::{ACCESS_PLATFORM, INDIRECT_DESC, VERSION_1};
 use xen_virtio_backend::fake::{FakeDriver, Sharing};
 
 const FEATURES: u64 = VERSION_1 | FEATURE_FLUSH | INDIRECT_DESC;

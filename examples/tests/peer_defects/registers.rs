@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use virtio_mmio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
+use virtio_dev::feature::{ACCESS_PLATFORM, VERSION_1};
 use xen_virtio_backend::fake::{Sharing, Watchdog, Window, reg};
 
 use crate::{

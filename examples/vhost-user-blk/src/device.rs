@@ -15,7 +15,7 @@ use virtio_blk_dev::{
     BlockConfig, BlockDevice, BouncePool, Features, Image, ImageWarning, Params, RawImage,
     RawOptions, Serial,
 };
-use virtio_mmio_dev::{VirtioDevice, feature};
+use virtio_dev::{VirtioDevice, feature};
 use virtio_worker::{CpuList, LogLimit};
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use virtio_mmio_dev::QueueEvents;
+use virtio_dev::QueueEvents;
 
 /// An eventfd of the frontend's, which it may replace at any time, also while the queue runs: QEMU
 /// does so when the guest masks its interrupt.

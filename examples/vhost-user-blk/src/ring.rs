@@ -9,7 +9,7 @@ use std::{
 use backend_process::chain;
 use tracing::{debug, warn};
 use virtio_blk_dev::{Canceller, Stats};
-use virtio_mmio_dev::{QueueConfig, feature};
+use virtio_dev::{QueueConfig, feature};
 use virtio_worker::LogLimit;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -238,7 +238,7 @@ impl Drop for Ring {
 mod tests {
     use super::*;
     use crate::worker::Report;
-    use virtio_mmio_dev::Positions;
+    use virtio_dev::Positions;
 
     fn with(worker: WorkerThread) -> Ring {
         let mut ring = Ring::new(0, 16);

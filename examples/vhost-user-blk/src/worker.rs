@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use virtio_blk_dev::{
     Canceller, Engine, EngineFault, HostError, Poller, QueueWaiter, ServeError, Stats, Worker,
 };
-use virtio_mmio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
+use virtio_dev::{LiveQueue, Positions, QueueConfig, QueueError, RingFault};
 use virtio_worker::{
     EngineWaiter, LogLimit, QueueThread, Served, ThreadEvent, ThreadSpec, Waiter, Wake,
 };

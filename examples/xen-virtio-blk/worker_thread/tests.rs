@@ -1,7 +1,8 @@
 use std::{sync::mpsc, time::Instant};
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Completion, Io, RateLimits};
-use virtio_mmio_dev::{MmioTransport, Queues, Register, Stop};
+use virtio_dev::{Queues, Stop};
+use virtio_mmio_dev::{MmioTransport, Register};
 use xen_foreignmem::{DomainMemory, Layout};
 use xen_ioreq::fake::FakeDomain;
 use xen_virtio_backend::node::Kind;

@@ -1,7 +1,7 @@
 //! What the transport asks of the one queue.
 
 use virtio_blk_dev::BlockDevice;
-use virtio_mmio_dev::{Interrupt, QueueConfig, Queues, Stop};
+use virtio_dev::{Interrupt, QueueConfig, Queues, Stop};
 
 /// A call of a method of [`Queues`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

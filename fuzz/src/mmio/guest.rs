@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_mmio_dev::{
-    Interrupt, Positions, QueueConfig, Register, Status, TransportState, WriteOutcome,
-};
+use virtio_dev::{Interrupt, Positions, QueueConfig, Status, ControlState, WriteOutcome};
+use virtio_mmio_dev::Register;
 
 use super::calls::{Call, Calls};
 use super::rules::{self, Event};
@@ -122,7 +121,7 @@ impl Guest {
             let fresh = transport(&self.disk, &self.edges).state();
             // The one thing that a reset must not set back.
             let config_generation = self.transport.state().config_generation;
-            TransportState { config_generation, ..fresh }
+            ControlState { config_generation, ..fresh }
         });
         self.report
     }
@@ -156,7 +155,7 @@ impl Guest {
 
     fn write(&mut self, offset: u64, data: &[u8]) {
         let was_live = self.transport.status().contains(Status::DRIVER_OK);
-        let interrupt = self.transport.interrupt();
+        let interrupt = self.transport.interrupt(0);
         let event = Event::Write(offset, data);
         let outcome =
             self.watched(event, |guest| guest.transport.write(offset, data, &mut guest.calls));
@@ -204,7 +203,7 @@ impl Guest {
             return;
         }
         self.stop();
-        let (interrupt, state) = (self.transport.interrupt(), self.transport.state());
+        let (interrupt, state) = (self.transport.interrupt(0), self.transport.state());
         let event = if state.reset_pending { Event::ResetDone } else { Event::Worker };
         self.watched(event, |guest| guest.transport.queue_stopped(0));
         if state.queues[0].stopping {

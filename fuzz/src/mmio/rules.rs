@@ -1,6 +1,7 @@
 //! What must be true of a transport after whatever was done to it, said without its own words.
 
-use virtio_mmio_dev::{Register, Status, TransportState, VirtioDevice};
+use virtio_dev::{Status, ControlState, VirtioDevice};
+use virtio_mmio_dev::Register;
 
 use crate::device::{ACCESS_PLATFORM, Transport, VERSION_1};
 
@@ -43,7 +44,7 @@ const FAILED: u8 = Status::FAILED.bits();
 
 /// Checks the step from `old` to the state that `transport` is in now, and how often the
 /// interrupt line was raised meanwhile.
-pub(super) fn check(old: &TransportState, transport: &Transport, event: Event<'_>, edges: u64) {
+pub(super) fn check(old: &ControlState, transport: &Transport, event: Event<'_>, edges: u64) {
     let new = &transport.state();
     if let Event::Nothing = event {
         assert_eq!(old, new, "a look changed something");
@@ -54,7 +55,7 @@ pub(super) fn check(old: &TransportState, transport: &Transport, event: Event<'_
     check_queue(old, new, transport);
 }
 
-fn check_status(old: &TransportState, new: &TransportState, event: Event<'_>) {
+fn check_status(old: &ControlState, new: &ControlState, event: Event<'_>) {
     let (before, after) = (old.status.bits(), new.status.bits());
     let (gained, lost) = (after & !before, before & !after);
     if lost != 0 {
@@ -97,7 +98,7 @@ fn check_status(old: &TransportState, new: &TransportState, event: Event<'_>) {
     }
 }
 
-fn check_features(old: &TransportState, new: &TransportState, transport: &Transport) {
+fn check_features(old: &ControlState, new: &ControlState, transport: &Transport) {
     let features = transport.features();
     let final_by = Status::FEATURES_OK | Status::DRIVER_OK;
     if !new.status.intersects(final_by) {
@@ -115,7 +116,7 @@ fn check_features(old: &TransportState, new: &TransportState, transport: &Transp
     }
 }
 
-fn check_interrupt(old: &TransportState, new: &TransportState, event: Event<'_>, edges: u64) {
+fn check_interrupt(old: &ControlState, new: &ControlState, event: Event<'_>, edges: u64) {
     let (before, after) = (old.interrupt_status, new.interrupt_status);
     assert_eq!(after & !3, 0, "unknown bits");
     let (gained, lost) = (after & !before, before & !after);
@@ -147,7 +148,7 @@ fn is_live(status: Status) -> bool {
     status.contains(Status::DRIVER_OK) && !status.contains(Status::FAILED)
 }
 
-fn check_queue(old: &TransportState, new: &TransportState, transport: &Transport) {
+fn check_queue(old: &ControlState, new: &ControlState, transport: &Transport) {
     assert!(transport.queue(1).is_none(), "a second queue");
     let (before, after) = (&old.queues[0], &new.queues[0]);
     if before.ready && after.ready {

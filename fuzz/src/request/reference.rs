@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use virtio_mmio_dev::QueueConfig;
+use virtio_dev::QueueConfig;
 
 use super::walk::{Buf, Chain, View, walk};
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use virtio_mmio_dev::QueueConfig;
+use virtio_dev::QueueConfig;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;

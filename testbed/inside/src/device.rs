@@ -6,7 +6,7 @@ use std::{
 };
 
 use tracing::info;
-use virtio_mmio_dev::WriteOutcome;
+use virtio_dev::WriteOutcome;
 use xen_virtio_backend::{
     Backend, Device, Host, Opened, Parts, Refusal,
     node::{DeviceNode, DeviceType, NodeReader},

@@ -1,7 +1,8 @@
 //! A device that is served.
 
 use tracing::debug;
-use virtio_mmio_dev::{MmioTransport, Queues, WriteOutcome};
+use virtio_dev::{Queues, WriteOutcome};
+use virtio_mmio_dev::MmioTransport;
 use xen_virtio_backend::{
     Device, Host, Parts, Refusal,
     node::{DeviceNode, Sharing},

@@ -1,6 +1,6 @@
 //! What the driver can read of a device.
 
-use virtio_mmio_dev::VirtioDevice;
+use virtio_dev::VirtioDevice;
 use xen_virtio_backend::node::DeviceType;
 
 use crate::queues::QUEUES;

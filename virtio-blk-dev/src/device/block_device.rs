@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use virtio_mmio_dev::{ConfigWrite, VirtioDevice};
+use virtio_dev::{ConfigWrite, VirtioDevice};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U64;
 
@@ -60,7 +60,7 @@ impl BlockDevice {
     }
 
     /// Changes the disk's size, for requests from now on and in the configuration space. To notify the
-    /// driver, call [`MmioTransport::config_changed`](virtio_mmio_dev::MmioTransport::config_changed).
+    /// driver, call [`ControlPlane::config_changed`](virtio_dev::ControlPlane::config_changed).
     ///
     /// # Errors
     /// [`ConfigError::Capacity`]: not a whole number of logical blocks.

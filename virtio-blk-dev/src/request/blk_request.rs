@@ -1,4 +1,4 @@
-use virtio_mmio_dev::{Batch, Buffer, Chain};
+use virtio_dev::{Batch, Buffer, Chain};
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory, Permissions};
 
 use super::header::Header;

@@ -1,4 +1,4 @@
-use virtio_mmio_dev::{Batch, Chain};
+use virtio_dev::{Batch, Chain};
 use vm_memory::{Address, GuestAddressSpace, GuestMemory, VolatileMemory};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use virtio_mmio_dev::Batch;
+use virtio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::answers::Outcome;

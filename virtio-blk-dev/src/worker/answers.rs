@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use virtio_mmio_dev::{Batch, Chain};
+use virtio_dev::{Batch, Chain};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemory};
 
 use crate::clock::Clock;

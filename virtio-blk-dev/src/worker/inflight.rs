@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_mmio_dev::Batch;
+use virtio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::canceller::Canceller;

@@ -21,7 +21,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use virtio_mmio_dev::{Batch, LiveQueue};
+use virtio_dev::{Batch, LiveQueue};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use crate::device::Params;

@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use virtio_mmio_dev::{Batch, Chain};
+use virtio_dev::{Batch, Chain};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::active_limits::Reservation;

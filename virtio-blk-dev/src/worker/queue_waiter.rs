@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use virtio_mmio_dev::RingFault;
+use virtio_dev::RingFault;
 
 use crate::engine::EngineFault;
 use crate::stats::HostError;

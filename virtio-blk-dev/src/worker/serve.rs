@@ -1,7 +1,7 @@
 use std::hint;
 use std::io;
 
-use virtio_mmio_dev::Batch;
+use virtio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::pipeline::RequestPipeline;

@@ -12,8 +12,9 @@ use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Engine, Image, Progress, RateLimiter, SyncEngine, Worker,
 };
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{LiveQueue, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, Register};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 pub use wire::*;
@@ -135,7 +136,7 @@ impl<E: Engine, D: GuestAddressSpace> Guest<E, D> {
             &transport.queue(0).unwrap(),
             &memory,
             space(Arc::clone(&memory)),
-            transport.interrupt(),
+            transport.interrupt(0),
         )
         .unwrap();
         let params = transport.device().params();

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use virtio_blk_dev::{BlockDevice, Engine, Params, RateLimiter, RateLimits, Worker};
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{LiveQueue, MmioTransport, Register, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{LiveQueue, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, Register};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
 use super::{AVAIL, DESC, Guest, TABLES, USED};
@@ -66,7 +67,7 @@ impl<E: Engine> Guest<E> {
         let config = self.transport.queue(0).unwrap();
         let memory = Arc::clone(&self.memory);
         let queue =
-            LiveQueue::new(&config, &self.memory, memory, self.transport.interrupt()).unwrap();
+            LiveQueue::new(&config, &self.memory, memory, self.transport.interrupt(0)).unwrap();
         let worker = Worker::new(queue, engine, params);
         self.worker = match &self.limiter {
             Some(limiter) => worker.with_rate_limiter(Arc::clone(limiter)),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Image, RequestKind, SyncEngine};
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{Ignored, MmioTransport, Register, VirtioDevice, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{Ignored, VirtioDevice, WriteOutcome};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use super::common::*;
 use super::{Hooked, answer, writable};

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use virtio_blk_dev::fake::FakeImage;
 use virtio_blk_dev::{BlockConfig, BlockDevice, Commands};
-use virtio_mmio_dev::fake::NoQueues;
-use virtio_mmio_dev::{Ignored, Register, VirtioDevice, WriteOutcome};
+use virtio_dev::fake::NoQueues;
+use virtio_dev::{Ignored, VirtioDevice, WriteOutcome};
+use virtio_mmio_dev::Register;
 
 use super::common::*;
 use super::{answer, writable};

@@ -8,7 +8,7 @@ use virtio_blk_dev::{
     BlockConfig, Commands, Completion, Engine, Image, Io, Limits, RangeLimits, RequestKind,
     SyncEngine, ZeroesLimits,
 };
-use virtio_mmio_dev::VirtioDevice;
+use virtio_dev::VirtioDevice;
 
 use super::answer;
 use super::common::*;

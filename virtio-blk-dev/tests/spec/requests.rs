@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use virtio_blk_dev::fake::{FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, Lifetime, RequestKind, Serial, Topology};
-use virtio_mmio_dev::VirtioDevice;
+use virtio_dev::VirtioDevice;
 
 use super::common::*;
 use super::{answer, writable};

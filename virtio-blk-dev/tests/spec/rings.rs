@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
 use virtio_blk_dev::{BlockConfig, BlockDevice, Engine, Image, InOrder, SyncEngine};
-use virtio_mmio_dev::VirtioDevice;
-use virtio_mmio_dev::vm_memory::{Bytes, GuestAddress};
+use virtio_dev::VirtioDevice;
+use virtio_dev::vm_memory::{Bytes, GuestAddress};
 
 use super::common::*;
 use super::{Hooked, writable};

@@ -1,25 +1,21 @@
 //! The builder of a transport.
 
+use virtio_dev::{
+    ControlPlane, ControlPlaneBuilder, ControlState, Error, IrqLine, Notifications, VirtioDevice,
+};
+
 use super::MmioTransport;
-use super::service::Service;
-use crate::state::is_queue_size;
-use crate::{Error, Interrupt, IrqLine, Status, TransportState, VirtioDevice, feature};
 
 /// Builds an [`MmioTransport`]. It says which features the transport offers for the host, besides those
 /// of the device. `VERSION_1` and `RING_RESET` are always offered.
 #[must_use]
-pub struct MmioTransportBuilder<D> {
-    device: D,
-    line: Box<dyn IrqLine>,
-    offered: u64,
-    required: u64,
-}
+pub struct MmioTransportBuilder<D>(ControlPlaneBuilder<D>);
 
 impl<D: VirtioDevice> MmioTransport<D> {
     /// A builder of a transport for `device`, with its interrupts going to `line`.
     pub fn builder(device: D, line: impl IrqLine + 'static) -> MmioTransportBuilder<D> {
-        let offered = feature::VERSION_1 | feature::RING_RESET;
-        MmioTransportBuilder { device, line: Box::new(line), offered, required: 0 }
+        let line = Notifications::Line(Box::new(line));
+        MmioTransportBuilder(ControlPlane::builder(device, line))
     }
 
     /// A transport for `device` after a reset, with its interrupts going to `line` and the features
@@ -33,64 +29,30 @@ impl<D: VirtioDevice> MmioTransport<D> {
 }
 
 impl<D: VirtioDevice> MmioTransportBuilder<D> {
-    /// Whether the addresses that the driver gives go through the platform: an IOMMU, or Xen's grants
-    /// (`VIRTIO_F_ACCESS_PLATFORM`, virtio 1.2 §6). If so, the feature is offered, and a driver that
-    /// doesn't take it is refused (§6.2), as its addresses could not be used.
-    pub fn access_platform(mut self, on: bool) -> Self {
-        self.required = if on { feature::ACCESS_PLATFORM } else { 0 };
-        self
+    /// Whether the driver's addresses go through the platform, see
+    /// [`ControlPlaneBuilder::access_platform`].
+    pub fn access_platform(self, on: bool) -> Self {
+        Self(self.0.access_platform(on))
     }
 
-    /// Whether the platform orders the accesses of driver and device in a way of its own, so that the
-    /// driver needs the barriers of hardware devices (`VIRTIO_F_ORDER_PLATFORM`, virtio 1.2 §6).
-    /// The feature is offered and not required. A device in software that runs on the driver's
-    /// processors does not need it.
+    /// Whether the platform orders accesses in a way of its own, see
+    /// [`ControlPlaneBuilder::order_platform`].
     pub fn order_platform(self, on: bool) -> Self {
-        self.offer(feature::ORDER_PLATFORM, on)
+        Self(self.0.order_platform(on))
     }
 
-    /// Whether a driver may put ring positions into its notifications
-    /// (`VIRTIO_F_NOTIFICATION_DATA`, virtio 1.2 §2.9). The transport ignores them.
+    /// Whether a driver may put ring positions into its notifications, see
+    /// [`ControlPlaneBuilder::notification_data`].
     pub fn notification_data(self, on: bool) -> Self {
-        self.offer(feature::NOTIFICATION_DATA, on)
-    }
-
-    fn offer(mut self, feature: u64, on: bool) -> Self {
-        self.offered = if on { self.offered | feature } else { self.offered & !feature };
-        self
+        Self(self.0.notification_data(on))
     }
 
     /// The transport after a reset.
     ///
     /// # Errors
-    /// A device that offers features of the rings or the transport that are not a
-    /// [`DEVICE`](feature::DEVICE)'s to offer, or that has a queue of an impossible size.
+    /// As for [`ControlPlaneBuilder::build`].
     pub fn build(self) -> Result<MmioTransport<D>, Error> {
-        let Self { device, line, offered, required } = self;
-        let foreign = device.features() & feature::RESERVED & !feature::DEVICE;
-        if foreign != 0 {
-            return Err(Error::UnsupportedFeatures(foreign));
-        }
-        let sizes = device.queue_max_sizes();
-        if sizes.len() > usize::from(u16::MAX) {
-            return Err(Error::TooManyQueues(sizes.len()));
-        }
-        for (index, &size) in sizes.iter().enumerate() {
-            if !is_queue_size(size) {
-                return Err(Error::QueueSize { index, size });
-            }
-        }
-        let regs = TransportState::after_reset(sizes);
-        let service = vec![Service::Stopped; regs.queues.len()];
-        let interrupt = Interrupt::new(line);
-        Ok(MmioTransport {
-            device,
-            interrupt,
-            offered: offered | required,
-            required,
-            regs,
-            service,
-        })
+        Ok(MmioTransport { control: self.0.build()? })
     }
 
     /// A transport in the state `state`, which another one was in. Call
@@ -98,23 +60,8 @@ impl<D: VirtioDevice> MmioTransportBuilder<D> {
     /// pending the line is raised once, as it may not have been raised when the state was taken.
     ///
     /// # Errors
-    /// As for [`build`](Self::build); also a state that this device can't have been in.
-    pub fn restore(self, state: &TransportState) -> Result<MmioTransport<D>, Error> {
-        let mut transport = self.build()?;
-        state.check(transport.device.queue_max_sizes())?;
-        let status = state.status;
-        transport.regs = state.clone();
-        if status.is_negotiated() {
-            if !transport.features_valid(status.contains(Status::FEATURES_OK)) {
-                return Err(Error::State("the device no longer takes its features"));
-            }
-            let features = transport.regs.driver_features;
-            transport.device.accept_features(features);
-        }
-        if !transport.device.restore_state(&state.device) {
-            return Err(Error::State("the device does not take its own part"));
-        }
-        transport.interrupt.restore(status, state.interrupt_status, state.config_generation);
-        Ok(transport)
+    /// As for [`ControlPlaneBuilder::restore`].
+    pub fn restore(self, state: &ControlState) -> Result<MmioTransport<D>, Error> {
+        Ok(MmioTransport { control: self.0.restore(state)? })
     }
 }

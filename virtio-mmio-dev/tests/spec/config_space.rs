@@ -1,6 +1,7 @@
 //! §2.5, §4.2.2.2 the configuration space.
 
-use virtio_mmio_dev::{Ignored, Register, WINDOW_SIZE};
+use virtio_dev::Ignored;
+use virtio_mmio_dev::{Register, WINDOW_SIZE};
 
 use crate::V1;
 use crate::common::{Effect, TestDevice, Window};

@@ -1,6 +1,7 @@
 //! §2.2, §6 feature bits.
 
-use virtio_mmio_dev::{Error, Ignored, MmioTransport, Register, feature};
+use virtio_dev::{Error, Ignored, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use crate::V1;
 use crate::common::{Effect, TestDevice, Window};

@@ -9,7 +9,7 @@ use crate::common::Window;
 fn s4_2_2_2_interrupt_bits_are_real_events_held_until_acknowledged_one_by_one() {
     let mut window = Window::live(V1);
     assert_eq!(window.read(Register::InterruptStatus), 0, "no event, no bit");
-    let interrupt = window.transport.interrupt();
+    let interrupt = window.transport.interrupt(0);
     interrupt.used_buffer();
     interrupt.config_change();
     for _ in 0..2 {
@@ -26,7 +26,7 @@ fn s4_2_2_2_interrupt_bits_are_real_events_held_until_acknowledged_one_by_one() 
 #[test]
 fn s4_2_2_2_one_edge_for_each_bit_newly_set() {
     let mut window = Window::live(V1);
-    let interrupt = window.transport.interrupt();
+    let interrupt = window.transport.interrupt(0);
     interrupt.used_buffer();
     interrupt.used_buffer();
     assert_eq!((window.edges(), interrupt.suppressed()), (1, 1));
@@ -43,7 +43,7 @@ fn s4_2_2_2_interrupt_status_is_atomic_between_workers_and_the_driver() {
     // never take the other away.
     const EVENTS: u64 = if cfg!(miri) { 50 } else { 20_000 };
     let mut window = Window::live(V1);
-    let interrupt = window.transport.interrupt();
+    let interrupt = window.transport.interrupt(0);
     std::thread::scope(|scope| {
         let workers = [
             scope.spawn({

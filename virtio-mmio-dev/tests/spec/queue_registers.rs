@@ -1,6 +1,7 @@
 //! §4.2.2, §2.6 the registers of a queue.
 
-use virtio_mmio_dev::{Ignored, Register, feature};
+use virtio_dev::{Ignored, feature};
+use virtio_mmio_dev::Register;
 
 use crate::V1;
 use crate::common::{Effect, RING, TestDevice, Window};

@@ -1,8 +1,7 @@
 //! How the transport starts and stops the queues.
 
-use virtio_mmio_dev::{
-    Ignored, MmioTransport, PendingWrite, Register, Status, WriteOutcome, feature,
-};
+use virtio_dev::{Ignored, PendingWrite, Status, WriteOutcome, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use crate::V1;
 use crate::common::{Call, Effect, RING, Recorder, TestDevice, Window};
@@ -130,7 +129,7 @@ fn a_queue_that_does_not_drain_cannot_have_stopped() {
     assert_eq!(window.queues.calls, [Call::Stop(0), Call::Stop(1)], "both in service till now");
 }
 
-fn restored(state: &virtio_mmio_dev::TransportState) -> Window {
+fn restored(state: &virtio_dev::ControlState) -> Window {
     let mut window = Window::new(TestDevice::default());
     window.transport = MmioTransport::builder(TestDevice::default(), || {}).restore(state).unwrap();
     window

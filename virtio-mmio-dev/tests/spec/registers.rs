@@ -1,6 +1,7 @@
 //! §4.2.2 the registers.
 
-use virtio_mmio_dev::{Access, Ignored, MmioTransport, Register, Status, VirtioDevice};
+use virtio_dev::{Ignored, Status, VirtioDevice};
+use virtio_mmio_dev::{Access, MmioTransport, Register};
 
 use crate::V1;
 use crate::common::{Effect, TestDevice, Window};
@@ -57,7 +58,7 @@ fn s2_10_shared_memory_that_is_not_there_reads_all_ones() {
 #[test]
 fn s4_2_2_2_control_registers_answer_aligned_32_bit_accesses_only() {
     let mut window = Window::live(V1);
-    window.transport.interrupt().used_buffer();
+    window.transport.interrupt(0).used_buffer();
     for register in Register::ALL {
         for (offset, width) in [(0, 1), (0, 2), (0, 8), (1, 4), (2, 4), (3, 1), (0, 3), (0, 0)] {
             let mut data = vec![0xaa; width];

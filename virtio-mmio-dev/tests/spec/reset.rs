@@ -1,6 +1,7 @@
 //! §2.4 device reset.
 
-use virtio_mmio_dev::{Ignored, MmioTransport, Register, Status, TransportState};
+use virtio_dev::{ControlState, Ignored, Status};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use crate::V1;
 use crate::common::{Effect, TestDevice, Window};
@@ -36,7 +37,7 @@ fn s2_4_status_reads_0_only_when_the_reset_is_done() {
 #[test]
 fn s2_4_a_device_under_reset_cannot_go_live() {
     let mut window = Window::live(V1);
-    let state = TransportState {
+    let state = ControlState {
         status: Status::from_bits_retain(11),
         reset_pending: true,
         ..window.transport.state()
@@ -51,7 +52,7 @@ fn s2_4_a_device_under_reset_cannot_go_live() {
 #[test]
 fn s2_4_1_a_reset_clears_everything_and_then_there_is_silence() {
     let mut window = Window::live(V1);
-    let stale = window.transport.interrupt();
+    let stale = window.transport.interrupt(0);
     stale.used_buffer();
     stale.config_change();
     assert_eq!((window.read(Register::InterruptStatus), window.edges()), (3, 2));
@@ -72,7 +73,7 @@ fn s2_4_1_a_reset_clears_everything_and_then_there_is_silence() {
     stale.needs_reset();
     assert_eq!((window.status(), window.read(Register::InterruptStatus)), (15, 0));
     assert_eq!(window.edges(), 2);
-    window.transport.interrupt().used_buffer();
+    window.transport.interrupt(0).used_buffer();
     assert_eq!((window.read(Register::InterruptStatus), window.edges()), (1, 3));
 }
 

@@ -1,6 +1,7 @@
 //! The saved state, and transports made from it.
 
-use virtio_mmio_dev::{Error, MmioTransport, Positions, Register, Status, feature};
+use virtio_dev::{Error, Positions, Status, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use crate::V1;
 use crate::common::{Effect, Recorder, Ring, TestDevice, Window, needs_reset, new_queue, ram};
@@ -20,7 +21,7 @@ fn a_queue_that_was_broken_is_not_served_after_a_restore() {
     let memory = ram();
     let mut window = Window::live(V1);
     let config = window.transport.queue(0).unwrap();
-    let mut queue = new_queue(&config, &memory, window.transport.interrupt());
+    let mut queue = new_queue(&config, &memory, window.transport.interrupt(0));
     let mut ring = Ring::new(&memory, 16);
     ring.offer(16);
     assert!(queue.pop().is_none());
@@ -46,7 +47,7 @@ fn a_queue_that_was_broken_is_not_served_after_a_restore() {
 #[test]
 fn a_saved_state_goes_on_where_it_was() {
     let mut window = Window::live(V1 | feature::EVENT_IDX | 1);
-    window.transport.interrupt().used_buffer();
+    window.transport.interrupt(0).used_buffer();
     window.transport.config_changed();
     window.set(Register::QueueSel, 1);
     let mut state = window.transport.state();
@@ -70,8 +71,8 @@ fn a_saved_state_goes_on_where_it_was() {
         1,
         "pending: the line may not have been raised"
     );
-    restored.interrupt().used_buffer();
-    assert_eq!(restored.interrupt().suppressed(), 1, "the bit is still set");
+    restored.interrupt(0).used_buffer();
+    assert_eq!(restored.interrupt(0).suppressed(), 1, "the bit is still set");
 
     // Once stopped and set up again, a queue starts over.
     let mut window = Window::new(TestDevice::default());
@@ -88,7 +89,7 @@ fn a_saved_state_goes_on_where_it_was() {
 #[test]
 fn a_saved_state_of_another_device_is_refused() {
     let state = Window::live(V1).transport.state();
-    let refused = |change: &dyn Fn(&mut virtio_mmio_dev::TransportState)| {
+    let refused = |change: &dyn Fn(&mut virtio_dev::ControlState)| {
         let mut state = state.clone();
         change(&mut state);
         let restored = MmioTransport::builder(TestDevice::default(), || {}).restore(&state);

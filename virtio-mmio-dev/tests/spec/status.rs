@@ -1,6 +1,7 @@
 //! §2.1 the device status field, §3.1 initialisation.
 
-use virtio_mmio_dev::{Ignored, MmioTransport, Register, Status, feature};
+use virtio_dev::{Ignored, Status, feature};
+use virtio_mmio_dev::{MmioTransport, Register};
 
 use crate::V1;
 use crate::common::{Effect, RING, TestDevice, Window, needs_reset};
@@ -78,7 +79,7 @@ fn s2_1_2_nothing_is_consumed_before_driver_ok_and_an_early_kick_counts() {
 fn s2_1_2_no_notification_before_driver_ok() {
     let mut window = Window::new(TestDevice::default());
     window.negotiate(V1);
-    window.transport.interrupt().used_buffer();
+    window.transport.interrupt(0).used_buffer();
     window.transport.config_changed();
     assert_eq!(window.read(Register::InterruptStatus), 0);
     assert_eq!(window.edges(), 0);
@@ -88,12 +89,12 @@ fn s2_1_2_no_notification_before_driver_ok() {
 fn s2_1_2_needs_reset_comes_with_a_config_interrupt_once_the_driver_is_up() {
     let mut window = Window::new(TestDevice::default());
     window.negotiate(V1);
-    window.transport.interrupt().needs_reset();
+    window.transport.interrupt(0).needs_reset();
     assert_eq!(window.status(), 11 | 64);
     assert_eq!((window.read(Register::InterruptStatus), window.edges()), (0, 0));
 
     let mut window = Window::live(V1);
-    window.transport.interrupt().needs_reset();
+    window.transport.interrupt(0).needs_reset();
     assert_eq!(window.status(), 15 | 64);
     assert_eq!((window.read(Register::InterruptStatus), window.edges()), (2, 1));
     window.reset();
@@ -104,7 +105,7 @@ fn s2_1_2_needs_reset_comes_with_a_config_interrupt_once_the_driver_is_up() {
 fn s2_1_2_needs_reset_survives_the_drivers_status_writes() {
     let mut window = Window::new(TestDevice::default());
     window.negotiate(V1);
-    window.transport.interrupt().needs_reset();
+    window.transport.interrupt(0).needs_reset();
     assert_eq!(window.write(Register::Status, 15), Effect::Activate);
     assert!(needs_reset(&window));
 }
@@ -127,7 +128,7 @@ fn s2_1_failed_leaves_only_the_reset() {
 #[test]
 fn s2_1_after_failed_no_queue_is_served_and_no_interrupt_raised() {
     let mut window = Window::live(V1 | feature::RING_RESET);
-    let interrupt = window.transport.interrupt();
+    let interrupt = window.transport.interrupt(0);
     assert_eq!(window.write(Register::Status, 15 | 128), Effect::Failed);
     assert_eq!(window.transport.queue(0), None);
     assert_eq!(

@@ -12,7 +12,7 @@
 //! ```
 //! use std::os::fd::OwnedFd;
 //!
-//! use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
+//! use virtio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 //! use xen_virtio_backend::{
 //!     Inline, InlineDevices,
 //!     fake::{DeviceConfig, FakeToolstack, Sharing},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use virtio_mmio_dev::feature;
+use virtio_dev::feature;
 use xen_ioreq::{DomId, fake::FakeDomain};
 use xen_store::{Store, fake::FakeStore};
 

@@ -11,7 +11,7 @@ use std::{
 
 use backend_process::chain;
 use tracing::{error, info, warn};
-use virtio_mmio_dev::{PendingWrite, WriteOutcome};
+use virtio_dev::{PendingWrite, WriteOutcome};
 use virtio_worker::LogLimit;
 use xen_ioreq::{DeferredRequest, DomId, IoreqServer, RequestKind, ServerId};
 use xen_virtio_sandbox::ThreadFilters;

@@ -257,7 +257,7 @@ mod tests {
     };
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    use virtio_mmio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
+    use virtio_dev::{Chain, VirtioDevice, vm_memory::GuestAddressSpace};
 
     use super::*;
     use crate::{
