@@ -58,7 +58,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let line = Notifications::Line(Box::new(|| println!("interrupt")));
-//! let mut control = ControlPlane::builder(Zeroes, line).build()?;
+//! let mut control = ControlPlane::builder(Zeroes).build(line)?;
 //! let memory = &Memory::from_ranges(&[(GuestAddress(0), 0x10000)])?;
 //! let mut queue = ZeroesQueue { memory, live: None };
 //!

@@ -10,16 +10,15 @@ use crate::{ControlState, Error, Interrupt, Notifications, Status, VirtioDevice,
 #[must_use]
 pub struct ControlPlaneBuilder<D> {
     device: D,
-    notifications: Notifications,
     offered: u64,
     required: u64,
 }
 
 impl<D: VirtioDevice> ControlPlane<D> {
-    /// A builder of the control plane of `device`, whose transport notifies the driver this way.
-    pub fn builder(device: D, notifications: Notifications) -> ControlPlaneBuilder<D> {
+    /// A builder of the control plane of `device`.
+    pub fn builder(device: D) -> ControlPlaneBuilder<D> {
         let offered = feature::VERSION_1 | feature::RING_RESET;
-        ControlPlaneBuilder { device, notifications, offered, required: 0 }
+        ControlPlaneBuilder { device, offered, required: 0 }
     }
 }
 
@@ -56,13 +55,13 @@ impl<D: VirtioDevice> ControlPlaneBuilder<D> {
         self
     }
 
-    /// The control plane after a reset.
+    /// The control plane after a reset, of a transport that notifies the driver this way.
     ///
     /// # Errors
     /// A device that offers features of the rings or the transport that are not a
     /// [`DEVICE`](feature::DEVICE)'s to offer, or that has a queue of an impossible size.
-    pub fn build(self) -> Result<ControlPlane<D>, Error> {
-        let Self { device, notifications, offered, required } = self;
+    pub fn build(self, notifications: Notifications) -> Result<ControlPlane<D>, Error> {
+        let Self { device, offered, required } = self;
         let foreign = device.features() & feature::RESERVED & !feature::DEVICE;
         if foreign != 0 {
             return Err(Error::UnsupportedFeatures(foreign));
@@ -89,8 +88,12 @@ impl<D: VirtioDevice> ControlPlaneBuilder<D> {
     ///
     /// # Errors
     /// As for [`build`](Self::build); also a state that this device can't have been in.
-    pub fn restore(self, state: &ControlState) -> Result<ControlPlane<D>, Error> {
-        let mut control = self.build()?;
+    pub fn restore(
+        self,
+        state: &ControlState,
+        notifications: Notifications,
+    ) -> Result<ControlPlane<D>, Error> {
+        let mut control = self.build(notifications)?;
         state.check(control.device.queue_max_sizes())?;
         let status = state.status;
         control.regs = state.clone();

@@ -36,7 +36,7 @@ impl Driver {
 /// A live device with these features, whose interrupts go to `line`.
 pub fn live_control(features: u64, line: impl IrqLine + 'static) -> ControlPlane<TestDevice> {
     let line = Notifications::Line(Box::new(line));
-    let mut control = ControlPlane::builder(TestDevice::default(), line).build().unwrap();
+    let mut control = ControlPlane::builder(TestDevice::default()).build(line).unwrap();
     go_live(&mut control, features);
     control
 }

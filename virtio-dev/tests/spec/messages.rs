@@ -37,7 +37,7 @@ impl Messages for Log {
 fn device(becomes: Delivery) -> (ControlPlane<TestDevice>, Arc<Log>) {
     let log = Arc::new(Log { sent: Mutex::default(), becomes: Mutex::new(becomes) });
     let messages = Notifications::Messages(Arc::clone(&log) as Arc<dyn Messages>);
-    let mut control = ControlPlane::builder(TestDevice::default(), messages).build().unwrap();
+    let mut control = ControlPlane::builder(TestDevice::default()).build(messages).unwrap();
     go_live(&mut control, feature::VERSION_1);
     (control, log)
 }

@@ -9,13 +9,15 @@ use super::MmioTransport;
 /// Builds an [`MmioTransport`]. It says which features the transport offers for the host, besides those
 /// of the device. `VERSION_1` and `RING_RESET` are always offered.
 #[must_use]
-pub struct MmioTransportBuilder<D>(ControlPlaneBuilder<D>);
+pub struct MmioTransportBuilder<D> {
+    control: ControlPlaneBuilder<D>,
+    line: Box<dyn IrqLine>,
+}
 
 impl<D: VirtioDevice> MmioTransport<D> {
     /// A builder of a transport for `device`, with its interrupts going to `line`.
     pub fn builder(device: D, line: impl IrqLine + 'static) -> MmioTransportBuilder<D> {
-        let line = Notifications::Line(Box::new(line));
-        MmioTransportBuilder(ControlPlane::builder(device, line))
+        MmioTransportBuilder { control: ControlPlane::builder(device), line: Box::new(line) }
     }
 
     /// A transport for `device` after a reset, with its interrupts going to `line` and the features
@@ -32,19 +34,19 @@ impl<D: VirtioDevice> MmioTransportBuilder<D> {
     /// Whether the driver's addresses go through the platform, see
     /// [`ControlPlaneBuilder::access_platform`].
     pub fn access_platform(self, on: bool) -> Self {
-        Self(self.0.access_platform(on))
+        Self { control: self.control.access_platform(on), ..self }
     }
 
     /// Whether the platform orders accesses in a way of its own, see
     /// [`ControlPlaneBuilder::order_platform`].
     pub fn order_platform(self, on: bool) -> Self {
-        Self(self.0.order_platform(on))
+        Self { control: self.control.order_platform(on), ..self }
     }
 
     /// Whether a driver may put ring positions into its notifications, see
     /// [`ControlPlaneBuilder::notification_data`].
     pub fn notification_data(self, on: bool) -> Self {
-        Self(self.0.notification_data(on))
+        Self { control: self.control.notification_data(on), ..self }
     }
 
     /// The transport after a reset.
@@ -52,7 +54,7 @@ impl<D: VirtioDevice> MmioTransportBuilder<D> {
     /// # Errors
     /// As for [`ControlPlaneBuilder::build`].
     pub fn build(self) -> Result<MmioTransport<D>, Error> {
-        Ok(MmioTransport { control: self.0.build()? })
+        Ok(MmioTransport { control: self.control.build(Notifications::Line(self.line))? })
     }
 
     /// A transport in the state `state`, which another one was in. Call
@@ -62,6 +64,7 @@ impl<D: VirtioDevice> MmioTransportBuilder<D> {
     /// # Errors
     /// As for [`ControlPlaneBuilder::restore`].
     pub fn restore(self, state: &ControlState) -> Result<MmioTransport<D>, Error> {
-        Ok(MmioTransport { control: self.0.restore(state)? })
+        let line = Notifications::Line(self.line);
+        Ok(MmioTransport { control: self.control.restore(state, line)? })
     }
 }
