@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every library, and exactly the libraries of ours it is built on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("backend-process", &[]),
     ("virtio-blk-dev", &["virtio-dev"]),
     ("virtio-dev", &[]),
     ("virtio-mmio-dev", &["virtio-dev"]),
+    ("virtio-pci-dev", &["virtio-dev"]),
     ("virtio-worker", &[]),
     ("xen-evtchn", &[]),
     ("xen-foreignmem", &[]),

@@ -42,7 +42,7 @@ pub enum Ignored {
     /// No register is there that a driver may write. Drivers of version 1 of the transport write
     /// there (`GuestPageSize`, `QueueAlign`, `QueuePFN`).
     NoRegister,
-    /// Control registers take aligned writes of 32 bits (virtio 1.2 §4.2.2.2).
+    /// Registers take aligned writes of their own width (virtio 1.2 §4.1.3.1, §4.2.2.2).
     Width,
     /// A reset is under way.
     ResetPending,
@@ -66,6 +66,10 @@ pub enum Ignored {
     QueueNotReady,
     /// `VIRTIO_F_RING_RESET` is not negotiated.
     QueueReset,
+    /// A queue of virtio-pci is enabled by a 1, and disabled by a reset only (virtio 1.2 §4.1.4.3.2).
+    QueueEnable,
+    /// The function has no MSI-X vector of this number: the event has none now.
+    NoVector,
     /// No field of the configuration space that the driver may write now.
     Config,
 }
@@ -74,7 +78,7 @@ impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self {
             Self::NoRegister => "no register is there that a driver may write",
-            Self::Width => "control registers take aligned writes of 32 bits",
+            Self::Width => "registers take aligned writes of their own width",
             Self::ResetPending => "a reset is under way",
             Self::Status(status) => {
                 return write!(f, "the device status {:#x} cannot become that", status.bits());
@@ -87,6 +91,8 @@ impl fmt::Display for Ignored {
             Self::QueueSize => "the queue cannot have this size",
             Self::QueueNotReady => "the queue cannot become ready in this state",
             Self::QueueReset => "VIRTIO_F_RING_RESET is not negotiated",
+            Self::QueueEnable => "queue_enable takes a 1: only a reset disables a queue",
+            Self::NoVector => "there is no such MSI-X vector, and the event has none now",
             Self::Config => "no field is there that the driver may write now",
         };
         f.write_str(why)

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 /// Packages, and what is run of each, as arguments of `cargo test`. Tests that Miri can't run, or
 /// only in hours, leave themselves out by `cfg(miri)`, or do less.
-const SELECTION: [(&str, &[&str]); 7] = [
+const SELECTION: [(&str, &[&str]); 8] = [
     ("virtio-dev", &["--lib", "--tests"]),
     ("virtio-mmio-dev", &["--lib", "--tests"]),
+    ("virtio-pci-dev", &["--lib", "--tests"]),
     ("virtio-blk-dev", &["--all-features", "--lib", "--tests"]),
     ("xen-ioreq", &["--lib"]),
     ("xen-foreignmem", &["--lib", "--tests"]),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use collect::{Level, Message, collect};
 
 /// The programs, then the libraries whose errors they print.
-const SOURCES: [(&str, &[&str]); 14] = [
+const SOURCES: [(&str, &[&str]); 15] = [
     ("xen-virtio-blk", &["examples/xen-virtio-blk"]),
     ("vhost-user-blk", &["examples/vhost-user-blk/src"]),
     ("virtio-rng", &["examples/virtio-rng"]),
@@ -22,6 +22,7 @@ const SOURCES: [(&str, &[&str]); 14] = [
     ("backend-process", &["backend-process/src"]),
     ("virtio-blk-dev", &["virtio-blk-dev/src"]),
     ("virtio-dev", &["virtio-dev/src"]),
+    ("virtio-pci-dev", &["virtio-pci-dev/src"]),
     ("virtio-worker", &["virtio-worker/src"]),
     ("xen-evtchn", &["xen-evtchn/src"]),
     ("xen-foreignmem", &["xen-foreignmem/src"]),
