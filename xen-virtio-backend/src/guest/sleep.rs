@@ -21,6 +21,10 @@ pub(super) fn sleep<'a, M: DeviceModel, F: ForeignMemory, E: EventChannel, D: De
     devices: impl Iterator<Item = &'a D>,
     timeout: Option<Duration>,
 ) -> io::Result<Vec<DeviceId>> {
+    if wake.is_pending() {
+        wake.take()?;
+        return Ok(Vec::new());
+    }
     let mut theirs = Vec::new();
     devices.for_each(|device| device.wait_for(&mut theirs));
     if theirs.is_empty() && timeout.is_none() && wake.has_bell() {
@@ -45,4 +49,78 @@ pub(super) fn sleep<'a, M: DeviceModel, F: ForeignMemory, E: EventChannel, D: De
     drop(fds);
     wake.take()?;
     Ok(ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{iter, sync::Arc};
+
+    use virtio_dev::WriteOutcome;
+    use xen_evtchn::{Loopback, fake::FakeEvtchn};
+    use xen_foreignmem::fake::FakeForeignMemory;
+    use xen_ioreq::fake::{FakeDeviceModel, FakeDomain};
+
+    use super::*;
+    use crate::fake::Watchdog;
+
+    enum NoDevice {}
+
+    impl Device for NoDevice {
+        type Figures = ();
+        type Order = ();
+        fn read(&mut self, _: u64, _: &mut [u8]) {
+            match *self {}
+        }
+        fn write(&mut self, _: u64, _: &[u8]) -> WriteOutcome {
+            match *self {}
+        }
+        fn kick(&mut self, _: u16) {
+            match *self {}
+        }
+        fn figures(&self) {
+            match *self {}
+        }
+    }
+
+    /// A guest's thread, without devices.
+    struct Sleeper {
+        server: IoreqServer<FakeDeviceModel, FakeForeignMemory, FakeEvtchn>,
+        wake: GuestWake,
+    }
+
+    impl Sleeper {
+        fn new() -> Self {
+            let domain = FakeDomain::default();
+            let events = domain.event_channel().unwrap();
+            let bell = Arc::new(Loopback::bind(&events).unwrap());
+            let wake = GuestWake::new(Some(&bell)).unwrap();
+            let (model, memory) = (domain.device_model(), domain.foreign_memory());
+            let mut server = IoreqServer::create(model, memory, events).unwrap();
+            server.set_bell(bell);
+            server.enable().unwrap();
+            Self { server, wake }
+        }
+
+        fn answer_requests(&mut self) {
+            while self.server.next_request().unwrap().is_some() {}
+        }
+
+        fn sleep(&mut self) {
+            sleep(&mut self.wake, &mut self.server, iter::empty::<&NoDevice>(), None).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_wake_up_whose_event_was_read_among_the_guests_ends_the_next_sleep() {
+        let _watchdog = Watchdog::start();
+        let mut sleeper = Sleeper::new();
+        sleeper.answer_requests();
+        sleeper.wake.waker().wake();
+        sleeper.answer_requests();
+        sleeper.sleep();
+        assert!(!sleeper.wake.is_pending());
+        // And the next wake-up rings again.
+        sleeper.wake.waker().wake();
+        sleeper.sleep();
+    }
 }

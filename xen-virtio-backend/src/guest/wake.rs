@@ -68,6 +68,12 @@ impl GuestWake {
         self.own.as_ref().map(AsFd::as_fd)
     }
 
+    /// Whether there is a wake-up that was not taken. To be asked before a sleep: the bell's event may have been read
+    /// among the guest's, and there is no other one before the wake-up is taken.
+    pub(super) fn is_pending(&self) -> bool {
+        self.waker.pending.load(Ordering::Acquire)
+    }
+
     /// Takes the wake-up, if there is one. After the sleep, and before the caller looks for what it was woken for.
     pub(super) fn take(&mut self) -> io::Result<()> {
         let taken = self.own.as_mut().map_or(Ok(()), |own| own.wait(None, Some(Duration::ZERO)));
