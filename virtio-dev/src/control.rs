@@ -95,6 +95,13 @@ impl<D: VirtioDevice> ControlPlane<D> {
             CommonField::DriverFeatures => return self.write_driver_features(value),
             CommonField::QueueSel => self.regs.queue_sel = value,
             CommonField::ShmSel => self.regs.shm_sel = value,
+            CommonField::DeviceFeatures
+            | CommonField::ConfigGeneration
+            | CommonField::QueueSizeMax
+            | CommonField::ShmLenLow
+            | CommonField::ShmLenHigh
+            | CommonField::ShmBaseLow
+            | CommonField::ShmBaseHigh => return WriteOutcome::Ignored(Ignored::NoRegister),
             CommonField::QueueReady => return self.write_queue_ready(value, queues),
             CommonField::QueueReset => return self.write_queue_reset(value, queues),
             field => return self.set_queue_up(field, value),

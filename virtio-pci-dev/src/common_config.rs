@@ -52,15 +52,4 @@ impl Field {
             _ => None,
         }
     }
-
-    /// Whether a driver writes it.
-    pub(crate) fn is_writable(self) -> bool {
-        match self {
-            Self::Shared(field) => {
-                !matches!(field, CommonField::DeviceFeatures | CommonField::ConfigGeneration)
-            }
-            Self::Address(..) | Self::ConfigVector | Self::QueueVector | Self::QueueEnable => true,
-            Self::NumQueues | Self::QueueNotifyOff | Self::QueueNotifyData => false,
-        }
-    }
 }

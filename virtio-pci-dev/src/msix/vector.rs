@@ -1,5 +1,8 @@
 //! One vector, as it is shared with whoever sends its message.
 
+#[cfg(all(test, loom))]
+mod model;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 

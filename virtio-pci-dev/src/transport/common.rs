@@ -32,10 +32,8 @@ impl<D: VirtioDevice> PciTransport<D> {
         data: &[u8],
         queues: &mut impl Queues<D>,
     ) -> WriteOutcome {
-        let field = match Field::at(offset, data.len()) {
-            Some(field) if field.is_writable() => field,
-            Some(_) => return WriteOutcome::Ignored(Ignored::NoRegister),
-            None => return WriteOutcome::Ignored(Ignored::Width),
+        let Some(field) = Field::at(offset, data.len()) else {
+            return WriteOutcome::Ignored(Ignored::Width);
         };
         let value = value(data);
         match field {
@@ -59,6 +57,9 @@ impl<D: VirtioDevice> PciTransport<D> {
                 self.control.write(CommonField::QueueReady, 1, queues)
             }
             Field::QueueEnable => WriteOutcome::Ignored(Ignored::QueueEnable),
+            Field::NumQueues | Field::QueueNotifyOff | Field::QueueNotifyData => {
+                WriteOutcome::Ignored(Ignored::NoRegister)
+            }
             _ if self.control.is_reset_pending() => WriteOutcome::Ignored(Ignored::ResetPending),
             Field::ConfigVector => {
                 self.vectors().assign_config(vector(value));
@@ -70,9 +71,6 @@ impl<D: VirtioDevice> PciTransport<D> {
                 };
                 self.vectors().assign_queue(queue, vector(value));
                 assigned(vector(value), self.vectors().queue_vector(queue))
-            }
-            Field::NumQueues | Field::QueueNotifyOff | Field::QueueNotifyData => {
-                WriteOutcome::Ignored(Ignored::NoRegister)
             }
         }
     }

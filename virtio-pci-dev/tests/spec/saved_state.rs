@@ -31,6 +31,15 @@ fn a_saved_state_goes_on_where_it_was() {
 }
 
 #[test]
+fn each_queue_and_the_configuration_send_a_message_as_the_last_may_not_have_been_sent() {
+    let guest = Guest::live(V1);
+    let mut copy = restored(&guest.transport.state()).unwrap();
+    copy.messages.none("not before the queues are in service");
+    copy.transport.resume(&mut copy.queues);
+    assert_eq!(copy.messages.take(), [101, 100]);
+}
+
+#[test]
 fn a_pending_message_that_is_not_masked_is_sent() {
     let guest = Guest::live(V1);
     let mut state = guest.transport.state();

@@ -45,15 +45,18 @@ fn s4_1_3_1_each_half_of_an_address_is_a_field_and_both_are_one() {
 
 #[test]
 fn s4_1_4_3_what_a_driver_only_reads_takes_no_write() {
-    let mut guest = Guest::placed(TestDevice::default());
-    let state = guest.transport.state();
-    for (field, width, writable) in common::FIELDS {
-        if width != 0 && !writable {
-            let outcome = guest.write(field, &vec![1; width]);
-            assert_eq!(outcome, WriteOutcome::Ignored(Ignored::NoRegister), "{field:#x}");
+    let mut absent = Guest::placed(TestDevice::default());
+    absent.set(common::QUEUE_SELECT, 7_u16);
+    for mut guest in [Guest::placed(TestDevice::default()), Guest::live(V1), absent] {
+        let state = guest.transport.state();
+        for (field, width, writable) in common::FIELDS {
+            if width != 0 && !writable {
+                let outcome = guest.write(field, &vec![1; width]);
+                assert_eq!(outcome, WriteOutcome::Ignored(Ignored::NoRegister), "{field:#x}");
+            }
         }
+        assert_eq!(guest.transport.state(), state);
     }
-    assert_eq!(guest.transport.state(), state);
 }
 
 #[test]
