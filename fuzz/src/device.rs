@@ -6,8 +6,9 @@ use virtio_blk_dev::fake::{FakeEngine, FakeImage, Fault};
 use virtio_blk_dev::{
     BlockConfig, BlockDevice, Commands, Engine, Image, Lifetime, Serial, Stats, SyncEngine, Worker,
 };
-use virtio_dev::{Interrupt, LiveQueue, Positions, QueueConfig};
+use virtio_dev::{ControlPlane, LiveQueue, Positions, QueueConfig};
 use virtio_mmio_dev::{MmioTransport, MmioTransportBuilder};
+use virtio_pci_dev::{MsiLines, PciTransport, PciTransportBuilder};
 
 use crate::memory::Memory;
 
@@ -87,6 +88,12 @@ impl Disk {
         Transport::builder(self.device(), line).access_platform(self.setup.access_platform)
     }
 
+    /// The disk's function on a PCI bus, whose messages raise `lines`, about to be made.
+    pub fn function(&self, lines: impl MsiLines + 'static) -> PciTransportBuilder<BlockDevice> {
+        let builder = PciTransport::builder(self.device(), lines);
+        builder.access_platform(self.setup.access_platform)
+    }
+
     /// The control plane of the disk.
     pub fn device(&self) -> BlockDevice {
         let config = BlockConfig {
@@ -110,18 +117,18 @@ impl Disk {
     /// Serves the queue; `None` if it can't be.
     pub fn serve(
         &self,
-        transport: &Transport,
+        control: &ControlPlane<BlockDevice>,
         config: &QueueConfig,
         memory: &Arc<Memory>,
     ) -> Option<Serving> {
-        let interrupt: Interrupt = transport.interrupt(0);
+        let interrupt = control.interrupt(0);
         let queue = LiveQueue::new(config, memory, Arc::clone(memory), interrupt).ok()?;
         let image = Arc::clone(&self.image) as Arc<dyn Image>;
         let engine: Box<dyn Engine> = match self.setup.reorder {
             Some(seed) => Box::new(FakeEngine::new(image, seed.into()).expect("an engine")),
             None => Box::new(SyncEngine::new(image)),
         };
-        let params = transport.device().params();
+        let params = control.device().params();
         Some(Serving::new(Worker::new(queue, engine, &params)))
     }
 }

@@ -4,11 +4,13 @@
 //! How an input is made of bytes is each module's to say, and the seeds in `tests/` are written
 //! with the same words.
 
+mod calls;
 pub mod client;
 pub mod device;
 pub mod input;
 pub mod memory;
 pub mod mmio;
+pub mod pci;
 pub mod qcow2;
 pub mod request;
 pub mod vhost_user;

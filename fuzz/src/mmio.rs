@@ -3,7 +3,6 @@
 //!
 //! An input is three bytes of setup ([`Case`]), then [`Op`]s until it ends.
 
-mod calls;
 mod guest;
 mod op;
 mod rules;

@@ -147,7 +147,7 @@ pub fn run(data: &[u8]) -> Report {
     let prediction = patches.is_empty().then(|| {
         Prediction::make(&before, Disk::contents(), &case.queue(), case.has(1), SERIAL.as_bytes())
     });
-    let Some(mut serving) = disk.serve(&transport, &case.queue(), &memory) else {
+    let Some(mut serving) = disk.serve(transport.control(), &case.queue(), &memory) else {
         panic!("rings that are in memory can't be served");
     };
     memory.set_patches(patches);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_dev::{Interrupt, Positions, QueueConfig, Status, ControlState, WriteOutcome};
+use virtio_dev::{ControlState, Interrupt, Positions, QueueConfig, Status, WriteOutcome};
 use virtio_mmio_dev::Register;
 
-use super::calls::{Call, Calls};
 use super::rules::{self, Event};
 use super::{Op, Report};
+use crate::calls::{Call, Calls};
 use crate::device::{DISK, Disk, Serving, Setup, Transport};
 use crate::memory::Memory;
 
@@ -226,7 +226,7 @@ impl Guest {
         let Some(config) = self.transport.queue(0) else { return };
         assert!(self.serving.is_none(), "two workers for a queue");
         let serving = self.watched(Event::Worker, |guest| {
-            guest.disk.serve(&guest.transport, &config, &guest.memory)
+            guest.disk.serve(guest.transport.control(), &config, &guest.memory)
         });
         match serving {
             Some(serving) => self.serving = Some((config, serving)),

@@ -1,6 +1,6 @@
 //! What must be true of a transport after whatever was done to it, said without its own words.
 
-use virtio_dev::{Status, ControlState, VirtioDevice};
+use virtio_dev::{ControlState, Status, VirtioDevice};
 use virtio_mmio_dev::Register;
 
 use crate::device::{ACCESS_PLATFORM, Transport, VERSION_1};

@@ -4,6 +4,7 @@
 //! are findings of a fuzzer, kept so that they stay mended.
 
 mod mmio;
+mod pci;
 mod qcow2;
 mod request;
 mod vhost_user;

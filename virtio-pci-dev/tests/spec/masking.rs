@@ -28,6 +28,8 @@ fn an_entry_reads_as_it_was_written_but_for_reserved_bits() {
     assert_eq!(guest.read::<u64>(at + 8), 0x1_5555_6666);
     assert_eq!(guest.write(at, &0x8888_7777_6666_5555_u64.to_le_bytes()), WriteOutcome::Done);
     assert_eq!(guest.read::<u32>(at + 4), 0x8888_7777, "as one access of 8 bytes");
+    assert_eq!(guest.write(at + 12, &(!1_u32).to_le_bytes()), WriteOutcome::Done);
+    assert_eq!(guest.read::<u32>(at + 12), 0, "the mask is one bit");
     assert_eq!(guest.read::<u32>(at - 16), 0, "the others stay");
     assert_eq!(guest.read::<u32>(at + 16), 0);
 }
@@ -98,6 +100,18 @@ fn while_msi_x_is_disabled_no_message_is_sent_or_pending() {
     assert_eq!((guest.messages.take(), guest.pending_bits()), (vec![], 0));
     guest.set_msix(true, false);
     guest.messages.none("the ISR status has said it");
+}
+
+#[test]
+fn what_is_pending_when_msi_x_is_disabled_waits_until_it_is_enabled() {
+    let mut guest = Guest::live(V1);
+    guest.mask(1, true);
+    guest.transport.interrupt(0).used_buffer();
+    guest.set_msix(false, false);
+    guest.mask(1, false);
+    assert_eq!((guest.messages.take(), guest.pending_bits()), (vec![], 0b10));
+    guest.set_msix(true, false);
+    assert_eq!((guest.messages.take(), guest.pending_bits()), (vec![101], 0));
 }
 
 #[test]

@@ -119,6 +119,11 @@ fn a_message_to_an_address_where_nothing_listens_is_lost() {
     guest.set_entry(1, DOORBELL | 1 << 32, 101, false);
     guest.transport.interrupt(0).used_buffer();
     guest.messages.none("the upper half counts");
+    // Also one that was pending.
+    guest.mask(1, true);
+    guest.transport.interrupt(0).used_buffer();
+    guest.mask(1, false);
+    assert_eq!(guest.pending_bits(), 0);
     guest.set_entry(1, DOORBELL, 101, false);
-    guest.messages.none("");
+    guest.messages.none("it was lost where nothing listened");
 }

@@ -5,7 +5,7 @@ use virtio_dev::{Interrupt, QueueConfig, Queues, Stop};
 
 /// A call of a method of [`Queues`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(crate) enum Call {
     DriverOk,
     Start,
     Stop,
@@ -15,11 +15,11 @@ pub(super) enum Call {
 
 /// The calls, to be acted on when the write is done: so each step is looked at by itself.
 #[derive(Debug, Default)]
-pub(super) struct Calls(Vec<Call>);
+pub(crate) struct Calls(Vec<Call>);
 
 impl Calls {
     /// Those since the last time.
-    pub(super) fn take(&mut self) -> Vec<Call> {
+    pub(crate) fn take(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.0)
     }
 }
