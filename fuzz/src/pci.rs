@@ -3,6 +3,7 @@
 //!
 //! An input is three bytes of setup ([`Case`]), then [`Op`]s until it ends.
 
+mod driver;
 mod guest;
 mod op;
 mod rules;

@@ -20,22 +20,19 @@ const BATCH: u64 = 256;
 /// ring.
 const TURNS: usize = 64;
 
-const NEXT: u8 = 1;
-const WRITE: u8 = 2;
-
 type Sent = Arc<Mutex<Vec<u32>>>;
 
 pub(super) struct Guest {
     disk: Disk,
     read_only: bool,
-    memory: Arc<Memory>,
-    function: PciTransport<BlockDevice>,
-    places: Places,
+    pub(super) memory: Arc<Memory>,
+    pub(super) function: PciTransport<BlockDevice>,
+    pub(super) places: Places,
     calls: Calls,
     sent: Sent,
     serving: Option<(QueueConfig, Serving)>,
     /// The features that an initialisation takes, of those offered.
-    features: u64,
+    pub(super) features: u64,
     /// Resets and stops are done by [`Op::Finish`] only.
     late: bool,
     /// The queue's stop was asked for, and is not done.
@@ -61,7 +58,7 @@ impl Guest {
         let disk = Disk::new(setup);
         let sent = Sent::default();
         let function = disk.function(lines(&sent)).build().expect("a function");
-        let places = places(&function.state().config_space);
+        let places = Places::of(&function.state().config_space);
         Self {
             function,
             places,
@@ -167,12 +164,12 @@ impl Guest {
     }
 
     /// Writes a field of the common configuration.
-    fn set(&mut self, place: u8, value: u64) {
+    pub(super) fn set(&mut self, place: u8, value: u64) {
         let (offset, width) = FIELDS[usize::from(place) % FIELDS.len()];
         self.write(PciAddress::Bar(offset.into()), &value.to_le_bytes()[..width]);
     }
 
-    fn read(&mut self, address: PciAddress, len: u8) {
+    pub(super) fn read(&mut self, address: PciAddress, len: u8) {
         let mut data = vec![0xee; usize::from(len) % 33];
         self.watched(Event::Read, |guest| match address {
             PciAddress::Config(offset) => guest.function.config_read(offset, &mut data),
@@ -180,7 +177,7 @@ impl Guest {
         });
     }
 
-    fn write(&mut self, address: PciAddress, data: &[u8]) {
+    pub(super) fn write(&mut self, address: PciAddress, data: &[u8]) {
         let status = self.function.status();
         let interrupt = self.function.interrupt(0);
         let outcome = self.watched(Event::Write, |guest| match address {
@@ -223,7 +220,7 @@ impl Guest {
     }
 
     /// Does what waits: ends the worker, then says so.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if !std::mem::take(&mut self.draining) {
             return;
         }
@@ -336,119 +333,4 @@ impl Guest {
             ref calls => panic!("{calls:?} of a function that is resumed"),
         }
     }
-
-    fn initialise(&mut self, features: u8, log: u8) {
-        let mut wanted = self.features;
-        for (bit, feature) in [(1, 1_u64 << 9), (2, 1 << 28), (4, 1 << 29)] {
-            if features & bit == 0 {
-                wanted &= !feature;
-            }
-        }
-        self.set(Op::place(0x14), 0);
-        self.finish();
-        self.memory.put(0, &[0; 0x600]);
-        self.entry(0, DOORBELL, 100, false);
-        self.entry(1, DOORBELL, 101, false);
-        self.set_function(1 | 4);
-        for (field, value) in [
-            (0x14, 1),
-            (0x14, 3),
-            (0x08, 0),
-            (0x0c, wanted & 0xffff_ffff),
-            (0x08, 1),
-            (0x0c, wanted >> 32),
-            (0x14, 11),
-            (0x10, 0),
-            (0x16, 0),
-            (0x18, 1 << (log % 8)),
-            (0x1a, 1),
-            (0x20, 0),
-            (0x28, 0x200),
-            (0x30, 0x400),
-            (0x1c, 1),
-            (0x14, 15),
-        ] {
-            self.set(Op::place(field), value);
-        }
-    }
-
-    /// Writes an entry of the table, wherever that is.
-    fn entry(&mut self, vector: u64, address: u64, data: u32, masked: bool) {
-        let at = self.places.table + vector * 16;
-        let parts = [address as u32, (address >> 32) as u32, data, masked.into()];
-        for (at, part) in (at..).step_by(4).zip(parts) {
-            self.write(PciAddress::Bar(at), &part.to_le_bytes());
-        }
-    }
-
-    fn set_function(&mut self, bits: u8) {
-        let control = (bits & 1) << 7 | (bits & 2) << 5;
-        self.write(PciAddress::Config(self.places.msix as u16 + 3), &[control]);
-        self.write(PciAddress::Config(4), &[2 | bits & 4]);
-    }
-
-    fn window(&mut self, offset: u16, width: u8, value: u32) {
-        let at = self.places.window as u16;
-        self.write(PciAddress::Config(at + 4), &[0]);
-        self.write(PciAddress::Config(at + 8), &u32::from(offset).to_le_bytes());
-        self.write(PciAddress::Config(at + 12), &u32::from(width).to_le_bytes());
-        self.read(PciAddress::Config(at + 16), 4);
-        self.write(PciAddress::Config(at + 16), &value.to_le_bytes());
-    }
-
-    /// Fills a descriptor of the queue, wherever its table is.
-    fn descriptor(&self, index: u16, addr: u64, len: u32, flags: u8, next: u8) {
-        let table = self.function.state().control.queues[0].desc_table;
-        let mut bytes = Vec::with_capacity(16);
-        bytes.extend(addr.to_le_bytes());
-        bytes.extend(len.to_le_bytes());
-        bytes.extend(u16::from(flags).to_le_bytes());
-        bytes.extend(u16::from(next).to_le_bytes());
-        if let Some(at) = table.checked_add(16 * u64::from(index)) {
-            self.memory.put(at, &bytes);
-        }
-    }
-
-    fn offer(&self, head: u8) {
-        let queue = &self.function.state().control.queues[0];
-        let (Some(index_at), size) = (queue.avail_ring.checked_add(2), queue.size.max(1)) else {
-            return;
-        };
-        let index = u16::from_le_bytes(self.memory.get(index_at));
-        let slot = index_at.checked_add(2 + 2 * u64::from(index % size));
-        self.memory.put(slot.unwrap_or(u64::MAX), &u16::from(head).to_le_bytes());
-        self.memory.put(index_at, &index.wrapping_add(1).to_le_bytes());
-    }
-
-    fn request(&mut self, kind: u8, sector: u8, sectors: u8) {
-        let (header, data, status) = (0x800_u64, 0x1000, 0x810);
-        let mut bytes = Vec::with_capacity(16);
-        bytes.extend(u64::from(kind).to_le_bytes());
-        bytes.extend(u64::from(sector).to_le_bytes());
-        self.memory.put(header, &bytes);
-        let write = if kind == 1 { 0 } else { WRITE };
-        self.descriptor(0, header, 16, NEXT, 1);
-        self.descriptor(1, data, u32::from(sectors) * 512, NEXT | write, 2);
-        self.descriptor(2, status, 1, WRITE, 0);
-        self.offer(0);
-        self.write(PciAddress::Bar(0x1000), &[0, 0]);
-    }
-}
-
-/// The capabilities of MSI-X and of the window, from the list.
-fn places(config: &[u8]) -> Places {
-    let mut places = Places { msix: 0, window: 0, table: 0 };
-    let mut at = usize::from(config[0x34]);
-    while at != 0 {
-        match (config[at], config[at + 3]) {
-            (0x11, _) => {
-                places.msix = at;
-                places.table = u64::from(config[at + 4] & !7) | u64::from(config[at + 5]) << 8;
-            }
-            (0x09, 5) => places.window = at,
-            _ => {}
-        }
-        at = usize::from(config[at + 1]);
-    }
-    places
 }

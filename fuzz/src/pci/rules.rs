@@ -37,6 +37,26 @@ pub(super) struct Places {
     pub(super) table: u64,
 }
 
+impl Places {
+    /// From the list of capabilities.
+    pub(super) fn of(config: &[u8]) -> Self {
+        let mut places = Places { msix: 0, window: 0, table: 0 };
+        let mut at = usize::from(config[0x34]);
+        while at != 0 {
+            match (config[at], config[at + 3]) {
+                (0x11, _) => {
+                    places.msix = at;
+                    places.table = u64::from(config[at + 4] & !7) | u64::from(config[at + 5]) << 8;
+                }
+                (0x09, 5) => places.window = at,
+                _ => {}
+            }
+            at = usize::from(config[at + 1]);
+        }
+        places
+    }
+}
+
 /// Checks the step from `old` to the state that `function` is in now, with the messages that were sent
 /// meanwhile.
 pub(super) fn check(

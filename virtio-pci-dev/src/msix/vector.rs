@@ -1,7 +1,7 @@
 //! One vector, as it is shared with whoever sends its message.
 
 #[cfg(all(test, loom))]
-mod model;
+mod tests;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};

@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 use virtio_dev::{Delivery, IrqLine};
 
-use super::{Target, Vector};
+use super::super::{Target, Vector};
 
 /// A guest that handles each interrupt at once: it looks for what the device has done.
 struct Guest {

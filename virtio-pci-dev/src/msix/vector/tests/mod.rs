@@ -1,0 +1,3 @@
+//! The vector, by a model.
+
+mod model;
