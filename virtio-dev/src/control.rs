@@ -161,20 +161,14 @@ impl<D: VirtioDevice> ControlPlane<D> {
         self.interrupt.pending()
     }
 
-    /// The driver acknowledged these bits of the interrupt status: only these are cleared. Ignored
-    /// while a reset is under way.
-    #[inline]
-    pub fn acknowledge(&self, bits: u8) -> WriteOutcome {
-        if self.regs.reset_pending {
-            return WriteOutcome::Ignored(Ignored::ResetPending);
-        }
+    /// The driver acknowledged these bits of the interrupt status: only these are cleared.
+    pub fn acknowledge(&self, bits: u8) {
         self.interrupt.acknowledge(bits);
-        WriteOutcome::Done
     }
 
     /// The interrupt status, which this clears: virtio-pci's ISR status (virtio 1.2 §4.1.4.5).
     pub fn take_interrupt_status(&self) -> u8 {
-        self.interrupt.acknowledge(u8::MAX)
+        self.interrupt.take_pending()
     }
 
     /// The device changed its configuration space: a new generation, and the notification if the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::sync::{AtomicU32, AtomicU64};
-use crate::{Delivery, Notifications, Status};
+use crate::{Delivery, Messages, Notifications, Status};
 
 /// Bit 0 of the interrupt status: a used buffer notification (virtio 1.2 §4.1.4.5, §4.2.2).
 pub(crate) const USED_BUFFER: u8 = 1;
@@ -109,31 +109,22 @@ impl Interrupt {
     /// Whether the driver wants to hear of them is the queue's to know:
     /// [`LiveQueue::publish`](crate::LiveQueue::publish) asks, then calls this.
     pub fn used_buffer(&self) {
-        let Notifications::Messages(messages) = &self.shared.notifications else {
-            return self.event(Status::empty(), USED_BUFFER);
-        };
-        let word = self.word();
-        if word.epoch != self.epoch || !word.status.is_live() {
-            return;
-        }
-        match messages.used_buffer(self.queue) {
-            Delivery::Disabled => {
-                self.set_pending(Status::empty(), USED_BUFFER);
-            }
-            delivery => self.count(delivery),
+        match &self.shared.notifications {
+            Notifications::Line(_) => self.raise(Status::empty(), USED_BUFFER),
+            Notifications::Messages(messages) => self.send(&**messages),
         }
     }
 
     /// The configuration space changed: a new generation, and the notification.
     pub fn config_change(&self) {
         self.next_generation();
-        self.event(Status::empty(), CONFIG_CHANGE);
+        self.config_event(Status::empty());
     }
 
     /// The device can't go on: sets `DEVICE_NEEDS_RESET`, with a configuration change
     /// notification if the driver is up (virtio 1.2 §2.1.2).
     pub fn needs_reset(&self) {
-        self.event(Status::DEVICE_NEEDS_RESET, CONFIG_CHANGE);
+        self.config_event(Status::DEVICE_NEEDS_RESET);
     }
 
     /// How often the line was raised, or a message sent.
@@ -146,30 +137,54 @@ impl Interrupt {
         self.shared.suppressed.load(Ordering::Relaxed)
     }
 
-    /// Sets `status` and, if the driver is up, `bit`, of which the driver is notified.
-    fn event(&self, status: Status, bit: u8) {
+    /// Sets `status` and, if the driver is up, `bit`, and raises the line, if there is one, for it.
+    #[inline]
+    fn raise(&self, status: Status, bit: u8) {
         let (old, new) = self.set_pending(status, bit);
         // Not even now: the driver isn't up, or has given up, or this handle is stale.
         if new.pending & bit == 0 {
             return;
         }
-        match &self.shared.notifications {
-            Notifications::Line(line) if old.pending & bit == 0 => {
-                self.count(Delivery::Sent);
+        if old.pending & bit == 0 {
+            self.shared.raised.fetch_add(1, Ordering::Relaxed);
+            if let Notifications::Line(line) = &self.shared.notifications {
                 line.raise();
             }
-            Notifications::Line(_) => self.count(Delivery::Withheld),
-            // Known to be live and of this run: a bit that an old handle finds set is not its own.
-            Notifications::Messages(messages)
-                if old.epoch == self.epoch && new.status.is_live() =>
-            {
-                self.count(messages.config_change());
+        } else {
+            self.shared.suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends the message of the queue.
+    #[inline(never)]
+    fn send(&self, messages: &dyn Messages) {
+        let word = self.word();
+        if word.epoch != self.epoch || !word.status.is_live() {
+            return;
+        }
+        match messages.used_buffer(self.queue) {
+            Delivery::Disabled => {
+                self.set_pending(Status::empty(), USED_BUFFER);
             }
-            Notifications::Messages(_) => {}
+            delivery => self.count(delivery),
+        }
+    }
+
+    /// Sets `status`, and notifies of a configuration change.
+    fn config_event(&self, status: Status) {
+        match &self.shared.notifications {
+            Notifications::Line(_) => self.raise(status, CONFIG_CHANGE),
+            Notifications::Messages(messages) => {
+                let (old, new) = self.set_pending(status, CONFIG_CHANGE);
+                if old.epoch == self.epoch && new.status.is_live() {
+                    self.count(messages.config_change());
+                }
+            }
         }
     }
 
     /// Sets `status` and, if the driver is up, `bit`.
+    #[inline]
     fn set_pending(&self, status: Status, bit: u8) -> (Word, Word) {
         self.update(|word| {
             word.status |= status;
@@ -226,9 +241,14 @@ impl Interrupt {
         self.word().pending
     }
 
-    /// The driver acknowledged `bits`: only these are cleared. Gives the bits as they were.
-    pub(crate) fn acknowledge(&self, bits: u8) -> u8 {
-        let (old, _) = self.update(|word| word.pending &= !bits);
+    /// The driver acknowledged `bits`: only these are cleared.
+    pub(crate) fn acknowledge(&self, bits: u8) {
+        self.update(|word| word.pending &= !bits);
+    }
+
+    /// The pending bits, which this clears.
+    pub(crate) fn take_pending(&self) -> u8 {
+        let (old, _) = self.update(|word| word.pending = 0);
         old.pending
     }
 

@@ -162,14 +162,26 @@ impl<D: VirtioDevice> MmioTransport<D> {
     ) -> WriteOutcome {
         match register {
             Register::QueueNotify => self.control.notify(value),
-            Register::InterruptAck => {
+            Register::InterruptAck if !self.control.is_reset_pending() => {
                 let [bits, ..] = value.to_le_bytes();
-                self.control.acknowledge(bits)
+                self.control.acknowledge(bits);
+                WriteOutcome::Done
             }
-            register => match register.common() {
-                Some(field) => self.control.write(field, value, queues),
-                None => WriteOutcome::Ignored(Ignored::NoRegister),
-            },
+            register => self.write_setup(register, value, queues),
+        }
+    }
+
+    #[inline(never)]
+    fn write_setup(
+        &mut self,
+        register: Register,
+        value: u32,
+        queues: &mut impl Queues<D>,
+    ) -> WriteOutcome {
+        match register.common() {
+            Some(field) => self.control.write(field, value, queues),
+            // An acknowledgement while a reset is under way; no driver writes the others.
+            None => WriteOutcome::Ignored(Ignored::ResetPending),
         }
     }
 }
