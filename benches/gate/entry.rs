@@ -3,7 +3,7 @@
 use virtio_mmio_dev::Register;
 
 use crate::guest::{Kind, Shape};
-use crate::{mmio, ring, virtio_queue, worker};
+use crate::{mmio, pci, ring, virtio_queue, worker};
 
 /// One piece of work.
 pub(crate) struct Entry {
@@ -57,6 +57,9 @@ const ACCESSES: [(&str, Register); 3] = [
     ("mmio/write_interrupt_ack", Register::InterruptAck),
 ];
 
+const PCI: [(&str, fn()); 2] =
+    [("pci/write_queue_notify", pci::notify), ("pci/used_buffer_message", pci::message)];
+
 /// Everything, in the order it is told.
 pub(crate) fn all() -> Vec<Entry> {
     let requests = REQUESTS.iter().flat_map(|&(name, work, shape)| {
@@ -71,5 +74,10 @@ pub(crate) fn all() -> Vec<Entry> {
         gated: true,
         run: Box::new(move || mmio::access(register)),
     });
-    requests.chain(accesses).collect()
+    let pci = PCI.iter().map(|&(name, work)| Entry {
+        name: name.to_owned(),
+        gated: true,
+        run: Box::new(work),
+    });
+    requests.chain(accesses).chain(pci).collect()
 }

@@ -9,6 +9,7 @@ mod entry;
 mod guest;
 mod memory;
 mod mmio;
+mod pci;
 mod ring;
 mod virtio_queue;
 mod worker;
