@@ -23,7 +23,7 @@ use crate::{
     live_figures::LiveFigures,
     settings::DiskSettings,
     storage::Storage,
-    worker_thread::{Idle, Serving, StartError, WorkerThread},
+    worker_thread::{Idle, ServingSpec, StartError, WorkerThread},
 };
 
 /// A queue that stops takes no longer, if its storage has nothing in hand: it is waited for, as the write that stops it is
@@ -198,7 +198,7 @@ impl<H: Host> DiskQueues<H> {
     ) -> Result<WorkerThread, StartError> {
         let index = usize::from(config.index);
         let Idle { engine, wake } = self.idle[index].take().expect("of a queue without a worker");
-        let serving = Serving {
+        let spec = ServingSpec {
             id: self.id,
             engine: engine.unwrap_or_else(|| self.new_engine()),
             wake,
@@ -209,7 +209,7 @@ impl<H: Host> DiskQueues<H> {
             filters: self.filters.clone(),
         };
         let spaces = (self.memory.rings(), self.memory.requests());
-        WorkerThread::start(config, spaces, interrupt, &device.params(), serving).map_err(
+        WorkerThread::start(config, spaces, interrupt, &device.params(), spec).map_err(
             |(error, idle)| {
                 self.idle[index] = Some(idle);
                 error
@@ -266,7 +266,7 @@ impl<H: Host> Queues<BlockDevice> for DiskQueues<H> {
 
     fn notify(&mut self, queue: u16) {
         if let Some(Some(worker)) = self.workers.get(usize::from(queue)) {
-            worker.kick();
+            worker.notify();
         }
     }
 

@@ -1,8 +1,15 @@
-//! How many processors the machine may have.
+//! How many processors there are.
 
 use std::fs;
 
-/// As many as the kernel is prepared for, whether they are online or this process may run on them; `u32::MAX` if it
+use rustix::thread::sched_getaffinity;
+
+/// Whether this thread has only one processor to run on, and so those that it starts.
+pub(crate) fn is_one() -> bool {
+    sched_getaffinity(None).is_ok_and(|processors| processors.count() == 1)
+}
+
+/// How many the machine may have: as many as the kernel is prepared for, whether they are online or this process may run on them; `u32::MAX` if it
 /// doesn't say.
 pub(crate) fn possible() -> u32 {
     let list = fs::read_to_string("/sys/devices/system/cpu/possible");

@@ -155,7 +155,8 @@ pub use request::RequestKind;
 pub use sector::SECTOR_SIZE;
 pub use stats::{Counters, HostError, Latency, OpStats, Stats};
 pub use worker::{
-    Canceller, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits, ServeError, Worker,
+    Canceller, InlineLimit, Pause, Poller, Progress, QueueWaiter, Rate, RateLimiter, RateLimits,
+    ServeError, Worker,
 };
 
 pub use {virtio_dev, vm_memory};

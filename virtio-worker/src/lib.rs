@@ -5,6 +5,8 @@
 //! * [`Wake`] is what such a thread sleeps on: an eventfd, further descriptors and a timeout. A [`Waker`]
 //!   wakes it. No wake-up is lost, and those that the thread has not yet seen are coalesced.
 //!   [`EngineWaiter`] has it sleep on its engine's descriptor, too.
+//! * [`InlineSlot`] lets the thread that passes a notification on serve the queue, if that needs no wait and the
+//!   queue's thread sleeps: a request that comes alone is spared the way from thread to thread.
 //! * [`CpuList`] says which CPU the thread of each queue runs on.
 //! * [`LogLimit`] limits how often a message is logged that a guest can cause.
 //!
@@ -62,7 +64,7 @@
 //! | a guest resets its device without end | the `Wake` and the engine are kept from thread to thread, so that a reset creates no descriptor |
 //! | a guest causes messages without end | [`LogLimit`]: eight lines a minute for each message |
 //! | a frontend passes a descriptor that is no eventfd, or fills its counter | a [watched](Wake::watch) descriptor is never read, and one that can't be waited for is refused |
-//! | the code that serves a queue panics | the queue and the engine are dropped, and the program goes on |
+//! | the code that serves a queue panics, on whichever thread | the queue and the engine are dropped on the queue's thread, and the program goes on |
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -79,6 +81,7 @@ mod cpu_list;
 mod engine_waiter;
 #[cfg_attr(loom, path = "event_model.rs")]
 mod event;
+mod inline;
 mod log_limit;
 mod served;
 mod spec;
@@ -91,6 +94,7 @@ mod wake;
 
 pub use cpu_list::{Cpu, CpuList, ParseCpuListError};
 pub use engine_waiter::EngineWaiter;
+pub use inline::{Inline, InlineHandle, InlineOwner, InlineSlot, ServeInline};
 pub use log_limit::LogLimit;
 pub use served::{EngineState, Served, Stopped};
 pub use spec::ThreadSpec;

@@ -4,6 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use crate::inline::{Inline, InlineHandle};
 use crate::served::{EngineState, Served, Stopped};
 use crate::spec::ThreadSpec;
 use crate::start_error::{SpawnError, StartError};
@@ -118,6 +119,14 @@ impl<E, R> QueueThread<E, R> {
     /// Wakes the thread: the driver has notified the queue, or something else has changed.
     pub fn wake(&self) {
         self.stop.waker().wake();
+    }
+
+    /// The driver has notified the queue: what is there is served [inline](crate::InlineSlot), on this thread, or the
+    /// queue's thread is woken. Not inline once the thread was told to stop.
+    pub fn notify(&self, queue: &InlineHandle) {
+        if self.stop.is_given() || queue.serve() == Inline::NeedsThread {
+            self.wake();
+        }
     }
 
     /// Wakes the thread from other threads.

@@ -59,6 +59,10 @@ impl Stop {
         &self.waker
     }
 
+    pub(crate) fn is_given(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Sets the flag before it wakes the thread, which therefore sees it.
     pub(crate) fn give(&self) {
         self.stop.store(true, Ordering::Release);

@@ -157,7 +157,9 @@ pub trait Device: Send {
         false
     }
 
-    /// The driver has notified a queue, and goes on.
+    /// The driver has notified a queue, and goes on. A device whose queues have threads wakes that of the queue, or has a
+    /// request that comes alone served here (`virtio_worker::QueueThread::notify`). Must not block: other devices of the
+    /// guest, and its vCPUs, wait meanwhile.
     fn kick(&mut self, queue: u16);
 
     /// Serves what is to be served on the guest's thread, after traps were answered. True if it stopped with more to

@@ -1,4 +1,8 @@
-use std::{sync::mpsc, time::Instant};
+use std::{
+    sync::mpsc,
+    thread::{self, ThreadId},
+    time::Instant,
+};
 
 use virtio_blk_dev::{BlockConfig, BlockDevice, Completion, Io, RateLimits};
 use virtio_dev::{Queues, Stop};
@@ -97,21 +101,54 @@ fn status(transport: &mut MmioTransport<BlockDevice>) -> u32 {
     u32::from_le_bytes(data)
 }
 
+/// An engine that says on which thread it carries out what.
+struct Telling(mpsc::Sender<ThreadId>);
+
+impl Engine for Telling {
+    fn submit(&mut self, io: Io) -> Option<Completion> {
+        self.0.send(thread::current().id()).unwrap();
+        Some(Completion { io, result: Ok(()) })
+    }
+
+    fn try_alone(&mut self, io: Io) -> Result<Completion, Io> {
+        self.submit(io).ok_or_else(|| unreachable!())
+    }
+
+    fn poll_completions(&mut self, _: &mut dyn FnMut(Completion)) {}
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+}
+
 fn start(
     guest: &FakeDomain,
     queue: Queue,
     panics: bool,
 ) -> (Result<WorkerThread, (StartError, Idle)>, mpsc::Receiver<()>) {
+    let (submitted, taken) = mpsc::channel();
+    let engine = Faulty { panics, submitted, kept: Vec::new() };
+    (start_with(guest, queue, Box::new(engine)), taken)
+}
+
+fn start_with(
+    guest: &FakeDomain,
+    queue: Queue,
+    engine: Box<dyn Engine>,
+) -> Result<WorkerThread, (StartError, Idle)> {
     let memory = DomainMemory::<_, xen_foreignmem::fake::FakeGrantTable>::new(
         Some(guest.foreign_memory()),
         None,
         Layout::default(),
     );
     let (config, interrupt, params) = queue.0.expect("DRIVER_OK");
-    let (submitted, taken) = mpsc::channel();
-    let serving = Serving {
+    let serving = ServingSpec {
         id: DeviceId { kind: Kind::VirtioDisk, domid: 1, devid: 51712 },
-        engine: Box::new(Faulty { panics, submitted, kept: Vec::new() }),
+        engine,
         wake: Wake::new().unwrap(),
         limiter: Arc::new(RateLimiter::new(&RateLimits::default())),
         poll: Duration::ZERO,
@@ -120,7 +157,7 @@ fn start(
         filters: ThreadFilters::NONE,
     };
     let spaces = (memory.rings(), memory.requests());
-    (WorkerThread::start(&config, spaces, interrupt, &params, serving), taken)
+    WorkerThread::start(&config, spaces, interrupt, &params, serving)
 }
 
 #[test]
@@ -140,7 +177,7 @@ fn a_queue_whose_thread_panics_asks_for_a_reset_before_anybody_stops_it() {
     let begin = Instant::now();
     while status(&mut transport) & DEVICE_NEEDS_RESET == 0 {
         assert!(begin.elapsed() < Duration::from_secs(60), "the driver waits for ever");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     assert!(worker.stop().engine.is_none());
 }
@@ -152,4 +189,35 @@ fn a_queue_whose_rings_can_not_be_mapped_leaves_its_engine() {
     let (error, idle) = start(&guest, queue, false).0.err().expect("an error");
     assert!(matches!(error, StartError::Queue(_)), "{error}");
     assert!(idle.engine.is_some());
+}
+
+#[test]
+fn a_request_that_comes_alone_is_served_on_the_thread_that_hears_of_it_until_the_queue_is_stopped()
+{
+    let (guest, _transport, queue) = driver();
+    let (tell, served) = mpsc::channel();
+    let worker = start_with(&guest, queue, Box::new(Telling(tell))).ok().expect("a worker");
+    let wait = Duration::from_secs(60);
+    let (here, its) = (thread::current().id(), served.recv_timeout(wait).unwrap());
+    assert_ne!(its, here, "nobody was told of the first");
+    // The queue's thread may not sleep yet, and serves the next ones, too.
+    let begin = Instant::now();
+    let mut index: u16 = 1;
+    let mut add = || {
+        index += 1;
+        guest.ram().write(AVAIL + 2, &index.to_le_bytes()).unwrap();
+    };
+    loop {
+        add();
+        worker.notify();
+        if served.recv_timeout(wait).unwrap() == here {
+            break;
+        }
+        assert!(begin.elapsed() < wait, "never here");
+    }
+    worker.begin_stop();
+    add();
+    worker.notify();
+    assert!(worker.stop().engine.is_some());
+    assert!(served.try_iter().all(|thread| thread == its));
 }

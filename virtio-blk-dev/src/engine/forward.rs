@@ -24,6 +24,10 @@ macro_rules! forward {
                 (**self).submit_alone(io)
             }
 
+            fn try_alone(&mut self, io: Io) -> Result<Completion, Io> {
+                (**self).try_alone(io)
+            }
+
             fn poll_completions(&mut self, sink: &mut dyn FnMut(Completion)) {
                 (**self).poll_completions(sink);
             }

@@ -3,10 +3,12 @@
 mod fault;
 mod forward;
 mod in_order;
+mod inline;
 mod io;
 mod no_room;
 mod operation;
 mod sync;
+mod taken;
 mod uring;
 mod wait;
 
@@ -23,6 +25,7 @@ pub(crate) use io::IoAllocation;
 pub use operation::Operation;
 pub(crate) use operation::{Command, Data};
 pub use sync::SyncEngine;
+pub(crate) use taken::Taken;
 pub use uring::{BouncePool, RingPool, UringConfig, UringEngine, UringError};
 
 /// Carries out the I/O of one queue. Completions may come in any order.
@@ -55,6 +58,17 @@ pub trait Engine: Send {
         let completion = self.submit(io);
         self.commit();
         completion
+    }
+
+    /// Carries out a single operation if that needs no wait, on a thread that must not block; nothing is in flight.
+    /// Only data that is at hand, as in the page cache, is transferred, by a call that the kernel fails rather than
+    /// have it wait.
+    ///
+    /// # Errors
+    /// The operation, to be [submitted](Self::submit) where waiting is allowed. A part of it
+    /// [may be done](Io::advance).
+    fn try_alone(&mut self, io: Io) -> Result<Completion, Io> {
+        Err(io)
     }
 
     /// Passes the completions since the last call to `sink`. Doesn't block.

@@ -2,6 +2,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::inline::Inline;
 use super::no_room::is_no_room;
 use super::{Completion, Engine, Io, Operation};
 use crate::image::{Flusher, Image, Lifetime, RawImage};
@@ -12,6 +13,8 @@ pub struct SyncEngine<I: ?Sized> {
     image: Arc<I>,
     /// Used for flushes instead of the image, if the image has one.
     pub(super) flusher: Option<Box<dyn Flusher>>,
+    /// For a thread that must not block.
+    inline: Inline,
 }
 
 impl SyncEngine<RawImage> {
@@ -24,7 +27,8 @@ impl<I: Image + ?Sized> SyncEngine<I> {
     /// An engine over `image`. An image can have several.
     pub fn new(image: Arc<I>) -> Self {
         let flusher = image.flusher();
-        Self { image, flusher }
+        let inline = image.cached_file().map_or_else(Inline::never, Inline::new);
+        Self { image, flusher, inline }
     }
 
     /// Flushes everything written to stable storage.
@@ -79,6 +83,18 @@ impl<I: Image + ?Sized> Engine for SyncEngine<I> {
     fn submit(&mut self, mut io: Io) -> Option<Completion> {
         let result = self.perform(&mut io);
         Some(Completion { io, result })
+    }
+
+    fn try_alone(&mut self, mut io: Io) -> Result<Completion, Io> {
+        let end = io.offset().checked_add(io.remaining());
+        // The kernel would extend the file.
+        let is_within = end.is_some_and(|end| end <= self.image.capacity());
+        let file = self.image.cached_file().filter(|_| is_within);
+        let attempt = |file| self.inline.attempt_without_blocking(file, &mut io);
+        match file.and_then(attempt) {
+            Some(result) => Ok(Completion { io, result }),
+            None => Err(io),
+        }
     }
 
     fn completes_in_order(&self) -> bool {

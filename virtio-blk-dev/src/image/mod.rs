@@ -30,6 +30,7 @@ mod warning;
 mod wear;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::buffers::{Sink, Source};
@@ -97,6 +98,12 @@ pub trait Image: Send + Sync {
     /// The host's. `ENOSPC`, `EDQUOT` and `EFBIG` say that there was no room for `source`, and that
     /// nothing written before is lost.
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize>;
+
+    /// The file of an image whose bytes are the disk's, at the same offsets, and whose accesses go through the page
+    /// cache: an engine may read and write it by calls of its own, which must not go beyond the image's end.
+    fn cached_file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Flushes everything written to stable storage.
     ///
@@ -183,6 +190,10 @@ impl<I: Image + ?Sized> Image for Arc<I> {
 
     fn write_vectored_at(&self, source: Source<'_>, offset: u64) -> io::Result<usize> {
         (**self).write_vectored_at(source, offset)
+    }
+
+    fn cached_file(&self) -> Option<BorrowedFd<'_>> {
+        (**self).cached_file()
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -253,6 +253,10 @@ impl Image for RawImage {
         }
     }
 
+    fn cached_file(&self) -> Option<BorrowedFd<'_>> {
+        (!self.is_direct()).then(|| self.as_fd())
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -35,8 +35,17 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
         let Some((request, reservation)) = self.throttled.take() else { return };
         reservation.give_back();
         self.in_flight.forget(&request);
+        // Nothing is popped while a request is delayed.
+        self.put_back_request(batch, request);
+    }
+
+    /// Puts back a request that was not begun, the one popped last.
+    pub(crate) fn put_back_request<M: GuestMemory>(
+        &mut self,
+        batch: &mut Batch<'_, M, D>,
+        request: BlkRequest<D>,
+    ) {
         let BlkRequest { chain, kind, sector, taken_at, .. } = request;
-        // Nothing is popped while a request is delayed, so it is the one popped last, as `put_back` needs.
         if let Err(chain) = batch.put_back(chain) {
             let request = BlkRequest { chain, kind, sector, bytes: 0, taken_at, listed: None };
             self.complete_now(batch, request, &Outcome::failed(Status::IoErr));

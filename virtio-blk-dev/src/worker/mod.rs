@@ -6,10 +6,13 @@ mod answers;
 mod canceller;
 mod flushes;
 mod inflight;
+mod inline;
+mod inline_rest;
 mod limit;
 mod limiter_view;
 mod operations;
 mod overlap;
+mod pause;
 mod pipeline;
 mod poller;
 mod queue_waiter;
@@ -25,12 +28,15 @@ use virtio_dev::{Batch, LiveQueue};
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use crate::device::Params;
-use crate::engine::{Engine, EngineFault, StillInUse};
+use crate::engine::{Engine, EngineFault, StillInUse, Taken};
 use crate::stats::{Counters, HostError, Stats};
+use inline_rest::InlineRest;
 use limiter_view::LimiterView;
 use pipeline::RequestPipeline;
 
 pub use canceller::Canceller;
+pub use inline::InlineLimit;
+pub use pause::Pause;
 pub use poller::Poller;
 pub use queue_waiter::QueueWaiter;
 pub use rate_limiter::RateLimiter;
@@ -65,6 +71,9 @@ pub struct Progress {
 pub struct Worker<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> {
     pub(crate) queue: LiveQueue<R, D>,
     pub(crate) pipeline: RequestPipeline<D, E>,
+    pub(crate) inline_rest: InlineRest,
+    /// The ring's fault was reported.
+    pub(crate) fault_reported: bool,
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
@@ -93,7 +102,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             queue.give_up();
         }
         let pipeline = RequestPipeline::new(queue.size(), engine, params.clone(), counters);
-        Self { queue, pipeline }
+        Self { queue, pipeline, inline_rest: InlineRest::default(), fault_reported: false }
     }
 
     /// Sets a rate limit, which the workers of a disk share.
@@ -141,7 +150,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     }
 
     fn run_batch(&mut self, arm: bool) -> Progress {
-        let Self { queue, pipeline } = self;
+        let Self { queue, pipeline, .. } = self;
         pipeline.read_clock();
         queue.batch(|batch| run_once(batch, pipeline, arm))
     }
@@ -155,7 +164,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// still in use and must be neither unmapped nor reused. Dropping the worker then leaks the guards on
     /// that memory. The caller has to leak memory that no guard keeps mapped.
     pub fn drain(&mut self) -> Result<(), StillInUse> {
-        let Self { queue, pipeline } = self;
+        let Self { queue, pipeline, .. } = self;
         pipeline.read_clock();
         queue.batch(|batch| {
             pipeline.handle_cache_switch();
@@ -220,6 +229,15 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
     /// The failure of the engine, if it had one: returned once.
     pub fn take_engine_fault(&mut self) -> Option<EngineFault> {
         self.pipeline.operations.engine.take_fault()
+    }
+}
+
+impl<R: GuestAddressSpace, D: GuestAddressSpace> Worker<R, D, Box<dyn Engine>> {
+    /// Drops the worker, and returns its engine. [Drain](Self::drain) it before: otherwise the memory of what the engine
+    /// has in flight is leaked.
+    pub fn into_engine(mut self) -> Box<dyn Engine> {
+        // No allocation: it has no size.
+        std::mem::replace(&mut self.pipeline.operations.engine, Box::new(Taken))
     }
 }
 

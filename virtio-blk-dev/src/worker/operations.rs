@@ -25,6 +25,9 @@ pub(crate) struct Operations<E: Engine> {
     durability_error: Option<u64>,
 }
 
+/// An operation is left to be submitted.
+pub(crate) struct Left;
+
 impl<E: Engine> Operations<E> {
     pub(crate) fn new(queue_size: u16, engine: E, live: Arc<Live>, canceller: Canceller) -> Self {
         Self {
@@ -49,6 +52,24 @@ impl<E: Engine> Operations<E> {
     #[inline]
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Carries out the pending operation, if there is one, unless that may block or depends on another.
+    ///
+    /// # Errors
+    /// It is still pending.
+    pub(crate) fn try_pending(&mut self) -> Result<Option<Completion>, Left> {
+        let Some(io) = self.pending.pop() else { return Ok(None) };
+        let attempt = if io.is_plain() { self.engine.try_alone(io) } else { Err(io) };
+        attempt.map(Some).map_err(|io| {
+            self.pending.push(io);
+            Left
+        })
+    }
+
+    /// Whether there is no operation, in whatever state.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.finished.is_empty() && self.in_flight() == 0
     }
 
     /// Submits the pending operations to the engine, and commits them.

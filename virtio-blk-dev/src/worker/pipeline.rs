@@ -33,15 +33,15 @@ pub(crate) struct RequestPipeline<D: GuestAddressSpace, E: Engine> {
     pub(crate) in_flight: InFlight<D>,
     /// The request that the rate limiter delays.
     pub(crate) throttled: Option<(BlkRequest<D>, Reservation)>,
-    answers: Answers,
+    pub(super) answers: Answers,
     /// Bytes of data submitted since the last publication.
-    unpublished_bytes: u64,
+    pub(super) unpublished_bytes: u64,
     /// Whether the write cache was on at the last call of `handle_cache_switch`.
-    write_back: bool,
-    clock: Clock,
+    pub(super) write_back: bool,
+    pub(super) clock: Clock,
     /// The last reading of the clock: made when answers were published, or at the start of an iteration
     /// if there were none.
-    now: u64,
+    pub(super) now: u64,
 }
 
 impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
@@ -289,7 +289,7 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
     /// Answers a request whose operation is finished, or submits its next operation. Returns whether
     /// the engine has that one in flight.
     #[inline]
-    fn on_completion<M: GuestMemory>(
+    pub(super) fn on_completion<M: GuestMemory>(
         &mut self,
         batch: &mut Batch<'_, M, D>,
         completion: Completion,

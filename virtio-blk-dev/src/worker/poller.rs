@@ -117,6 +117,11 @@ impl Poller {
         }
     }
 
+    /// Whether it spins at present, for longer than going to sleep takes.
+    pub(crate) fn is_polling(&self) -> bool {
+        self.rest == 0 && self.budget > Self::MIN_SPIN
+    }
+
     /// How long it spins at present.
     pub fn budget(&self) -> Duration {
         self.budget

@@ -1,9 +1,11 @@
 use std::hint;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use virtio_dev::Batch;
 use vm_memory::{GuestAddressSpace, GuestMemory};
 
+use super::pause::Pause;
 use super::pipeline::RequestPipeline;
 use super::poller::Poller;
 use super::queue_waiter::QueueWaiter;
@@ -28,23 +30,36 @@ pub enum ServeError {
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
-    /// Serves the queue until [`QueueWaiter::is_stopped`]: spins for as long as `poller` allows when there
-    /// is no work, then waits. [Drains](Self::drain) before it returns.
+    /// Serves the queue until [`QueueWaiter::is_stopped`]: [works](Self::work), and waits when there is nothing to
+    /// do. [Finishes](Self::finish) before it returns.
     ///
     /// # Errors
-    /// Waiting or draining failed. The driver has been told that the device needs a reset, which also
-    /// happens if this panics and the worker is dropped.
+    /// As [`finish`](Self::finish).
     pub fn serve(
         &mut self,
         poller: &mut Poller,
         waiter: &mut impl QueueWaiter,
     ) -> Result<(), ServeError> {
-        let (mut waited, mut fault_reported) = (Ok(()), false);
-        while waited.is_ok() && !waiter.is_stopped() {
-            let Self { queue, pipeline } = self;
+        let mut waited = Ok(());
+        while waited.is_ok() {
+            waited = match self.work(poller, waiter) {
+                Pause::Stopped => break,
+                Pause::Idle => waiter.wait(None, None),
+                Pause::Waits(timeout) => waiter.wait(self.engine_in_flight(), timeout),
+            };
+        }
+        self.finish(waited, waiter)
+    }
+
+    /// Serves the queue until there is nothing to do, or it is told to stop. Spins for as long as `poller` allows
+    /// when there is no work. For a loop other than [`serve`](Self::serve)'s, which lets another thread
+    /// [serve](Self::serve_inline) the queue while it waits.
+    pub fn work(&mut self, poller: &mut Poller, waiter: &mut impl QueueWaiter) -> Pause {
+        while !waiter.is_stopped() {
+            let Self { queue, pipeline, .. } = self;
             let idle = queue.batch(|batch| run_busy(batch, pipeline, poller, waiter));
-            if let Some(fault) = self.queue.fault().filter(|_| !fault_reported) {
-                fault_reported = true;
+            if let Some(fault) = self.queue.fault().filter(|_| !self.fault_reported) {
+                self.fault_reported = true;
                 waiter.on_broken(fault);
             }
             if let Some(fault) = self.take_engine_fault() {
@@ -56,17 +71,36 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace, E: Engine> Worker<R, D, E> {
             // Enables notifications, and handles what arrived in the meantime.
             let progress = self.run();
             // A ring that was found broken just now is told of before the thread sleeps.
-            let broken = !fault_reported && self.queue.fault().is_some();
+            let broken = !self.fault_reported && self.queue.fault().is_some();
             if progress.processed > 0 || progress.more || broken {
                 poller.busy(self.pipeline.instant());
                 continue;
             }
             poller.sleeps(self.pipeline.instant());
-            if !self.is_busy() {
-                self.pipeline.operations.engine.idle();
+            if self.is_busy() {
+                return Pause::Waits(progress.wait);
             }
-            waited = waiter.wait(self.as_fd().filter(|_| self.is_busy()), progress.wait);
+            self.pipeline.operations.engine.idle();
+            return progress.wait.map_or(Pause::Idle, |wait| Pause::Waits(Some(wait)));
         }
+        Pause::Stopped
+    }
+
+    /// The engine's descriptor while it has something in flight, to be waited for after [`Pause::Waits`].
+    pub fn engine_in_flight(&self) -> Option<BorrowedFd<'_>> {
+        self.as_fd().filter(|_| self.is_busy())
+    }
+
+    /// [Drains](Self::drain), and reports what is left to report. `waited` is what the last wait came to.
+    ///
+    /// # Errors
+    /// Waiting or draining failed. The driver has been told that the device needs a reset, which also
+    /// happens if the worker panics and is dropped.
+    pub fn finish(
+        &mut self,
+        waited: io::Result<()>,
+        waiter: &mut impl QueueWaiter,
+    ) -> Result<(), ServeError> {
         let drained = self.drain();
         if waited.is_err() || drained.is_err() {
             // No thread serves the queue any more; without this its driver would wait for ever.

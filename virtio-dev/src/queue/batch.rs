@@ -129,6 +129,14 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         self.state.next_avail != self.state.seen_avail || self.poll_avail()
     }
 
+    /// How many chains are there to be [popped](Self::pop). 0 if the queue [is broken](crate::LiveQueue::is_broken).
+    pub fn available(&mut self) -> u16 {
+        match self.poll_avail() {
+            true => self.state.seen_avail.wrapping_sub(self.state.next_avail),
+            false => 0,
+        }
+    }
+
     /// The `len` bytes at `addr` of the memory that `chain` keeps, without a look-up: if that memory is
     /// plain, and one region has them. They last as long as the chain does.
     ///

@@ -4,7 +4,6 @@ mod bounce_buffers;
 mod config;
 mod error;
 mod flow;
-mod inline;
 mod pool;
 mod ring;
 mod rings;
@@ -21,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use io_uring::{squeue, types};
 
+use super::inline::{Inline, is_memory};
 use super::sync::SyncEngine;
 use super::{Completion, Engine, EngineFault, Io, StillInUse};
 use crate::engine::wait::wait_readable;
 use crate::image::{Image, Lifetime, RawImage};
 
 use bounce_buffers::BounceBuffers;
-use inline::Inline;
 use ring::Ring;
 use slots::Slots;
 use sqe::Target;
@@ -126,7 +125,7 @@ impl UringEngine {
         };
         let capacity = usize::from(depth);
         // A file in memory has no device, and takes any buffer.
-        let bounce = (image.is_direct() && !inline::is_memory(image.as_fd())).then(|| {
+        let bounce = (image.is_direct() && !is_memory(image.as_fd())).then(|| {
             BounceBuffers::new(config.bounce.clone(), image.alignment(), config.direct_into_guest)
         });
         let commands = image.commands();
@@ -147,7 +146,10 @@ impl UringEngine {
             done: Vec::with_capacity(capacity),
             fallback_done: false,
             broken_wait: BrokenRingWait::NotStarted(BROKEN_RING_TIMEOUT),
-            inline: Inline::new(image.as_fd(), config.inline && bounce.is_none()),
+            inline: match config.inline && bounce.is_none() {
+                true => Inline::new(image.as_fd()),
+                false => Inline::never(),
+            },
             bounce,
             target,
             sync_engine: SyncEngine::new(Arc::clone(&image)),
@@ -186,6 +188,17 @@ impl Engine for UringEngine {
         self.waiting.push_back(index);
         self.commit();
         None
+    }
+
+    fn try_alone(&mut self, mut io: Io) -> Result<Completion, Io> {
+        // What the ring would keep in flight is not begun.
+        if self.in_flight() > 0 || self.check_change(&io).is_err() {
+            return Err(io);
+        }
+        match self.inline.attempt_without_blocking(self.image.as_fd(), &mut io) {
+            Some(result) => Ok(Completion { io, result }),
+            None => Err(io),
+        }
     }
 
     fn commit(&mut self) {

@@ -17,7 +17,7 @@ const BATCH_MAX: usize = 1;
 /// changes a part of.
 const STALL: Duration = Duration::from_millis(1);
 
-/// Decides which operations are done synchronously, as they needn't wait for a device.
+/// Decides which operations are done by a system call of the calling thread, as they needn't wait for a device.
 ///
 /// Data in the page cache is copied by the calling thread, through the ring or not. For a single operation
 /// the ring costs more than it saves, and much more where the file system can't tell in advance whether it
@@ -84,15 +84,37 @@ impl Lane {
 }
 
 impl Inline {
-    pub(super) fn new(file: BorrowedFd<'_>, enabled: bool) -> Self {
-        let (reads, writes) = if !enabled {
-            (Lane::new(Mode::Never, Mode::Never), Lane::new(Mode::Never, Mode::Never))
-        } else if is_memory(file) {
+    /// For this file, which is not open for direct I/O: with that, a call waits for the device even if told not to.
+    pub(super) fn new(file: BorrowedFd<'_>) -> Self {
+        let (reads, writes) = if is_memory(file) {
             (Lane::new(Mode::Always, Mode::Always), Lane::new(Mode::Always, Mode::Always))
         } else {
             (Lane::new(Mode::NoWait, Mode::Never), Lane::new(Mode::NoWait, Mode::Timed))
         };
         Self { reads, writes }
+    }
+
+    /// Nothing is done so.
+    pub(super) fn never() -> Self {
+        let never = Lane::new(Mode::Never, Mode::Never);
+        Self { reads: never, writes: never }
+    }
+
+    /// As [`attempt`](Self::attempt) for a single operation, on a thread that must not block: only where the file
+    /// system is known to fail a call that would, or has no device.
+    pub(super) fn attempt_without_blocking(
+        &mut self,
+        file: BorrowedFd<'_>,
+        io: &mut Io,
+    ) -> Option<io::Result<()>> {
+        let lane = match io.operation() {
+            Operation::Read(_) => &self.reads,
+            _ => &self.writes,
+        };
+        match lane.mode {
+            Mode::NoWait | Mode::Always => self.attempt(file, io, 1),
+            Mode::Never | Mode::Timed => None,
+        }
     }
 
     /// Carries out `io`, one of a batch of `batch`, if that doesn't block. With `None` it has to go to the
@@ -147,14 +169,26 @@ fn transfer(file: BorrowedFd<'_>, io: &Io, flags: libc::c_int) -> Result<u64, i3
     let n = match io.operation() {
         Operation::Read(sink) => {
             let (iovecs, count) = clamp(sink.iovecs());
-            // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
-            // lives. The guest sharing it is no concern of the kernel, which copies into it.
-            unsafe { libc::preadv2(file.as_raw_fd(), iovecs, count, offset, flags) }
+            match (sink.iovecs(), flags) {
+                // SAFETY: the descriptor is open, and the memory of `iovecs` is writable while `sink`
+                // lives. The guest sharing it is no concern of the kernel, which copies into it.
+                ([piece], 0) => unsafe {
+                    libc::pread64(file.as_raw_fd(), piece.iov_base, piece.iov_len, offset)
+                },
+                // SAFETY: as above.
+                _ => unsafe { libc::preadv2(file.as_raw_fd(), iovecs, count, offset, flags) },
+            }
         }
         Operation::Write(source) => {
             let (iovecs, count) = clamp(source.iovecs());
-            // SAFETY: as above, the memory of `iovecs` being readable while `source` lives.
-            unsafe { libc::pwritev2(file.as_raw_fd(), iovecs, count, offset, flags) }
+            match (source.iovecs(), flags) {
+                // SAFETY: as above, the memory of `iovecs` being readable while `source` lives.
+                ([piece], 0) => unsafe {
+                    libc::pwrite64(file.as_raw_fd(), piece.iov_base, piece.iov_len, offset)
+                },
+                // SAFETY: as above.
+                _ => unsafe { libc::pwritev2(file.as_raw_fd(), iovecs, count, offset, flags) },
+            }
         }
         _ => 0,
     };
