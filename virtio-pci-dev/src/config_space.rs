@@ -1,13 +1,14 @@
 //! The configuration space of the function: what its bytes are, and which of them a driver writes.
 
 mod capabilities;
+mod offsets;
 
 use crate::bytes::{put, value};
 use crate::class::class_code;
 use crate::layout::Layout;
 use crate::msix::Function;
-use capabilities::{FIRST, MSIX_CONTROL};
-pub(crate) use capabilities::{PCI_CFG_DATA, PCI_CFG_DATA_LEN};
+use offsets::{FIRST, MSIX_CONTROL};
+pub(crate) use offsets::{PCI_CFG_DATA, PCI_CFG_DATA_LEN};
 
 /// The part of the configuration space that a function without PCI Express capabilities has.
 pub(crate) const LEN: usize = 256;
@@ -176,9 +177,9 @@ impl ConfigSpace {
     /// The access that the window is set to, if it is one that a driver may make (virtio 1.2
     /// §4.1.4.9.2): to BAR 0, of 1, 2 or 4 bytes, aligned.
     pub(crate) fn window(&self) -> Option<WindowAccess> {
-        let bar = self.get(capabilities::PCI_CFG_BAR, 1);
-        let offset = u32::try_from(self.get(capabilities::PCI_CFG_OFFSET, 4)).ok()?;
-        let len = u32::try_from(self.get(capabilities::PCI_CFG_LENGTH, 4)).ok()?;
+        let bar = self.get(offsets::PCI_CFG_BAR, 1);
+        let offset = u32::try_from(self.get(offsets::PCI_CFG_OFFSET, 4)).ok()?;
+        let len = u32::try_from(self.get(offsets::PCI_CFG_LENGTH, 4)).ok()?;
         let fits = bar == 0 && matches!(len, 1 | 2 | 4) && offset.is_multiple_of(len);
         Some(WindowAccess { offset, len: usize::try_from(len).ok()? }).filter(|_| fits)
     }

@@ -1,26 +1,11 @@
 //! The list of capabilities (virtio 1.2 §4.1.4, PCI Local Bus 3.0 §6.8.2).
 
 use super::ConfigSpace;
+use super::offsets::{
+    COMMON_CFG, DEVICE_CFG, ISR_CFG, MSIX, MSIX_CONTROL, NOTIFY_CFG, PCI_CFG, PCI_CFG_BAR,
+    PCI_CFG_OFFSET,
+};
 use crate::layout::{COMMON, COMMON_LEN, DEVICE, ISR, ISR_LEN, Layout, NOTIFY_OFF_MULTIPLIER};
-
-/// Where the list begins.
-pub(crate) const FIRST: u8 = 0x40;
-
-const MSIX: u16 = FIRST as u16;
-/// Message Control of MSI-X.
-pub(crate) const MSIX_CONTROL: u16 = MSIX + 2;
-const COMMON_CFG: u16 = 0x4c;
-const NOTIFY_CFG: u16 = 0x5c;
-const ISR_CFG: u16 = 0x70;
-const PCI_CFG: u16 = 0x80;
-pub(crate) const PCI_CFG_BAR: u16 = PCI_CFG + 4;
-pub(crate) const PCI_CFG_OFFSET: u16 = PCI_CFG + 8;
-pub(crate) const PCI_CFG_LENGTH: u16 = PCI_CFG + 12;
-/// The window's data.
-pub(crate) const PCI_CFG_DATA: u16 = PCI_CFG + 16;
-pub(crate) const PCI_CFG_DATA_LEN: u16 = 4;
-/// The last, as a device without a configuration space of its own has none.
-const DEVICE_CFG: u16 = 0x94;
 
 /// Vendor-specific.
 const ID_VENDOR: u8 = 0x09;
