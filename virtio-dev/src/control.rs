@@ -177,6 +177,11 @@ impl<D: VirtioDevice> ControlPlane<D> {
         self.interrupt.config_change();
     }
 
+    /// The device, as its driver has left it.
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
     /// The device.
     pub fn device(&self) -> &D {
         &self.device

@@ -122,5 +122,5 @@ mod register;
 mod transport;
 
 pub use register::{Access, Register};
-pub use transport::{MmioTransport, MmioTransportBuilder, WINDOW_SIZE};
+pub use transport::{MmioTransport, MmioTransportBuilder, WINDOW_SIZE, read_placeholder};
 pub use virtio_dev;

@@ -126,6 +126,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
         &self.control
     }
 
+    /// The device, as its driver has left it.
+    pub fn into_device(self) -> D {
+        self.control.into_device()
+    }
+
     /// The device.
     pub fn device(&self) -> &D {
         self.control.device()
@@ -183,6 +188,19 @@ impl<D: VirtioDevice> MmioTransport<D> {
             // An acknowledgement while a reset is under way; no driver writes the others.
             None => WriteOutcome::Ignored(Ignored::ResetPending),
         }
+    }
+}
+
+/// Answers a read of a window that has no device: device ID 0, by which a driver passes it over
+/// (virtio 1.2 §4.2.3.1.1). Writes to it are ignored.
+pub fn read_placeholder(offset: u64, data: &mut [u8]) {
+    data.fill(0);
+    if let Ok(data) = <&mut [u8; 4]>::try_from(data) {
+        *data = match Register::at(offset) {
+            Some(Register::MagicValue) => MAGIC.to_le_bytes(),
+            Some(Register::Version) => VERSION.to_le_bytes(),
+            _ => return,
+        };
     }
 }
 
