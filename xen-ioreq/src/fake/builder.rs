@@ -9,7 +9,9 @@ use xen_foreignmem::fake::{FakeForeignMemory, FakeGrantTable, FakeRam};
 use xen_foreignmem::{DomId, PAGE_SIZE};
 
 use super::domain::FakeDomain;
+use super::irq::MAX_SPIS;
 use super::machine::Machine;
+use super::state::State;
 
 /// What a [`FakeDomain`] is made of.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub struct Builder {
     vcpu_timeout: Duration,
     hub: Option<HubHandle>,
     kernel_page_size: usize,
+    nr_spis: u32,
 }
 
 impl FakeDomain {
@@ -32,6 +35,7 @@ impl FakeDomain {
             vcpu_timeout: Duration::from_secs(10),
             hub: None,
             kernel_page_size: PAGE_SIZE,
+            nr_spis: MAX_SPIS,
         }
     }
 }
@@ -90,6 +94,13 @@ impl Builder {
         self
     }
 
+    /// How many shared peripheral interrupts the guest has, from 32 on: `nr_spis` of xl.cfg. As many as a GIC can have
+    /// by default.
+    pub fn nr_spis(mut self, nr_spis: u32) -> Self {
+        self.nr_spis = nr_spis;
+        self
+    }
+
     /// Makes the guest.
     ///
     /// # Panics
@@ -112,7 +123,7 @@ impl Builder {
                 FakeGrantTable::new(Arc::clone(&ram)).with_kernel_page_size(self.kernel_page_size),
             ),
             ram,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(self.nr_spis)),
             changed: Condvar::new(),
         });
         FakeDomain { machine }

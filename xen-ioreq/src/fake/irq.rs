@@ -10,6 +10,9 @@ use super::errno::errno;
 /// INTIDs below are a vCPU's own (SGI, PPI), those from 1020 on are reserved.
 const SPIS: std::ops::Range<u32> = 32..1020;
 
+/// How many shared peripheral interrupts there can be.
+pub(super) const MAX_SPIS: u32 = SPIS.end - SPIS.start;
+
 #[derive(Debug, Default)]
 struct Line {
     level: bool,
@@ -24,15 +27,21 @@ struct BoundFd {
     eventfd: File,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Interrupts {
+    /// How many shared peripheral interrupts the guest was created with.
+    nr_spis: u32,
     lines: BTreeMap<u32, Line>,
     bound: Vec<BoundFd>,
 }
 
 impl Interrupts {
+    pub(super) fn new(nr_spis: u32) -> Self {
+        Self { nr_spis, lines: BTreeMap::new(), bound: Vec::new() }
+    }
+
     pub(super) fn set_level(&mut self, irq: u32, level: bool) -> io::Result<()> {
-        if !SPIS.contains(&irq) {
+        if !SPIS.contains(&irq) || irq - SPIS.start >= self.nr_spis {
             return Err(errno(libc::EINVAL));
         }
         let line = self.lines.entry(irq).or_default();

@@ -21,7 +21,7 @@ use crate::sys::{
     STATE_IOREQ_READY, STATE_IORESP_READY,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) destroyed: bool,
     pub(super) crashed: bool,
@@ -68,6 +68,17 @@ impl Slots {
 }
 
 impl State {
+    pub(super) fn new(nr_spis: u32) -> Self {
+        Self {
+            destroyed: false,
+            crashed: false,
+            hung: Vec::new(),
+            servers: Default::default(),
+            interrupts: Interrupts::new(nr_spis),
+            faults: Vec::new(),
+        }
+    }
+
     /// The planned failure of a call, if there is one.
     pub(super) fn fault(&mut self, call: Call) -> io::Result<()> {
         let Some(at) = self.faults.iter().position(|&(planned, ..)| planned == call) else {
