@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "backend-process",
             "virtio-dev",
             "virtio-mmio-dev",
+            "virtio-pci-dev",
             "virtio-worker",
             "xen-evtchn",
             "xen-foreignmem",

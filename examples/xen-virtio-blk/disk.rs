@@ -1,18 +1,20 @@
 //! One disk of one guest: its registers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use backend_process::chain;
 use tracing::{Level, debug, info, warn};
 use virtio_blk_dev::{BlockDevice, ImageWarning, RequestKind};
-use virtio_dev::{Ignored, PendingWrite, Queues, WriteOutcome};
-use virtio_mmio_dev::MmioTransport;
+use virtio_dev::{Ignored, PendingWrite, Queues, Transport, WriteOutcome};
 use xen_virtio_backend::{
-    Device, Host, Parts, Refusal,
-    node::{DeviceId, DeviceNode, Sharing},
+    Device, DeviceTransport, Host, Parts, Refusal, RegisterAddress,
+    node::{DeviceId, DeviceNode},
 };
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
 /// A disk at work. Dropping it finishes what is in flight and ends its threads.
 pub struct Disk<H: Host> {
     id: DeviceId,
-    transport: MmioTransport<BlockDevice>,
+    transport: DeviceTransport<BlockDevice>,
     queues: DiskQueues<H>,
     figures: Arc<LiveFigures>,
     /// The operator was told that the image was deleted.
@@ -43,22 +45,13 @@ impl<H: Host> Disk<H> {
         storage: Storage,
         parts: Parts<H>,
     ) -> Result<Self, Refusal> {
-        let Parts { memory, interrupt, notices, filters } = parts;
+        let Parts { memory, transport, notices, filters } = parts;
         let (id, image) = (node.id, storage.image());
         let config = block_config(node, nodes, &settings, &storage)?;
         let device = BlockDevice::new(image.capacity(), &config).map_err(Refusal::new)?;
         let figures = Arc::new(LiveFigures::new(settings.queues.into(), device.durability()));
         let raised = Arc::clone(&figures);
-        let line = move || {
-            raised.count_interrupt();
-            if let Err(error) = interrupt.raise() {
-                // Happens once, while the guest is being destroyed.
-                debug!(%id, irq = interrupt.irq(), error = %chain(&error), "the interrupt could not be raised");
-            }
-        };
-        let transport =
-            MmioTransport::builder(device, line).access_platform(node.sharing == Sharing::Grant);
-        let transport = transport.build().map_err(Refusal::new)?;
+        let transport = transport.build(device, move || raised.count_interrupt())?;
         let its = Arc::clone(&figures);
         let queues = DiskQueues::new(node, settings, storage, memory, its, notices, filters)?;
         Ok(Self { id, transport, queues, figures, told_deleted: AtomicBool::new(false) })
@@ -67,7 +60,7 @@ impl<H: Host> Disk<H> {
     /// Takes on the size that the image has now, and tells the guest. What has come of it, in words.
     fn resize(&mut self) -> Result<String, String> {
         self.tell_if_deleted();
-        let (id, old) = (self.id, self.transport.device().capacity());
+        let (id, old) = (self.id, self.transport.control().device().capacity());
         let new = match self.queues.storage().refresh_capacity() {
             Ok(new) => new,
             Err(error) => {
@@ -87,7 +80,7 @@ impl<H: Host> Disk<H> {
                 "the image has a size that no disk can have, give it another one: {error}"
             ));
         }
-        self.transport.config_changed();
+        self.transport.control().config_changed();
         for warning in self.queues.storage().image().warnings() {
             if matches!(warning, ImageWarning::HiddenTail { .. }) {
                 warn!(%id, "{warning}");
@@ -118,15 +111,16 @@ impl<H: Host> Disk<H> {
 
     /// What a driver does that this device does not take is the first trace of one that stops
     /// half-way.
-    fn log_ignored(&self, offset: u64, data: &[u8], why: Ignored) {
+    fn log_ignored(&self, register: RegisterAddress, data: &[u8], why: Ignored) {
         if tracing::enabled!(Level::DEBUG)
             && let Some(dropped) = self.queues.limit().allow()
         {
             debug!(
                 id = %self.id,
-                offset = format_args!("{offset:#x}"),
+                space = register.space(),
+                offset = format_args!("{:#x}", register.offset()),
                 ?data,
-                driver_features = format_args!("{:#x}", self.transport.driver_features()),
+                driver_features = format_args!("{:#x}", self.transport.control().driver_features()),
                 %why,
                 dropped,
                 "a write of the guest to its registers was ignored"
@@ -139,25 +133,29 @@ impl<H: Host> Device for Disk<H> {
     type Figures = Figures;
     type Order = Order;
 
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
+    fn read(&mut self, register: RegisterAddress, data: &mut [u8]) {
         self.figures.count_ioreq();
-        self.transport.read(offset, data);
+        self.transport.read(register, data);
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome {
+    fn write(&mut self, register: RegisterAddress, data: &[u8]) -> WriteOutcome {
         self.figures.count_ioreq();
-        let outcome = self.transport.write(offset, data, &mut self.queues);
+        let outcome = self.transport.write(register, data, &mut self.queues);
         if let WriteOutcome::Ignored(why) = outcome {
-            self.log_ignored(offset, data, why);
+            self.log_ignored(register, data, why);
         }
         outcome
+    }
+
+    fn bar(&self) -> Option<Range<u64>> {
+        self.transport.bar()
     }
 
     fn is_pending(&mut self, write: PendingWrite) -> bool {
         for queue in self.queues.take_stopped() {
             self.transport.queue_stopped(queue);
         }
-        self.transport.is_pending(write)
+        self.transport.control().is_pending(write)
     }
 
     fn kick(&mut self, queue: u16) {
@@ -225,7 +223,7 @@ impl<H: Host> Device for Disk<H> {
     fn figures(&self) -> Figures {
         let memory = self.queues.memory().stats();
         Figures {
-            driver: self.transport.features() != 0,
+            driver: self.transport.control().features() != 0,
             limits: self.queues.limits(),
             mapped_bytes: memory.bytes,
             map_refusals: memory.refusals,

@@ -1,7 +1,7 @@
 //! What an author of a backend writes: which devices it serves, and what one of them does.
 
 use std::{
-    error::Error,
+    ops::Range,
     os::fd::{BorrowedFd, OwnedFd},
 };
 
@@ -11,9 +11,12 @@ use xen_virtio_sandbox::ThreadFilters;
 
 use crate::{
     figures::Figures,
-    host::{DeviceMemory, Host, InterruptLine},
+    host::{DeviceMemory, Host},
     node::{DeviceId, DeviceNode, DeviceType, NodeError, NodeReader},
     notices::Notices,
+    refusal::Refusal,
+    register_address::RegisterAddress,
+    transport::TransportBuilder,
 };
 
 /// A kind of device.
@@ -129,8 +132,8 @@ pub struct Opened<R> {
 pub struct Parts<H: Host> {
     /// The guest's memory, as the toolstack has the device reach it.
     pub memory: DeviceMemory<H>,
-    /// The device's interrupt.
-    pub interrupt: InterruptLine<H::Model>,
+    /// By which the guest reaches the device.
+    pub transport: TransportBuilder<H::Model>,
     /// For what the operator should find in xenstore.
     pub notices: Notices,
     /// What each thread that the device starts is to be confined by
@@ -145,11 +148,14 @@ pub trait Device: Send {
     /// What an operator may ask of it.
     type Order;
 
-    /// The guest reads `data.len()` bytes at `offset` in the window.
-    fn read(&mut self, offset: u64, data: &mut [u8]);
+    /// The guest reads `data.len()` bytes of a register: [`DeviceTransport::read`](crate::DeviceTransport::read).
+    fn read(&mut self, register: RegisterAddress, data: &mut [u8]);
 
-    /// The guest writes `data` at `offset` in the window.
-    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome;
+    /// The guest writes `data` to a register: [`DeviceTransport::write`](crate::DeviceTransport::write).
+    fn write(&mut self, register: RegisterAddress, data: &[u8]) -> WriteOutcome;
+
+    /// Where the guest has put the device's registers on its PCI bus: [`DeviceTransport::bar`](crate::DeviceTransport::bar).
+    fn bar(&self) -> Option<Range<u64>>;
 
     /// Whether a write that came to [`WriteOutcome::Pending`] is still not to be answered. Asked from time to time.
     fn is_pending(&mut self, write: PendingWrite) -> bool {
@@ -204,24 +210,4 @@ pub trait Device: Send {
 
     /// What the device has done so far.
     fn figures(&self) -> Self::Figures;
-}
-
-/// Why a device is not served. The text is written to the log and to the device's error nodes in xenstore, where
-/// `xl` and an operator find it: it names what is wrong, where, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// A node is missing or wrong.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// Anything else.
-    #[error(transparent)]
-    Other(Box<dyn Error + Send + Sync>),
-}
-
-impl Refusal {
-    /// The refusal with this error or text.
-    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Other(error.into())
-    }
 }

@@ -2,22 +2,25 @@
 
 use std::{
     marker::PhantomData,
+    ops::Range,
     os::fd::{BorrowedFd, OwnedFd},
 };
 
-use backend_process::chain;
 use tracing::{Level, debug};
 use virtio_dev::{
-    Chain, Ignored, InlineDevice, VirtioDevice, WriteOutcome, vm_memory::GuestAddressSpace,
+    Chain, Ignored, InlineDevice, Transport, VirtioDevice, WriteOutcome,
+    vm_memory::GuestAddressSpace,
 };
-use virtio_mmio_dev::MmioTransport;
 use virtio_worker::LogLimit;
 use xen_foreignmem::{Requests, Rings};
 
 use crate::{
-    backend::{Backend, Device, Opened, Parts, Refusal},
+    backend::{Backend, Device, Opened, Parts},
     host::Host,
-    node::{DeviceId, DeviceNode, DeviceType, NodeReader, Sharing},
+    node::{DeviceId, DeviceNode, DeviceType, NodeReader},
+    refusal::Refusal,
+    register_address::RegisterAddress,
+    transport::DeviceTransport,
 };
 
 /// A device whose requests take no time: they are answered on the thread that answers the guest's accesses to
@@ -72,7 +75,7 @@ pub trait Inline: VirtioDevice + Send + Sized + 'static {
 }
 
 type Served<H, D> = InlineDevice<
-    MmioTransport<D>,
+    DeviceTransport<D>,
     Rings<<H as Host>::Memory, <H as Host>::Grants>,
     Requests<<H as Host>::Memory, <H as Host>::Grants>,
 >;
@@ -149,31 +152,23 @@ impl<D: Inline> Backend for InlineDevices<D> {
 
 impl<H: Host, D: Inline> InlineService<H, D> {
     fn new(node: &DeviceNode, device: D, parts: Parts<H>) -> Result<Self, Refusal> {
-        let Parts { memory, interrupt, .. } = parts;
-        let id = node.id;
-        let raise = move || {
-            if let Err(error) = interrupt.raise() {
-                // Happens once, while the guest is being destroyed.
-                debug!(%id, irq = interrupt.irq(), error = %chain(&error), "the interrupt could not be raised");
-            }
-        };
-        let transport =
-            MmioTransport::builder(device, raise).access_platform(node.sharing == Sharing::Grant);
-        let transport = transport.build().map_err(Refusal::new)?;
+        let Parts { memory, transport, .. } = parts;
+        let transport = transport.build(device, || ())?;
         let device = InlineDevice::new(transport, memory.rings(), memory.requests());
-        Ok(Self { id, device, limit: LogLimit::new() })
+        Ok(Self { id: node.id, device, limit: LogLimit::new() })
     }
 
     /// What a driver does that the device does not take is the first trace of one that stops half-way.
-    fn log_ignored(&self, offset: u64, data: &[u8], why: Ignored) {
+    fn log_ignored(&self, register: RegisterAddress, data: &[u8], why: Ignored) {
         if tracing::enabled!(Level::DEBUG)
             && let Some(dropped) = self.limit.allow()
         {
             debug!(
                 id = %self.id,
-                offset = format_args!("{offset:#x}"),
+                space = register.space(),
+                offset = format_args!("{:#x}", register.offset()),
                 ?data,
-                driver_features = format_args!("{:#x}", self.device.transport().driver_features()),
+                driver_features = format_args!("{:#x}", self.device.transport().control().driver_features()),
                 %why,
                 dropped,
                 "a write of the guest to its registers was ignored"
@@ -186,14 +181,18 @@ impl<H: Host, D: Inline> Device for InlineService<H, D> {
     type Figures = ();
     type Order = ();
 
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        self.device.read(offset, data);
+    fn read(&mut self, register: RegisterAddress, data: &mut [u8]) {
+        self.device.read(register, data);
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome {
-        match self.device.write(offset, data) {
+    fn bar(&self) -> Option<Range<u64>> {
+        self.device.transport().bar()
+    }
+
+    fn write(&mut self, register: RegisterAddress, data: &[u8]) -> WriteOutcome {
+        match self.device.write(register, data) {
             Some(why) => {
-                self.log_ignored(offset, data, why);
+                self.log_ignored(register, data, why);
                 WriteOutcome::Ignored(why)
             }
             // A notified queue is served when the thread has answered the traps that wait.
@@ -209,7 +208,7 @@ impl<H: Host, D: Inline> Device for InlineService<H, D> {
     }
 
     fn wait_for<'a>(&'a self, fds: &mut Vec<(DeviceId, BorrowedFd<'a>)>) {
-        let device = self.device.transport().device();
+        let device = self.device.transport().control().device();
         let ready = self.device.blocked().filter_map(|queue| device.ready(queue));
         fds.extend(ready.map(|fd| (self.id, fd)));
     }
@@ -221,12 +220,12 @@ impl<H: Host, D: Inline> Device for InlineService<H, D> {
 
     fn refresh(&mut self) {
         if self.device.device_mut().refresh() {
-            self.device.config_changed();
+            self.device.transport().control().config_changed();
         }
     }
 
     fn report(&self) {
-        self.device.transport().device().report(self.id);
+        self.device.transport().control().device().report(self.id);
     }
 
     fn figures(&self) {}

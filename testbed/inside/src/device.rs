@@ -2,13 +2,14 @@
 
 use std::{
     fs, io,
+    ops::Range,
     sync::{Mutex, PoisonError},
 };
 
 use tracing::info;
 use virtio_dev::WriteOutcome;
 use xen_virtio_backend::{
-    Backend, Device, Host, Opened, Parts, Refusal,
+    Backend, Device, Host, Opened, Parts, Refusal, RegisterAddress,
     node::{DeviceNode, DeviceType, NodeReader},
 };
 
@@ -99,11 +100,15 @@ impl Device for NoDevice {
     type Figures = ();
     type Order = ();
 
-    fn read(&mut self, _: u64, _: &mut [u8]) {
+    fn read(&mut self, _: RegisterAddress, _: &mut [u8]) {
         match *self {}
     }
 
-    fn write(&mut self, _: u64, _: &[u8]) -> WriteOutcome {
+    fn write(&mut self, _: RegisterAddress, _: &[u8]) -> WriteOutcome {
+        match *self {}
+    }
+
+    fn bar(&self) -> Option<Range<u64>> {
         match *self {}
     }
 

@@ -47,12 +47,12 @@ impl Backend for Digests {
     }
 
     fn build<H: Host>(
-        node: &DeviceNode,
+        _: &DeviceNode,
         seed: u64,
         (): (),
         parts: Parts<H>,
     ) -> Result<DigestDevice<H>, Refusal> {
-        DigestDevice::new(node, seed, parts)
+        DigestDevice::new(seed, parts)
     }
 
     fn describe(seed: &u64) -> String {

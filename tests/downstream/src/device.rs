@@ -1,33 +1,22 @@
 //! A device that is served.
 
-use tracing::debug;
-use virtio_dev::{Queues, WriteOutcome};
-use virtio_mmio_dev::MmioTransport;
-use xen_virtio_backend::{
-    Device, Host, Parts, Refusal,
-    node::{DeviceNode, Sharing},
-};
+use std::ops::Range;
+
+use virtio_dev::{Queues, Transport, WriteOutcome};
+use xen_virtio_backend::{Device, DeviceTransport, Host, Parts, Refusal, RegisterAddress};
 
 use crate::{digest::Digest, queues::DigestQueues};
 
 /// One device of one guest: its registers and its queues.
 pub struct DigestDevice<H: Host> {
-    transport: MmioTransport<Digest>,
+    transport: DeviceTransport<Digest>,
     queues: DigestQueues<H>,
 }
 
 impl<H: Host> DigestDevice<H> {
-    pub(crate) fn new(node: &DeviceNode, seed: u64, parts: Parts<H>) -> Result<Self, Refusal> {
-        let Parts { memory, interrupt, filters, .. } = parts;
-        let line = move || {
-            if let Err(error) = interrupt.raise() {
-                // Happens once, while the guest is being destroyed.
-                debug!(irq = interrupt.irq(), %error, "the interrupt can't be raised");
-            }
-        };
-        let grants = node.sharing == Sharing::Grant;
-        let transport = MmioTransport::builder(Digest::new(seed), line).access_platform(grants);
-        let transport = transport.build().map_err(Refusal::new)?;
+    pub(crate) fn new(seed: u64, parts: Parts<H>) -> Result<Self, Refusal> {
+        let Parts { memory, transport, filters, .. } = parts;
+        let transport = transport.build(Digest::new(seed), || ())?;
         let queues = DigestQueues::new(memory, filters).map_err(Refusal::new)?;
         Ok(Self { transport, queues })
     }
@@ -37,12 +26,16 @@ impl<H: Host> Device for DigestDevice<H> {
     type Figures = u64;
     type Order = ();
 
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        self.transport.read(offset, data);
+    fn read(&mut self, register: RegisterAddress, data: &mut [u8]) {
+        self.transport.read(register, data);
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> WriteOutcome {
-        self.transport.write(offset, data, &mut self.queues)
+    fn write(&mut self, register: RegisterAddress, data: &[u8]) -> WriteOutcome {
+        self.transport.write(register, data, &mut self.queues)
+    }
+
+    fn bar(&self) -> Option<Range<u64>> {
+        self.transport.bar()
     }
 
     fn kick(&mut self, queue: u16) {

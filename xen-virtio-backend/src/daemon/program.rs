@@ -3,6 +3,7 @@
 use std::{fmt, io, path::PathBuf, process::ExitCode, sync::Arc};
 
 use backend_process::{Logging, Notify, Signals, chain, limits, output, signals};
+use clap::{Arg, value_parser};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::retry_on_intr,
@@ -20,6 +21,7 @@ use crate::{
     guest::MapBudget,
     handshake::{Handshake, HandshakeError},
     launch::{Exec, Isolation, guest_process},
+    transport_kind::{TransportKind, Transports},
 };
 
 /// What the operator says of a backend's process.
@@ -31,6 +33,8 @@ pub struct Options<B: Backend> {
     pub map_budget: MapBudget,
     /// Where the devices' figures go.
     pub metrics: Option<Box<dyn Metrics<B> + Send>>,
+    /// How the devices of guests are reached.
+    pub transports: Transports,
     /// How far the processes of guests are confined.
     pub isolation: Isolation,
 }
@@ -39,7 +43,8 @@ impl<B: Backend> Options<B> {
     /// The defaults, with this run directory.
     pub fn new(run_dir: impl Into<PathBuf>) -> Self {
         let (map_budget, isolation) = (MapBudget::default(), Isolation::default());
-        Self { run_dir: run_dir.into(), map_budget, metrics: None, isolation }
+        let transports = Transports::default();
+        Self { run_dir: run_dir.into(), map_budget, metrics: None, transports, isolation }
     }
 }
 
@@ -76,7 +81,8 @@ pub enum RunError {
 }
 
 /// A whole program: logs to the standard error, and serves the devices of `backend`, by a process for each guest, until
-/// it is told to stop. Its run directory is `/run/` and the backend's name.
+/// it is told to stop. Its run directory is `/run/` and the backend's name; its one option, `--transport`, says how guests
+/// reach their devices.
 ///
 /// At SIGTERM or SIGINT it ends, and the processes of guests serve on: the next start takes them over. At SIGUSR1 each
 /// device logs what it has done, at SIGHUP it looks at what it stands on.
@@ -84,13 +90,28 @@ pub fn main<B: Backend>(backend: B) -> ExitCode {
     if let Some(code) = guest_process::<B>() {
         return code;
     }
+    let transport = options::<B>().get_matches().remove_one::<TransportKind>(TRANSPORT);
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return output::failure(B::NAME, error),
     };
     let run_dir = PathBuf::from("/run").join(B::NAME);
-    let result = run(backend, Options::new(run_dir));
+    let mut options = Options::new(run_dir);
+    options.transports = Transports::from(transport.unwrap_or_default());
+    let result = run(backend, options);
     logging.end(B::NAME, &result.map_err(Failure))
+}
+
+const TRANSPORT: &str = "transport";
+
+/// What a program without options of its own understands.
+fn options<B: Backend>() -> clap::Command {
+    let transport = Arg::new(TRANSPORT)
+        .long(TRANSPORT)
+        .value_name("mmio|pci")
+        .value_parser(value_parser!(TransportKind))
+        .help("How guests reach their devices: each in a virtio-mmio window, or on a PCI bus");
+    clap::Command::new(B::NAME).version(B::VERSION).arg(transport)
 }
 
 /// Serves the devices of `backend` until it is told to stop, as [`main`](crate::main) does, for a program with options
@@ -107,7 +128,7 @@ pub fn run<B: Backend>(backend: B, options: Options<B>) -> Result<(), RunError> 
         report: signals(&[signals::SIGUSR1])?,
         resize: signals(&[signals::SIGHUP])?,
     };
-    let Options { run_dir, map_budget, metrics, isolation } = options;
+    let Options { run_dir, map_budget, metrics, transports, isolation } = options;
     let _run_dir = RunDir::lock(&run_dir, B::NAME)?;
     let connect: Connect<XenStore> = Arc::new(open);
     let Some(store) = first_contact(&connect, &orders.stop)? else {
@@ -116,7 +137,7 @@ pub fn run<B: Backend>(backend: B, options: Options<B>) -> Result<(), RunError> 
     };
     let path = run_dir.join("guests");
     let exec = Exec::new(&path, isolation).map_err(|source| RunError::Sockets { path, source })?;
-    let handshake = Handshake::new(store, exec, backend, map_budget)?;
+    let handshake = Handshake::new(store, exec, backend, map_budget)?.with_transports(transports);
     let extras = Extras { metrics, notify: Notify::from_env(), control: Some(run_dir) };
     Ok(Daemon::new(handshake, connect, orders, extras).run()?)
 }

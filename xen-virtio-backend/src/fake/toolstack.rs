@@ -26,6 +26,7 @@ use crate::{
     handshake::{Handshake, HandshakeError},
     launch::InThread,
     node::Sharing,
+    transport_kind::Transports,
 };
 
 /// How much of each guest's memory is mapped at most, if nothing else is said.
@@ -43,6 +44,7 @@ pub struct FakeToolstack<B: Backend> {
     backend: Option<Handshake<HookedStore, InThread<FakeXen>, B>>,
     make_backend: Box<dyn Fn() -> B>,
     map_budget: MapBudget,
+    transports: Transports,
     hooks: Hooks,
     xen: FakeXen,
     processes: InThread<FakeXen>,
@@ -71,6 +73,7 @@ impl<B: Backend> FakeToolstack<B> {
             backend: None,
             make_backend: Box::new(make_backend),
             map_budget,
+            transports: Transports::default(),
             hooks: Hooks::default(),
             processes: InThread::new(xen.clone()),
             xen,
@@ -88,7 +91,18 @@ impl<B: Backend> FakeToolstack<B> {
         &self,
         store: S,
     ) -> Result<Handshake<S, InThread<FakeXen>, B>, HandshakeError> {
-        Handshake::new(store, self.processes.clone(), (self.make_backend)(), self.map_budget)
+        let (processes, backend) = (self.processes.clone(), (self.make_backend)());
+        let handshake = Handshake::new(store, processes, backend, self.map_budget)?;
+        Ok(handshake.with_transports(self.transports.clone()))
+    }
+
+    /// The backend's supervisor starts again, and has guests that are created from then on reach their devices so.
+    ///
+    /// # Panics
+    /// No descriptors are left.
+    pub fn set_transports(&mut self, transports: impl Into<Transports>) {
+        self.transports = transports.into();
+        self.start_backend();
     }
 
     /// The processes of guests, which are threads here, for a supervisor of another kind or version over the same host.

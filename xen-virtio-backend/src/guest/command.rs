@@ -5,8 +5,10 @@ use std::{ops::RangeInclusive, os::fd::OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    backend::{Backend, Refusal},
+    backend::Backend,
     node::{DeviceId, DeviceNode},
+    pci::Slots,
+    refusal::Refusal,
 };
 
 /// What the supervisor asks of the process of a guest.
@@ -28,6 +30,8 @@ pub(crate) enum Command<C, R, O> {
     /// To answer the window of a device that is not served: reads give all ones, which no driver takes for a
     /// virtio device. Unanswered, they would be an external abort in the guest.
     Reserve(DeviceId, RangeInclusive<u64>),
+    /// Where devices are on the guest's PCI bus, whichever process serves them. Places without one are answered as empty.
+    Places(Slots),
     /// To leave a window that has no device here to another IOREQ server.
     Release(RangeInclusive<u64>),
     /// To log what each device has done so far.

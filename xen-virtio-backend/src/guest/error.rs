@@ -5,7 +5,7 @@ use std::io;
 use backend_process::{chain, limits};
 use xen_ioreq::DomId;
 
-use crate::{backend::Refusal, node::DeviceId};
+use crate::{node::DeviceId, refusal::Refusal};
 
 /// Why a guest, or a device of it, can't be served.
 #[derive(Debug, thiserror::Error)]

@@ -11,17 +11,19 @@ use std::{
 
 use backend_process::chain;
 use tracing::{error, info, warn};
-use virtio_dev::{PendingWrite, WriteOutcome};
+use virtio_dev::PendingWrite;
 use virtio_worker::LogLimit;
-use xen_ioreq::{DeferredRequest, DomId, IoreqServer, RequestKind, ServerId};
+use xen_ioreq::{DeferredRequest, DomId, IoreqServer, ServerId};
 use xen_virtio_sandbox::ThreadFilters;
 
 use super::{
+    bus::Bus,
     command::{Command, Input},
     error::GuestError,
-    map_budget::MapBudget,
     memory::GuestMemory,
     message::{End, Message},
+    options::GuestOptions,
+    placed::Placed,
     reports::Reports,
     sleep::sleep,
     unmapper::Unmapper,
@@ -30,29 +32,22 @@ use super::{
 use crate::{
     backend::{Backend, Device},
     host::{Handles, Host},
-    node::{DeviceId, DeviceNode},
+    node::DeviceId,
+    transport_kind::TransportKind,
 };
 
 mod commands;
+mod on_bus;
+mod requests;
 
 /// Failures in a row after which a guest's event channels are given up.
 const MAX_FAILURES: u32 = 16;
-
-/// How many requests are answered before the thread looks at what else there is to do.
-const MAX_REQUESTS: u32 = 256;
 
 /// How often it is looked whether a device or a queue has stopped: at first, and at most.
 const STOP_INTERVALS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// How often it is looked whether the guest lives, while there is no supervisor to tell of its end.
 const LIVENESS: Duration = Duration::from_secs(1);
-
-/// A device, and what the toolstack says of it.
-struct Placed<D, C> {
-    node: DeviceNode,
-    config: C,
-    device: D,
-}
 
 type PlacedOf<H, B> = Placed<<B as Backend>::Device<H>, <B as Backend>::Config>;
 
@@ -72,6 +67,8 @@ pub(crate) struct Service<H: Host, B: Backend> {
     /// Where windows without a device behind them begin: reads give all ones, which no driver takes for a
     /// virtio device. Unanswered, an access would be an external abort in the guest.
     empty: BTreeSet<u64>,
+    /// The guest's PCI bus, if it may have one.
+    bus: Option<Bus<H::Model>>,
     memory: GuestMemory<H>,
     unmapper: Unmapper,
     handles: Handles<H>,
@@ -93,7 +90,7 @@ impl<H: Host, B: Backend> Service<H, B> {
         domid: DomId,
         handles: Handles<H>,
         server: ServerId,
-        budget: MapBudget,
+        options: GuestOptions,
         shared: B::Shared,
         (inputs, waker): (Sender<Input<B>>, GuestWaker),
         reports: Reports<B>,
@@ -105,8 +102,12 @@ impl<H: Host, B: Backend> Service<H, B> {
             server.set_bell(Arc::clone(bell));
         }
         // The server's page is mapped.
-        let budget = budget.bytes();
+        let budget = options.map_budget.bytes();
         info!(domid, budget_mib = budget >> 20, "the guest's memory is mapped up to this limit");
+        let bus = match options.transport {
+            TransportKind::Mmio => None,
+            TransportKind::Pci => Some(Bus::new(domid, Arc::clone(&handles.model))),
+        };
         Ok(Self {
             domid,
             server,
@@ -125,6 +126,7 @@ impl<H: Host, B: Backend> Service<H, B> {
             pending: Vec::new(),
             stop_interval: STOP_INTERVALS.0,
             empty: BTreeSet::new(),
+            bus,
             limit: LogLimit::new(),
         })
     }
@@ -276,81 +278,4 @@ impl<H: Host, B: Backend> Service<H, B> {
         }
         stopped.into_iter().for_each(|id| self.reports.send(Message::Detached(id)));
     }
-
-    /// Answers every trap that waits now. No queue is waited for: a reset or a queue's end, whose answers mean that
-    /// the device has let go of the guest's memory, is answered when that is so.
-    ///
-    /// True if there may be more: a guest that never stops asking must not keep its thread from what
-    /// the handshake asks.
-    fn answer_requests(&mut self) -> Result<bool, xen_ioreq::Error> {
-        for _ in 0..MAX_REQUESTS {
-            let Some(request) = self.server.next_request()? else { return Ok(false) };
-            match request.kind() {
-                RequestKind::Read { addr, size } => {
-                    let mut data = [0xff; 8];
-                    if let Some((_, device, offset)) = device_at(&mut self.devices, addr, size) {
-                        device.read(offset, &mut data[..usize::from(size)]);
-                    }
-                    request.complete_read(u64::from_le_bytes(data));
-                }
-                RequestKind::Write { addr, size, data } => {
-                    let data = &data.to_le_bytes()[..usize::from(size)];
-                    match device_at(&mut self.devices, addr, size) {
-                        Some((id, device, offset)) => match device.write(offset, data) {
-                            WriteOutcome::Notify(queue) => {
-                                // The vCPU goes on before the queue is looked at.
-                                request.complete();
-                                device.kick(queue);
-                            }
-                            WriteOutcome::Pending(write) => {
-                                self.pending.push((id, write, request.defer()));
-                                self.stop_interval = STOP_INTERVALS.0;
-                            }
-                            WriteOutcome::Done | WriteOutcome::Ignored(_) => request.complete(),
-                        },
-                        // The driver may take the answer for the end of a device that has not stopped yet.
-                        None => match device_at(&mut self.stopping, addr, size) {
-                            Some((id, ..)) => {
-                                self.pending.push((id, PendingWrite::Reset, request.defer()));
-                            }
-                            None => request.complete(),
-                        },
-                    }
-                }
-                RequestKind::Invalidate => {
-                    let retired = self.memory.invalidate();
-                    // The vCPU doesn't wait for unmapping.
-                    request.complete();
-                    self.unmapper.unmap(retired);
-                }
-                kind => {
-                    if let Some(dropped) = self.limit.allow() {
-                        warn!(
-                            domid = self.domid,
-                            ?kind,
-                            dropped,
-                            "Xen sent a request of a kind that virtio-mmio does not have; it was answered without effect"
-                        );
-                    }
-                    request.complete();
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// The device in whose window an access lies, and at what offset.
-fn device_at<D, C>(
-    devices: &mut BTreeMap<DeviceId, Placed<D, C>>,
-    addr: u64,
-    size: u8,
-) -> Option<(DeviceId, &mut D, u64)> {
-    let last = addr.checked_add(u64::from(size) - 1)?;
-    let has_it = |(_, placed): &(&DeviceId, &mut Placed<D, C>)| {
-        let window = placed.node.window();
-        window.contains(&addr) && window.contains(&last)
-    };
-    let (id, placed) = devices.iter_mut().find(has_it)?;
-    Some((*id, &mut placed.device, addr - placed.node.base))
 }

@@ -53,7 +53,7 @@ pub(super) fn sleep<'a, M: DeviceModel, F: ForeignMemory, E: EventChannel, D: De
 
 #[cfg(test)]
 mod tests {
-    use std::{iter, sync::Arc};
+    use std::{iter, ops::Range, sync::Arc};
 
     use virtio_dev::WriteOutcome;
     use xen_evtchn::{Loopback, fake::FakeEvtchn};
@@ -61,17 +61,20 @@ mod tests {
     use xen_ioreq::fake::{FakeDeviceModel, FakeDomain};
 
     use super::*;
-    use crate::fake::Watchdog;
+    use crate::{fake::Watchdog, register_address::RegisterAddress};
 
     enum NoDevice {}
 
     impl Device for NoDevice {
         type Figures = ();
         type Order = ();
-        fn read(&mut self, _: u64, _: &mut [u8]) {
+        fn read(&mut self, _: RegisterAddress, _: &mut [u8]) {
             match *self {}
         }
-        fn write(&mut self, _: u64, _: &[u8]) -> WriteOutcome {
+        fn write(&mut self, _: RegisterAddress, _: &[u8]) -> WriteOutcome {
+            match *self {}
+        }
+        fn bar(&self) -> Option<Range<u64>> {
             match *self {}
         }
         fn kick(&mut self, _: u16) {

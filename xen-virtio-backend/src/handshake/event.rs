@@ -12,10 +12,11 @@ use tracing::debug;
 use virtio_worker::{Wake, Waker};
 
 use crate::{
-    backend::{Backend, Opened, Refusal},
+    backend::{Backend, Opened},
     guest::{End, MessageOf},
     node::DeviceId,
     process::GuestKey,
+    refusal::Refusal,
 };
 
 /// How many messages of guests' processes wait at most. More of them wait in the sockets: what a guest has taken over

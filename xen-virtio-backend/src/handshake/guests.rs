@@ -17,10 +17,11 @@ use super::guest::Guest;
 use super::refusal::{AttachError, ended};
 use crate::{
     backend::Backend,
-    guest::{Command, CommandOf, End, GuestError, MapBudget},
+    guest::{Command, CommandOf, End, GuestError, GuestOptions, MapBudget},
     launch::{Earlier, Launch, Launched},
     node::Sharing,
     process::GuestKey,
+    transport_kind::TransportKind,
 };
 
 /// How long a process that was started in the place of another one has to last, if it is to be replaced too.
@@ -168,7 +169,12 @@ impl<L: Launch, B: Backend> Guests<L, B> {
     }
 
     /// The process for such devices of a guest. It is started if there is none yet.
-    pub(super) fn take_on(&mut self, key: GuestKey, backend: &B) -> Result<&Guest<B>, AttachError> {
+    pub(super) fn take_on(
+        &mut self,
+        key: GuestKey,
+        transport: TransportKind,
+        backend: &B,
+    ) -> Result<&Guest<B>, AttachError> {
         let domid = key.domid;
         if !self.guests.contains_key(&key) {
             let opened = self.launch.model(domid);
@@ -182,7 +188,7 @@ impl<L: Launch, B: Backend> Guests<L, B> {
                 })
                 .map_err(GuestError::from)?;
             self.lost.remove(&key);
-            if let Err(error) = self.start(key, Arc::clone(&model), server, backend) {
+            if let Err(error) = self.start(key, Arc::clone(&model), server, transport, backend) {
                 // Nobody has use for it.
                 let _ = model.destroy_ioreq_server(server);
                 return Err(error);
@@ -199,10 +205,12 @@ impl<L: Launch, B: Backend> Guests<L, B> {
     pub(super) fn take_on_any(
         &mut self,
         domid: DomId,
+        transport: TransportKind,
         backend: &B,
     ) -> Result<&Guest<B>, AttachError> {
         let there = self.of(domid).next().map(|(key, _)| key);
-        self.take_on(there.unwrap_or(GuestKey { domid, sharing: Sharing::Grant }), backend)
+        let key = there.unwrap_or(GuestKey { domid, sharing: Sharing::Grant });
+        self.take_on(key, transport, backend)
     }
 
     /// A process has said which devices it has. True if it has joined by that.
@@ -328,7 +336,8 @@ impl<L: Launch, B: Backend> Guests<L, B> {
             // One that can't map the guest's memory, if there is none yet.
             let grants = GuestKey { domid, sharing: Sharing::Grant };
             let key = if self.guests.contains_key(&grants) { killed } else { grants };
-            self.start(key, Arc::clone(&model), server, backend).map(|()| key)
+            // What was on its bus is answered as the windows are: as nothing.
+            self.start(key, Arc::clone(&model), server, TransportKind::Mmio, backend).map(|()| key)
         } else {
             Err(AttachError::Replaced { domid, seconds: TRIAL.as_secs() })
         };
@@ -358,9 +367,11 @@ impl<L: Launch, B: Backend> Guests<L, B> {
         key: GuestKey,
         model: Arc<L::Model>,
         server: ServerId,
+        transport: TransportKind,
         backend: &B,
     ) -> Result<(), AttachError> {
-        let launched = self.launch.launch(key, self.budget, server, backend)?;
+        let options = GuestOptions { map_budget: self.budget, transport };
+        let launched = self.launch.launch(key, options, server, backend)?;
         self.add(key, model, server, launched, Stage::Serving).map_err(|source| {
             self.launch.forget(key);
             AttachError::Link { domid: key.domid, source }

@@ -5,7 +5,9 @@ mod event;
 mod figures;
 mod guest;
 mod guests;
+mod on_bus;
 mod open;
+mod places;
 mod progress;
 mod reconcile;
 mod refusal;
@@ -35,11 +37,13 @@ use crate::{
     launch::Launch,
     node::{DeviceId, ErrorNodes, NodeError, NodeReader, listing},
     process::GuestKey,
+    transport_kind::Transports,
 };
 
 use event::{Event, EventBox, EventSender};
 use figures::FigureBook;
 use guests::Guests;
+use places::Places;
 pub(crate) use retry::Retries;
 use stage::{Device, Refused};
 use store::{log_unless_disconnected, watch};
@@ -86,6 +90,8 @@ pub struct Handshake<S: Store, L: Launch, B: Backend> {
     /// What devices were asked by operators, which process that is, and who waits for the answer.
     orders: BTreeMap<u64, (GuestKey, Replies<B>)>,
     next_order: u64,
+    transports: Transports,
+    places: Places,
 }
 
 /// What may have to be tried again.
@@ -140,7 +146,15 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             names: BTreeMap::new(),
             orders: BTreeMap::new(),
             next_order: 0,
+            transports: Transports::default(),
+            places: Places::default(),
         })
+    }
+
+    /// Serves guests by these transports, where [`new`](Self::new) serves all by virtio-mmio.
+    #[must_use]
+    pub fn with_transports(self, transports: Transports) -> Self {
+        Self { transports, ..self }
     }
 
     /// Readable when there is something for [`handle_events`](Self::handle_events) that is not xenstore's.

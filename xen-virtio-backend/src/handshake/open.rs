@@ -7,9 +7,10 @@ use super::{
     stage::Read,
 };
 use crate::{
-    backend::{Backend, Opened, Refusal},
+    backend::{Backend, Opened},
     close,
     node::DeviceId,
+    refusal::Refusal,
 };
 
 /// Starts a thread that opens a device and tells of it by [`Event::Opened`], whatever happens.

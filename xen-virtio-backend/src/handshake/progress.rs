@@ -14,12 +14,13 @@ use super::{
     told::shortened,
 };
 use crate::{
-    backend::{Backend, Opened, Refusal},
+    backend::{Backend, Opened},
     close,
     guest::{Command, End},
     launch::Launch,
     node::DeviceId,
     process::GuestKey,
+    refusal::Refusal,
 };
 
 impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
@@ -96,13 +97,15 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
         for (_, other) in self.guests.of(id.domid).filter(|(other, _)| *other != key) {
             other.send(&Command::Release(node.window()));
         }
-        let process = match self.guests.take_on(key, &self.backend) {
+        let (transport, places) = (self.transport_of(id.domid), self.tell_places(id.domid));
+        let process = match self.guests.take_on(key, transport, &self.backend) {
             Ok(process) => process,
             Err(error) => {
                 self.close(id, opened, Some(error));
                 return Ok(());
             }
         };
+        process.send(&places);
         match process.attach(node, config, opened, self.event_sender.clone()) {
             Ok(()) => {
                 let attaching = Stage::Attaching { read, attached: None };

@@ -17,7 +17,7 @@ use super::{
     stage::{Device, Read, Refused, Stage},
 };
 use crate::{
-    backend::{Backend, Refusal},
+    backend::Backend,
     guest::Command,
     launch::Launch,
     node::{
@@ -25,6 +25,7 @@ use crate::{
         read_window,
     },
     process::GuestKey,
+    refusal::Refusal,
 };
 
 /// Within this time a guest ends whose nodes were removed as it is destroyed.
@@ -38,6 +39,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
             // It may be served already. All is looked at again when that is known.
             return Ok(false);
         }
+        self.look_at_place(id);
         let path = id.path(&self.dir);
         let Some(state) = self.store.xenbus_state(None, &path)? else {
             return self.without_state(id, &path);
@@ -244,7 +246,9 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     fn reserve(&mut self, id: DeviceId, path: &str) -> Result<(), AttachError> {
         let window = read_window(&NodeReader::new(&self.store, None, id, path));
         let window = window.map_err(Refusal::from)?;
-        let guest = self.guests.take_on_any(id.domid, &self.backend)?;
+        let (transport, places) = (self.transport_of(id.domid), self.tell_places(id.domid));
+        let guest = self.guests.take_on_any(id.domid, transport, &self.backend)?;
+        guest.send(&places);
         guest.send(&Command::Reserve(id, window));
         self.reserving.insert(id);
         Ok(())

@@ -6,7 +6,7 @@ use backend_process::limits;
 
 use xen_ioreq::DomId;
 
-use crate::{backend::Refusal, guest::GuestError, launch::LaunchError};
+use crate::{guest::GuestError, launch::LaunchError, refusal::Refusal};
 
 /// Why a device is not served. The text is written to the device's error nodes.
 #[derive(Debug, thiserror::Error)]

@@ -92,7 +92,7 @@ impl<S: Store, L: Launch, B: Backend> Handshake<S, L, B> {
     }
 
     /// Who a guest is. What was last known of one whose nodes are gone, or can't be read, stays.
-    fn look_up_name(&mut self, domid: DomId) {
+    pub(super) fn look_up_name(&mut self, domid: DomId) {
         match self.read_name(domid) {
             Ok(GuestName { name, uuid }) => {
                 let known = self.names.entry(domid).or_default();

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    guest::MapBudget,
+    guest::GuestOptions,
     host::{Host, Xen},
     node::Sharing,
     process::{Confinement, GuestKey, Line, Parcel, Start, connect_to, listen_at},
@@ -194,7 +194,7 @@ impl Launch for Exec {
     fn launch<B: Backend>(
         &self,
         key: GuestKey,
-        map_budget: MapBudget,
+        options: GuestOptions,
         server: ServerId,
         backend: &B,
     ) -> Result<Launched, LaunchError> {
@@ -204,7 +204,7 @@ impl Launch for Exec {
         }
         let tasks = OWN_TASKS.saturating_add(backend.threads());
         let confinement = self.confinement(key.domid, tasks)?;
-        let start = Start { key, map_budget, server, confinement, setup: backend.setup() };
+        let start = Start { key, options, server, confinement, setup: backend.setup() };
         let start = Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?;
         let written = ServerFile::new(&self.dir, key).write(server);
         written.map_err(LaunchError::system("can't write down the guest's IOREQ server"))?;

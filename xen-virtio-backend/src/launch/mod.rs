@@ -15,7 +15,7 @@ use xen_ioreq::{DeviceModel, DomId, ServerId};
 
 use crate::{
     backend::Backend,
-    guest::MapBudget,
+    guest::GuestOptions,
     process::{GuestKey, Line},
 };
 
@@ -44,7 +44,7 @@ pub trait Launch: Send + 'static {
     fn launch<B: Backend>(
         &self,
         key: GuestKey,
-        map_budget: MapBudget,
+        options: GuestOptions,
         server: ServerId,
         backend: &B,
     ) -> Result<Launched, LaunchError>;

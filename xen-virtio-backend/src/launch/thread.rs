@@ -20,7 +20,7 @@ use xen_virtio_sandbox::ThreadFilters;
 use super::{Earlier, Launch, LaunchError, Launched, Process};
 use crate::{
     backend::Backend,
-    guest::{Command, MapBudget},
+    guest::{Command, GuestOptions},
     host::Host,
     process::{GuestKey, Line, Parcel, Start, connect_to, listen_at, serve},
 };
@@ -120,7 +120,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
     fn launch<B: Backend>(
         &self,
         key: GuestKey,
-        map_budget: MapBudget,
+        options: GuestOptions,
         server: ServerId,
         backend: &B,
     ) -> Result<Launched, LaunchError> {
@@ -132,7 +132,7 @@ impl<H: Host + Clone + Sync> Launch for InThread<H> {
             connect_to(&address).map_err(system("can't connect to the guest's thread"))?,
         );
         let setup = backend.setup();
-        let start = Start { key, map_budget, server, confinement: None, setup };
+        let start = Start { key, options, server, confinement: None, setup };
         line.push(Parcel::new(&start, Vec::new()).map_err(LaunchError::Start)?);
         let end = Arc::<Ended>::default();
         let (host, its_end) = (self.host.clone(), Arc::clone(&end));

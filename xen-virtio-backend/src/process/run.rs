@@ -119,7 +119,7 @@ impl<B: Backend, H: Host> Prepared<B, H> {
     ) -> Result<Self, StartError> {
         let supervisor_wake = Wake::new().map_err(StartError::System)?;
         let (reports, reported) = Reports::channel(supervisor_wake.waker());
-        let Start { key, map_budget, server, confinement, setup } = start;
+        let Start { key, options, server, confinement, setup } = start;
         let GuestKey { domid, sharing } = key;
         let handles =
             host.open(domid, sharing).map_err(|source| GuestError::Open { domid, source })?;
@@ -128,7 +128,7 @@ impl<B: Backend, H: Host> Prepared<B, H> {
         let wake = GuestWake::new(handles.bell.as_ref()).map_err(StartError::System)?;
         let way_in = (inputs.clone(), wake.waker());
         let mut service =
-            Service::new(domid, handles, server, map_budget, shared, way_in, reports.clone())?;
+            Service::new(domid, handles, server, options, shared, way_in, reports.clone())?;
         service.confine(confine(key, confinement).map_err(StartError::Confine)?);
         Ok(Self { domid, service, wake, supervisor_wake, inputs, inbox, reports, reported })
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use xen_ioreq::{DomId, ServerId};
 
-use crate::{guest::MapBudget, node::Sharing};
+use crate::{guest::GuestOptions, node::Sharing};
 
 /// Whom a process serves: the devices of one guest that share its memory in one way. A process for grants can't map
 /// what the guest has not granted.
@@ -28,8 +28,8 @@ impl fmt::Display for GuestKey {
 pub(crate) struct Start<S> {
     /// Whom it serves.
     pub(crate) key: GuestKey,
-    /// How much of the guest's memory may be mapped.
-    pub(crate) map_budget: MapBudget,
+    /// How the guest is served.
+    pub(crate) options: GuestOptions,
     /// Its IOREQ server, which the supervisor has made. If it is that of a process of the guest that was killed, it answers
     /// the windows of that one as those of no device.
     pub(crate) server: ServerId,

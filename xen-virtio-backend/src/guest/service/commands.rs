@@ -11,13 +11,18 @@ use backend_process::{Logging, chain, limits};
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::{Placed, PlacedOf, STOP_INTERVALS, Service};
+use super::{PlacedOf, STOP_INTERVALS, Service};
 use crate::{
-    backend::{Backend, Device, Opened, Parts, Refusal},
+    backend::{Backend, Device, Opened, Parts},
     close::close,
-    guest::{Command, CommandOf, GuestError, GuestWaker, Hello, Input, Loaded, Message},
+    guest::{
+        Command, CommandOf, GuestError, GuestWaker, Hello, Input, Loaded, Message, claim::claim,
+        placed::Placed,
+    },
     host::{Host, InterruptLine},
     node::{DeviceId, DeviceNode},
+    refusal::Refusal,
+    transport::TransportBuilder,
 };
 
 impl<H: Host, B: Backend> Service<H, B> {
@@ -41,13 +46,14 @@ impl<H: Host, B: Backend> Service<H, B> {
             }
             Command::Reserve(id, window) => {
                 let base = *window.start();
-                let claimed = self.claim(window);
+                let claimed = self.claim(window).and_then(|()| self.claim_bus(Some(base)));
                 if claimed.is_ok() {
                     self.empty.insert(base);
                 }
                 self.reports.send(Message::Reserved(id, claimed.map_err(|error| error.text())));
             }
             Command::Release(window) => self.release(window),
+            Command::Places(places) => self.set_places(places),
             Command::Detach(id) => self.detach(id),
             Command::Report => self.devices.values().for_each(|placed| placed.device.report()),
             Command::Figures => {
@@ -129,15 +135,21 @@ impl<H: Host, B: Backend> Service<H, B> {
     ) -> Result<(), GuestError> {
         let parts = Parts {
             memory: self.memory.for_device(node.sharing),
-            interrupt: InterruptLine::new(Arc::clone(&self.handles.model), node.irq),
+            transport: TransportBuilder::new(
+                &node,
+                InterruptLine::new(Arc::clone(&self.handles.model), node.irq),
+                self.bus.as_ref().and_then(|bus| bus.lines_for(&node)),
+                self.reports.notices(),
+            ),
             notices: self.reports.notices(),
             filters: self.filters.clone(),
         };
         let device = B::build(&node, config.clone(), loaded, parts)
             .map_err(|source| GuestError::Device { id: node.id, source })?;
         self.claim(node.window())?;
+        self.claim_bus(Some(node.base))?;
         self.empty.remove(&node.base);
-        self.devices.insert(node.id, Placed { node, config, device });
+        self.devices.insert(node.id, Placed::new(node, config, device));
         Ok(())
     }
 
@@ -145,10 +157,10 @@ impl<H: Host, B: Backend> Service<H, B> {
     fn claim(&mut self, window: RangeInclusive<u64>) -> Result<(), GuestError> {
         let base = *window.start();
         if !self.empty.contains(&base) {
-            match self.server.map_range(window) {
-                // Of a process that was killed, and whose server this is now.
-                Err(error) if is_claimed(&error) && !self.has_device_at(base) => {}
-                mapped => mapped?,
+            if self.has_device_at(base) {
+                self.server.map_range(window)?;
+            } else {
+                claim(&mut self.server, window)?;
             }
         }
         Ok(self.server.enable()?)
@@ -186,16 +198,8 @@ impl<H: Host, B: Backend> Service<H, B> {
         {
             debug!(domid = self.domid, error = %chain(&error), "the device's registers can't be left to another process: they may not be this one's");
         }
+        self.reclaim_bus();
     }
-}
-
-/// Whether a window can't be claimed as it is already.
-fn is_claimed(error: &xen_ioreq::Error) -> bool {
-    let source = match error {
-        xen_ioreq::Error::DeviceModel { source, .. } => Errno::from_io_error(source),
-        _ => None,
-    };
-    source == Some(Errno::EXIST)
 }
 
 /// Tells of what a thread has made, or that it has panicked.
