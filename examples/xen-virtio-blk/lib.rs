@@ -7,6 +7,7 @@
 pub mod args;
 mod block_config;
 pub mod check;
+mod device_tree;
 pub mod disk;
 mod disk_name;
 mod disk_queues;
@@ -25,3 +26,5 @@ pub mod rate;
 pub mod settings;
 pub mod storage;
 mod worker_thread;
+
+pub use device_tree::device_tree;

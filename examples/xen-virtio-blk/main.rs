@@ -10,7 +10,7 @@ use xen_virtio_backend::{
 };
 use xen_virtio_blk::{
     args::{Cli, Command, RunArgs},
-    check,
+    check, device_tree,
     disks::Disks,
     metrics::MetricsFile,
     operate,
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Resize(args) => answer(operate::resize(&args)),
         Command::Limit(args) => answer(operate::limit(&args)),
         Command::LogLevel(args) => answer(operate::log_level(&args)),
+        Command::DeviceTree(args) => answer(device_tree(&args)),
         Command::Run(args) => match Logging::start() {
             Ok(logging) => logging.end(Disks::NAME, &run(&args).map_err(advise)),
             Err(error) => output::failure(Disks::NAME, error),
@@ -56,6 +57,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         |path| -> Box<dyn Metrics<Disks> + Send> { Box::new(MetricsFile::new(path, interval)) };
     let mut options = Options::new(&args.run_dir);
     options.map_budget = settings.map_budget();
+    options.transports = settings.transports().clone();
     options.metrics = args.metrics_file.clone().map(metrics_file);
     options.isolation.sandbox = !args.no_sandbox;
     options.isolation.memory = args.guest_memory_max;

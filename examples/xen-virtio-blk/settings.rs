@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use std::{
 use backend_process::chain;
 use tracing::warn;
 use virtio_blk_dev::{ImageFormat, RateLimits, UringConfig, UringEngine, UringError};
-use xen_virtio_backend::MapBudget;
+use xen_virtio_backend::{MapBudget, Transports};
 
 use crate::{
     args::RunArgs,
@@ -21,10 +20,12 @@ use crate::{
 
 mod disk;
 mod error;
+mod file;
 mod table;
 
 pub use disk::{Cache, DiskSettings};
 pub use error::SettingsError;
+use file::ConfigFile;
 use table::DiskTable;
 
 /// Disks of one guest whose queues get io_urings. Those of more disks are served by the synchronous engine.
@@ -38,12 +39,14 @@ pub struct Settings {
     all: DiskSettings,
     disks: BTreeMap<PathBuf, DiskSettings>,
     map_budget: MapBudget,
+    transports: Transports,
 }
 
 impl Settings {
     /// The same for every disk.
     pub fn new(all: DiskSettings) -> Self {
-        Self { all, disks: BTreeMap::new(), map_budget: MapBudget::default() }
+        let (map_budget, transports) = (MapBudget::default(), Transports::default());
+        Self { all, disks: BTreeMap::new(), map_budget, transports }
     }
 
     /// What the command line and the file it names say.
@@ -60,8 +63,9 @@ impl Settings {
         uring: Result<(), UringError>,
         is_available: impl Fn(ImageFormat) -> bool,
     ) -> Result<Self, SettingsError> {
-        let tables = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
-        let asked = tables.values().map(|table| table.engine).chain([args.engine]);
+        let file = args.config.as_deref().map(ConfigFile::read).transpose()?;
+        let ConfigFile { disks, guests } = file.unwrap_or_default();
+        let asked = disks.values().map(|table| table.engine).chain([args.engine]);
         let engine = choose(asked, args.engine, uring)?;
         let all = DiskSettings {
             engine,
@@ -78,7 +82,9 @@ impl Settings {
             ..DiskSettings::default()
         };
         let map_budget = args.map_budget.unwrap_or_default();
-        let settings = Self { map_budget, ..Self::with_tables(all, tables)? };
+        let guests = guests.into_iter().filter_map(|(name, its)| Some((name, its.transport?)));
+        let transports = Transports { default: args.transport, guests: guests.collect() };
+        let settings = Self { map_budget, transports, ..Self::with_tables(all, disks)? };
         check_formats(&settings.disks, is_available)?;
         for disk in settings.disks.values().chain([&settings.all]) {
             // Where the process can't even ask, pinning will fail and say so.
@@ -92,6 +98,11 @@ impl Settings {
     /// How much of each guest's memory may be mapped.
     pub fn map_budget(&self) -> MapBudget {
         self.map_budget
+    }
+
+    /// How the disks of each guest are reached.
+    pub fn transports(&self) -> &Transports {
+        &self.transports
     }
 
     /// How many io_urings the process of a guest needs: one for each queue of as many disks as guests have.
@@ -196,25 +207,6 @@ fn choose(
             }
             Ok(EngineKind::Sync)
         }
-    }
-}
-
-fn read(path: &Path) -> Result<BTreeMap<PathBuf, DiskTable>, SettingsError> {
-    let failed = |source| SettingsError::Unreadable { path: path.to_owned(), source };
-    parse(path, &fs::read_to_string(path).map_err(failed)?)
-}
-
-fn parse(path: &Path, text: &str) -> Result<BTreeMap<PathBuf, DiskTable>, SettingsError> {
-    let wrong = |source| SettingsError::Syntax { path: path.to_owned(), source: Box::new(source) };
-    // As `DiskTable`, a setting outside of the tables would be refused as being none.
-    let entries: toml::Table = toml::from_str(text).map_err(wrong)?;
-    if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_table()) {
-        return Err(SettingsError::NoTable { path: path.to_owned(), key: key.clone() });
-    }
-    let tables: BTreeMap<PathBuf, DiskTable> = toml::from_str(text).map_err(wrong)?;
-    match tables.keys().find(|image| !image.is_absolute()) {
-        Some(image) => Err(SettingsError::Relative { path: path.to_owned(), image: image.clone() }),
-        None => Ok(tables),
     }
 }
 

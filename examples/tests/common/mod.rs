@@ -6,6 +6,7 @@ pub mod config;
 pub mod host;
 pub mod log;
 pub mod one_disk;
+pub mod pci_driver;
 pub mod qemu;
 pub mod running;
 pub mod virtio_driver;

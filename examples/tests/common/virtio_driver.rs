@@ -27,14 +27,19 @@ thread_local! {
 
 /// Runs the driver on this thread, in the guest of `window`, until it is dropped.
 pub fn probe(window: Window, kernel: &Arc<GuestKernel>) -> Result<BlkDriver, Error> {
-    KERNEL.set(Some(Arc::clone(kernel)));
+    set_kernel(kernel);
     VirtIOBlk::new(Registers { window, grants: kernel.sharing() == Sharing::Grant })
 }
 
 /// The same, of an entropy device.
 pub fn probe_entropy(window: Window, kernel: &Arc<GuestKernel>) -> Result<RngDriver, Error> {
-    KERNEL.set(Some(Arc::clone(kernel)));
+    set_kernel(kernel);
     VirtIORng::new(Registers { window, grants: kernel.sharing() == Sharing::Grant })
+}
+
+/// Whose memory this thread's drivers hand out.
+pub fn set_kernel(kernel: &Arc<GuestKernel>) {
+    KERNEL.set(Some(Arc::clone(kernel)));
 }
 
 fn kernel() -> Arc<GuestKernel> {

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{fs, path::Path};
 
 use backend_process::chain;
 use clap::Parser;
@@ -6,6 +6,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use tempfile::NamedTempFile;
 use virtio_blk_dev::{Rate, Serial};
 use virtio_worker::Cpu;
+use xen_virtio_backend::TransportKind;
 
 use super::*;
 use crate::args::{Cli, Command};
@@ -22,7 +23,7 @@ fn command_line(text: &str, options: &[&str]) -> (NamedTempFile, RunArgs) {
 }
 
 fn settings(all: DiskSettings, text: &str) -> Result<Settings, SettingsError> {
-    Settings::with_tables(all, parse(Path::new("disks.toml"), text)?)
+    Settings::with_tables(all, ConfigFile::parse(Path::new("disks.toml"), text)?.disks)
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn io_uring_is_chosen_where_it_can_be_had_and_never_replaced_in_silence() {
 
 #[test]
 fn a_file_that_isnt_there_is_named() {
-    let error = read(Path::new("/nowhere/disks.toml")).unwrap_err().to_string();
+    let error = ConfigFile::read(Path::new("/nowhere/disks.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/disks.toml"), "{error}");
 }
 
@@ -202,4 +203,25 @@ fn a_guest_may_have_the_threads_of_the_greatest_disk_for_each_of_its_disks() {
     // There are only so many.
     let most = DiskSettings { queues: 256, ..uring };
     assert_eq!(threads(&most, "", 8), 16 * 256 + 256 * 4 * 8);
+}
+
+#[test]
+fn a_guest_that_the_file_names_has_its_own_transport() {
+    let text = "[guests.mail]\ntransport = \"pci\"\n[guests.\"web 1\"]\n";
+    let (_file, args) = command_line(text, &[]);
+    let settings = Settings::load(&args).unwrap();
+    let of = |name| settings.transports().of(Some(name));
+    assert_eq!(of("mail"), TransportKind::Pci);
+    assert_eq!((of("web 1"), of("other")), (TransportKind::Mmio, TransportKind::Mmio));
+}
+
+#[test]
+fn what_the_file_says_wrong_of_a_guest_is_told_with_its_line() {
+    for (text, what) in
+        [("[guests.mail]\ntransport = \"usb\"\n", "usb"), ("[guests.mail]\nqueues = 2\n", "queues")]
+    {
+        let error = ConfigFile::parse(Path::new("disks.toml"), text).unwrap_err();
+        let text = chain(&error).to_string();
+        assert!(text.contains(what) && text.contains("line 2"), "{text}");
+    }
 }
