@@ -7,6 +7,7 @@
 figures() {
     local line id ioreqs=-
     GUEST_CMDLINE=xvt.script=figures
+    case $1 in *-pci) TRANSPORT=pci ;; *) TRANSPORT=mmio ;; esac
     guest_config "$1" 256 "$2" slim "$3"
     check "$1: xl create" guest_create "$1" || return
     id=virtio_disk/$(xl domid "$1")/51712
@@ -27,12 +28,20 @@ figures() {
 
 disk=$(image disk 64M)
 figures pv 1 "phy:$disk,xvda,w"
-daemon_start run
+cat >/tmp/disks.toml <<EOF
+[guests.foreign-pci]
+transport = "pci"
+[guests.grant-pci]
+transport = "pci"
+EOF
+daemon_start run --config /tmp/disks.toml
 figures foreign 1 "$(virtio_disk "$disk" xvda)"
+figures foreign-pci 1 "$(virtio_disk "$disk" xvda)"
 granting=$(virtio_disk "$disk" xvda rw grant_usage=1)
 guest_config grant 256 1 slim "$granting"
 if xl create -n /tmp/grant.cfg >/dev/null 2>&1; then
     figures grant 1 "$granting"
+    figures grant-pci 1 "$granting"
 else
     note "left out grant: xl has no grant_usage before Xen 4.19, and this is $(xl info xen_version)"
 fi

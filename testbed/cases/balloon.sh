@@ -1,4 +1,5 @@
 # about: a guest whose memory is all mapped gives half of it back under I/O, and Xen has it at once
+# transport: both
 # memory: 2560
 # xen: 4.19
 

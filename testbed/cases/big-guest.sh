@@ -1,4 +1,5 @@
 # about: a guest of 4 GiB, whose I/O lands in the second RAM bank, at 0x200000000
+# transport: both
 # memory: 8192
 # time-limit: 400
 

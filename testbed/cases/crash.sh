@@ -1,4 +1,5 @@
 # about: a guest's kernel panics in mid-I/O; the daemon lives and serves the next
+# transport: both
 # allow: doomed| 
 
 daemon_start run

@@ -1,4 +1,5 @@
 # about: guests destroyed in mid-I/O, foreign and granting, each time the daemon lets go of all it held
+# transport: both
 # xen: 4.19
 # time-limit: 600
 

@@ -1,4 +1,5 @@
 # about: what a guest discards, dom0 gets back: blkdiscard, a file system's discards, fstrim
+# transport: both
 # time-limit: 400
 
 daemon_start run

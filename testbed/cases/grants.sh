@@ -1,4 +1,5 @@
 # about: a guest that grants its pages (grant_usage=1): raw I/O, a file system, the driver let go and back
+# transport: both
 # xen: 4.19
 
 daemon_start run

@@ -1,4 +1,5 @@
 # about: a guest larger than dom0 has all of its memory take part in I/O, with the default budget and a small one
+# transport: both
 # memory: 3072
 # dom0-memory: 512
 # xen: 4.19

@@ -1,4 +1,5 @@
 # about: the process of one guest is killed under load: its disks go, as is said with the cause, and nobody else notices
+# transport: both
 # xen: 4.19
 # time-limit: 600
 

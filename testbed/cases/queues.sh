@@ -1,4 +1,5 @@
 # about: two queues over io_uring, each with a thread where it is told to run, all data verified
+# transport: both
 # time-limit: 600
 
 # One CPU is all that dom0 has here; which queue gets which is for the tests of the crate.

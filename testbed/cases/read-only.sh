@@ -1,4 +1,5 @@
 # about: a read-only disk: it mounts, no write goes through, and the image stays as it was
+# transport: both
 
 disk=$(image disk 32M)
 mkdir -p /tmp/tree

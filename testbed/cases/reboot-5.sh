@@ -1,4 +1,5 @@
 # about: a guest reboots five times, each time the daemon lets go of all it held
+# transport: both
 # time-limit: 600
 
 daemon_start run

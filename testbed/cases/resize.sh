@@ -1,4 +1,5 @@
 # about: an image is resized under its guest, which follows and uses what there is more
+# transport: both
 
 daemon_start run
 disk=$(image disk 16M)

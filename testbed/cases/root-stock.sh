@@ -1,4 +1,5 @@
 # about: Debian's own kernel, its root on /dev/vda by foreign mapping: writes, reboots, verifies
+# transport: both
 # guest-kernel: stock
 # disk: root rootfs
 # host-fsck: root

@@ -1,4 +1,5 @@
 # about: a guest's two vCPUs hammer one disk with O_DIRECT, many requests in flight, all verified
+# transport: both
 # xen: 4.19
 # time-limit: 600
 

@@ -1,4 +1,5 @@
 # about: the storage of two guests' disks stops answering: nobody waits for it but those who use that disk
+# transport: both
 # time-limit: 600
 
 # stuck_disk NAME: makes a device whose requests `dmsetup suspend` keeps until `dmsetup resume`; prints its path.

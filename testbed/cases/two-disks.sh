@@ -1,4 +1,5 @@
 # about: one guest with two disks of different size, both at work at once
+# transport: both
 
 daemon_start run
 first=$(image first 64M) second=$(image second 32M)

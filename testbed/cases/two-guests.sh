@@ -1,4 +1,5 @@
 # about: two guests at once, each with a disk of its own at work, one of them granting, one daemon
+# transport: both
 # xen: 4.19
 
 daemon_start run

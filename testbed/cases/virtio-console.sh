@@ -1,4 +1,5 @@
 # about: Debian's own kernel with a virtio console: two guests, messages both ways, a resize, destroyed in mid-output, taken over
+# transport: both
 # xen: 4.19
 # guest-kernel: stock
 # binary: virtio-console
@@ -39,7 +40,7 @@ grows() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
 
 daemon_start run
 stream console "$BACKEND_LOG"
-virtio-console >>"$BACKEND_LOG" 2>&1 &
+virtio-console --transport "$TRANSPORT" >>"$BACKEND_LOG" 2>&1 &
 BACKEND=$!
 console one; one=$terminal
 console two; two=$terminal
@@ -70,7 +71,7 @@ ask one "$one" 'echo still here' "still here"
 kill -TERM "$BACKEND"
 check "told to stop, it ends, with success" wait "$BACKEND"
 ask one "$one" 'echo and still' "and still"
-virtio-console >>"$BACKEND_LOG" 2>&1 &
+virtio-console --transport "$TRANSPORT" >>"$BACKEND_LOG" 2>&1 &
 BACKEND=$!
 check "the next one takes the guest over" wait_for 10 grep -qF " taken over id=" "$BACKEND_LOG"
 ask one "$one" 'echo and with it' "and with it"

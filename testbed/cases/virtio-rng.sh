@@ -1,4 +1,5 @@
 # about: a second device, of the libraries alone: entropy beside a disk, by mapping and by grants
+# transport: both
 # xen: 4.19
 # binary: virtio-rng
 
@@ -12,9 +13,11 @@ ends_well() { wait_for 20 fails kill -0 "$1" && wait "$1"; }
 entropy() {
     local name=$1 log=/var/log/virtio-rng-$1.log pid dir bytes
     stream "rng-$name" "$log"
-    virtio-rng >>"$log" 2>&1 &
+    virtio-rng --transport "$TRANSPORT" >>"$log" 2>&1 &
     pid=$!
     GUEST_CMDLINE=xvt.script=entropy
+    # The disk is the first device on the bus, and never granted to.
+    case $2 in 1) GUEST_BUS=--grants=2 ;; *) GUEST_BUS= ;; esac
     GUEST_CONFIG="virtio = [ \"backend=0,type=virtio,device4,transport=mmio,grant_usage=$2\" ]"
     guest_config "$name" 160 1 slim "$(virtio_disk "$(image "$name" 64M)" xvda)"
     # libxl waits for no backend of such a device, so it is for us to wait before the guest runs.

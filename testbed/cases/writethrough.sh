@@ -1,4 +1,5 @@
 # about: a guest switches its disk's cache off and on; without one it has nothing to flush
+# transport: both
 
 daemon_start run
 disk=$(image disk 16M)

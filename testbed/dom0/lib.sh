@@ -6,6 +6,8 @@
 exec 3>&1
 GUEST_LOG=/var/log/xen/console
 DAEMON_LOG=/var/log/xen-virtio-blk.log
+# mmio or pci: by what guests reach their devices.
+TRANSPORT=$(cat /testbed/transport 2>/dev/null || echo mmio)
 
 # note TEXT…: a line of data for the reader (or for xtask) on the console.
 note() { echo "@@ note $*" >&3; }
@@ -109,6 +111,7 @@ virtio_disk() {
 # daemon_start [ARG…]: starts xen-virtio-blk; its log is streamed as `daemon| …`.
 daemon_start() {
     [ -e "$DAEMON_LOG" ] || stream daemon "$DAEMON_LOG"
+    [ "$TRANSPORT" = mmio ] || set -- "$@" --transport "$TRANSPORT"
     xen-virtio-blk "$@" >>"$DAEMON_LOG" 2>&1 &
     DAEMON_PID=$!
     sleep 0.5
@@ -179,12 +182,18 @@ holds_equal() { [ "$(daemon_holds)" = "$1" ]; }
 # guest_config NAME MEMORY VCPUS KERNEL DISKLINE…: writes /tmp/NAME.cfg.
 # KERNEL is slim (initramfs only), stock (Debian's, root on /dev/vda), or u-boot (the firmware, which
 # boots /boot/Image and /boot/initrd of the first disk's ext4).
+# On a PCI bus it gets the device tree for that, in which the disks with grant_usage=1 are granted to; GUEST_BUS are
+# other options of that tree.
 # GUEST_CMDLINE is added to the guest's kernel command line, GUEST_ON_REBOOT
 # (destroy) says what a reboot does, GUEST_CONFIG is added to the file verbatim.
 guest_config() {
-    local name=$1 memory=$2 vcpus=$3 kernel=$4 disks= line
+    local name=$1 memory=$2 vcpus=$3 kernel=$4 disks= line number=0 grants=
     shift 4
-    for line in "$@"; do disks="$disks\"$line\", "; done
+    for line in "$@"; do
+        disks="$disks\"$line\", " number=$((number + 1))
+        case $line in *grant_usage=1*) grants=$grants,$number ;; esac
+    done
+    grants=${grants:+--grants=${grants#,}}
     {
         echo "name = \"$name\""
         echo "memory = $memory"
@@ -209,6 +218,7 @@ guest_config() {
         echo 'on_crash = "destroy"'
         echo "on_reboot = \"${GUEST_ON_REBOOT:-destroy}\""
         [ -z "$disks" ] || echo "disk = [ $disks ]"
+        [ "$TRANSPORT" = mmio ] || xen-virtio-blk device-tree ${GUEST_BUS:-$grants} 2>&1 >"/tmp/$name.dtb" | sed "s|/etc/xen/pci.dtb|/tmp/$name.dtb|"
         [ -z "${GUEST_CONFIG:-}" ] || echo "$GUEST_CONFIG"
     } >"/tmp/$name.cfg"
 }

@@ -6,4 +6,5 @@ wait $a && wait $b || exit 1
 bio verify /dev/vda 11 4M & a=$!
 bio verify /dev/vdb 22 4M & b=$!
 wait $a && wait $b || exit 1
-echo "%% interrupts $(grep -c virtio /proc/interrupts)"
+# A virtio-pci device has one for configuration changes, too.
+echo "%% interrupts $(grep virtio /proc/interrupts | grep -vc config)"

@@ -27,6 +27,28 @@ pub(crate) enum Content {
     Empty(u64),
 }
 
+/// By what guests reach their devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// A virtio-mmio window for each.
+    Mmio,
+    /// A PCI bus.
+    Pci,
+}
+
+impl Transport {
+    /// As the backends' option has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mmio => "mmio",
+            Self::Pci => "pci",
+        }
+    }
+}
+
+/// What is added to the name of a case that runs on a PCI bus.
+const ON_PCI: &str = "-pci";
+
 /// What a case's header declares.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -39,6 +61,10 @@ pub(crate) struct Case {
     pub(crate) hypervisor: Hypervisor,
     /// The oldest Xen it works on, if not any.
     pub(crate) series: Option<Series>,
+    /// By what its guests reach their devices.
+    pub(crate) transport: Transport,
+    /// Whether it is a case by the other transport, too.
+    by_both: bool,
     /// Whether the stock kernel travels with it.
     pub(crate) stock_guest: bool,
     /// Whether U-Boot does, as a guest's firmware.
@@ -64,11 +90,29 @@ pub(crate) struct Case {
 impl Case {
     /// The case of this name.
     pub(crate) fn load(name: &str) -> Result<Self> {
-        let script = paths::testbed("cases").join(format!("{name}.sh"));
-        if !script.exists() {
-            bail!("there is no case {name}; `cargo xtask testbed list` names them");
+        let script = |name: &str| paths::testbed("cases").join(format!("{name}.sh"));
+        if script(name).exists() {
+            return Self::at(name, script(name));
         }
-        Self::at(name, script)
+        let of_both = name.strip_suffix(ON_PCI).filter(|name| script(name).exists());
+        let other = of_both.map(|name| Self::at(name, script(name))).transpose()?;
+        let Some(case) = other.and_then(|case| case.on_pci()) else {
+            bail!("there is no case {name}; `cargo xtask testbed list` names them");
+        };
+        Ok(case)
+    }
+
+    /// The same case on a PCI bus, if its header says that there is one.
+    fn on_pci(&self) -> Option<Self> {
+        // xl has `nr_spis` since then.
+        let since = "4.20".parse().ok();
+        self.by_both.then(|| Self {
+            name: format!("{}{ON_PCI}", self.name),
+            about: format!("{} (on a PCI bus)", self.about),
+            series: self.series.max(since),
+            transport: Transport::Pci,
+            ..self.clone()
+        })
     }
 
     /// The binaries of the examples that it brings to dom0.
@@ -90,6 +134,10 @@ impl Case {
             .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
             .filter_map(|path| path.file_stem()?.to_str())
             .map(Self::load)
+            .flat_map(|case| {
+                let on_pci = case.as_ref().ok().and_then(Self::on_pci);
+                [case].into_iter().chain(on_pci.map(Ok))
+            })
             .collect()
     }
 
@@ -109,6 +157,8 @@ impl Case {
             vcpus: 1,
             hypervisor: Hypervisor::Ioreq,
             series: None,
+            transport: Transport::Mmio,
+            by_both: false,
             stock_guest: false,
             uboot: false,
             systemd: false,
@@ -141,6 +191,8 @@ impl Case {
             ("xen", "ioreq") => self.hypervisor = Hypervisor::Ioreq,
             ("xen", "debian") => self.hypervisor = Hypervisor::Debian,
             ("xen", _) => self.series = Some(value.parse()?),
+            ("transport", "mmio") => self.by_both = false,
+            ("transport", "both") => self.by_both = true,
             ("guest-kernel", "slim") => self.stock_guest = false,
             ("guest-kernel", "stock") => self.stock_guest = true,
             ("guest-firmware", "u-boot") => self.uboot = true,
@@ -169,7 +221,7 @@ impl Case {
 
 #[cfg(test)]
 mod tests {
-    use super::{Case, Content, Hypervisor};
+    use super::{Case, Content, Hypervisor, Transport};
 
     fn parse(text: &str) -> anyhow::Result<Case> {
         Case::parse("x", "x.sh".into(), text)
@@ -200,6 +252,16 @@ mod tests {
         let unmet = |series: &str| case.unmet(series.parse().unwrap());
         assert_eq!(unmet("4.17").as_deref(), Some("wants Xen 4.19, and this is 4.17"));
         assert_eq!((unmet("4.19"), unmet("4.20")), (None, None));
+    }
+
+    #[test]
+    fn a_case_by_both_transports_is_two() {
+        let case = parse("# about: a\n# transport: both\n").unwrap();
+        let on_pci = case.on_pci().unwrap();
+        assert_eq!((on_pci.name.as_str(), on_pci.transport), ("x-pci", Transport::Pci));
+        assert!(on_pci.unmet("4.19".parse().unwrap()).is_some(), "xl has no nr_spis");
+        assert_eq!(case.unmet("4.17".parse().unwrap()), None);
+        assert!(parse("# about: a\n").unwrap().on_pci().is_none());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! One deterministic boot: a virtual nanosecond is an executed instruction, of the guest, Xen and dom0
 //! together, whatever else this machine does.
 
+mod targets;
+
 use crate::case::Case;
 use crate::paths;
 use crate::run::{self, Outcome};
@@ -17,6 +19,8 @@ struct Figure {
     backend: &'static str,
     /// How the backend reaches the guest's memory.
     mapping: &'static str,
+    /// By what the guest reaches the device: a virtio-mmio window, or a PCI bus; neither, for Xen's PV block.
+    transport: Option<&'static str>,
     /// Who answers the guest's kicks; nobody, for Xen's PV block.
     notify: Option<&'static str>,
     op: &'static str,
@@ -47,7 +51,8 @@ pub(crate) fn run() -> Result<bool> {
     let path = paths::target().join("figures.json");
     fs::write(&path, serde_json::to_vec_pretty(&figures)?)
         .with_context(|| format!("writing {}", path.display()))?;
-    println!("\n{} figures written to {}", figures.len(), path.display());
+    println!("\n{} figures written to {}\n", figures.len(), path.display());
+    targets::print_verdicts(&figures);
     Ok(!figures.is_empty())
 }
 
@@ -89,15 +94,19 @@ fn figure(begin: &str, end: &str) -> Result<Figure> {
         };
         Ok((at(&end)? - at(&begin)?) / count)
     };
-    let (backend, mapping, notify) = match begin.first().copied() {
-        Some("pv") => ("xen-blkback", "grant", None),
-        Some("foreign") => ("xen-virtio-blk", "foreign", Some("userspace")),
-        Some("grant") => ("xen-virtio-blk", "grant", Some("userspace")),
+    let ours = |mapping, transport| ("xen-virtio-blk", mapping, Some(transport), Some("userspace"));
+    let (backend, mapping, transport, notify) = match begin.first().copied() {
+        Some("pv") => ("xen-blkback", "grant", None, None),
+        Some("foreign") => ours("foreign", "mmio"),
+        Some("grant") => ours("grant", "mmio"),
+        Some("foreign-pci") => ours("foreign", "pci"),
+        Some("grant-pci") => ours("grant", "pci"),
         other => bail!("an unknown guest {other:?}"),
     };
     Ok(Figure {
         backend,
         mapping,
+        transport,
         notify,
         op: if end.contains(&"op=r") { "read" } else { "write" },
         bytes: number("bytes")?,
@@ -114,14 +123,15 @@ fn print_table(figures: &[Figure]) {
         "\nvirtual ns (= instructions of the whole system), ioreqs and interrupts a request\n"
     );
     println!(
-        "{:<15} {:<8} {:<6} {:>8} {:>6} {:>12} {:>7} {:>10}",
-        "backend", "mapping", "op", "bytes", "depth", "virtual ns", "ioreqs", "interrupts"
+        "{:<15} {:<8} {:<5} {:<6} {:>8} {:>6} {:>12} {:>7} {:>10}",
+        "backend", "mapping", "by", "op", "bytes", "depth", "virtual ns", "ioreqs", "interrupts"
     );
     for figure in figures {
         println!(
-            "{:<15} {:<8} {:<6} {:>8} {:>6} {:>12.0} {:>7} {:>10.2}",
+            "{:<15} {:<8} {:<5} {:<6} {:>8} {:>6} {:>12.0} {:>7} {:>10.2}",
             figure.backend,
             figure.mapping,
+            figure.transport.unwrap_or("-"),
             figure.op,
             figure.bytes,
             figure.depth,
@@ -147,6 +157,7 @@ mod tests {
             (figure.backend, figure.mapping, figure.op),
             ("xen-virtio-blk", "foreign", "read")
         );
+        assert_eq!(figure.transport, Some("mmio"));
         assert_eq!((figure.virtual_ns, figure.ioreqs, figure.interrupts), (10.0, Some(3.0), 1.0));
     }
 

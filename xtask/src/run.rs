@@ -220,6 +220,7 @@ fn cargo_of(testbed: &Testbed, binaries: &Path, case: Option<&Case>) -> Result<A
     }
     if let Some(case) = case {
         archive.file("testbed/case.sh", 0o644, &case.script)?;
+        archive.bytes("testbed/transport", 0o644, case.transport.name());
     }
     archive.file("usr/bin/bio", 0o755, &binaries.join("bio"))?;
     for example in case.map_or(vec![DAEMON], |case| case.examples().collect()) {

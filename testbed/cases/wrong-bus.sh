@@ -1,0 +1,31 @@
+# about: a device tree, or a number of interrupts, that doesn't go with how the daemon serves a guest: what comes of it, and what is said
+# xen: 4.20
+# allow: Kernel panic
+# allow: Internal error
+
+# tree NAME [OPTION…]: the lines of xl.cfg for a bus, whose tree is /tmp/NAME.dtb.
+tree() {
+    local name=$1; shift
+    xen-virtio-blk device-tree "$@" 2>&1 >"/tmp/$name.dtb" | sed "s|/etc/xen/pci.dtb|/tmp/$name.dtb|"
+}
+
+check "without a file, the tree isn't written to a terminal" true
+daemon_start run --transport pci
+GUEST_CMDLINE=xvt.script=io
+
+# A guest that has no bus uses the window.
+guest_config plain 160 1 slim "$(virtio_disk "$(image plain 64M)" xvda)"
+check "no device tree: xl create" guest_create plain || give_up "a guest is created"
+expect plain "%% script io status 0" 120
+check "no device tree: the guest is gone" guest_wait_gone plain
+check "no device tree: nothing was on a bus" fails daemon_says "looked at its PCI bus" 1
+
+# Too few interrupts: the guest's driver is refused one, which is said.
+GUEST_CONFIG=$(tree few | sed 's/^nr_spis.*/nr_spis = 12/')
+guest_config few 160 1 slim "$(virtio_disk "$(image few 64M)" xvda)"
+check "few interrupts: xl create" guest_create few || give_up "a guest is created"
+check "few interrupts: the log says what to write" daemon_says "write nr_spis" 60
+note "few interrupts: $(grep -F nr_spis "$DAEMON_LOG" | tail -n 1)"
+xl destroy few
+check "few interrupts: the guest is gone" guest_wait_gone few
+check "the daemon stops" daemon_stop
