@@ -18,6 +18,8 @@ pub(crate) enum Op {
     Mix,
     /// A write, then a flush once it is complete; the pair counts as one request.
     WriteFlush,
+    /// The same on a file system of a disk, whose cache is flushed.
+    WriteFlushDisk,
 }
 
 impl fmt::Display for Op {
@@ -27,6 +29,7 @@ impl fmt::Display for Op {
             Self::Write => "write",
             Self::Mix => "mix70/30",
             Self::WriteFlush => "write+flush",
+            Self::WriteFlushDisk => "write+flush, disk",
         })
     }
 }
@@ -41,12 +44,17 @@ pub(crate) enum Medium {
 }
 
 impl Op {
+    /// A flush follows each write.
+    pub(crate) fn flushes(self) -> bool {
+        matches!(self, Self::WriteFlush | Self::WriteFlushDisk)
+    }
+
     /// Reads are served from the page cache, as io_uring hands every read from tmpfs, which can't
     /// say that it would wait, to a thread. What is written goes to tmpfs, as writing back to a
-    /// disk, and waiting for it, would be what is measured.
+    /// disk, and waiting for it, would be what is measured: that is one load of its own.
     pub(crate) fn medium(self) -> Medium {
         match self {
-            Self::Read | Self::Mix => Medium::PageCache,
+            Self::Read | Self::Mix | Self::WriteFlushDisk => Medium::PageCache,
             Self::Write | Self::WriteFlush => Medium::Memory,
         }
     }
@@ -112,7 +120,7 @@ impl Requests {
         };
         let kind = match self.op {
             Op::Read => Kind::Read,
-            Op::Write | Op::WriteFlush => Kind::Write,
+            Op::Write | Op::WriteFlush | Op::WriteFlushDisk => Kind::Write,
             Op::Mix if self.random.below(10) < 7 => Kind::Read,
             Op::Mix => Kind::Write,
         };

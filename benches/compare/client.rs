@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use xen_virtio_benches::{Driver, Failed, Kind, Request};
 
-use crate::cell::{Cell, Client, Op, Requests};
+use crate::cell::{Cell, Client, Requests};
 use crate::cpu::Meter;
 use crate::window::{Latencies, Window};
 
@@ -76,7 +76,7 @@ pub(crate) fn run<P: Port>(
             now = Instant::now();
             for &slot in &lane.batch {
                 let Slot { since, request } = &mut lane.slots[usize::from(slot)];
-                if cell.op == Op::WriteFlush && request.kind == Kind::Write {
+                if cell.op.flushes() && request.kind == Kind::Write {
                     *request = Request { kind: Kind::Flush, sector: 0, len: 0 };
                 } else {
                     latencies.record(now - *since);

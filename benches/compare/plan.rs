@@ -97,6 +97,7 @@ fn short_cells(subject: &Subject) -> Vec<Cell> {
             one(Read, KIB4, 1, Sleeps),
             one(Read, KIB4, 32, Sleeps),
             one(WriteFlush, KIB4, 1, Sleeps),
+            one(WriteFlushDisk, KIB4, 1, Sleeps),
         ],
         Subject::Served { polls, .. } => {
             let client = if *polls { Spins } else { Sleeps };
@@ -125,6 +126,7 @@ fn full_cells(subject: &Subject) -> Vec<Cell> {
         }
         loads.extend([1, 32].map(|depth| (Mix, KIB4, depth)));
         loads.extend([1, 32].map(|depth| (WriteFlush, KIB4, depth)));
+        loads.push((WriteFlushDisk, KIB4, 1));
     } else {
         loads.extend([4, 32, 128].map(|depth| (Read, KIB4, depth)));
         loads.push((Write, KIB4, 32));

@@ -40,7 +40,7 @@ pub(crate) fn pread(
                 Kind::Read => image.read_exact_at(buffer, sector * 512).context("pread")?,
                 _ => image.write_all_at(buffer, sector * 512).context("pwrite")?,
             }
-            if cell.op == Op::WriteFlush {
+            if cell.op.flushes() {
                 image.sync_data().context("fdatasync")?;
             }
             let since = now;
@@ -124,7 +124,7 @@ fn push(
         Kind::Read => opcode::ReadFixed::new(file, start, len, slot).offset(sector * 512).build(),
         _ => opcode::WriteFixed::new(file, start, len, slot).offset(sector * 512).build(),
     };
-    if op == Op::WriteFlush {
+    if op.flushes() {
         let flush = opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build();
         let write = entry.flags(Flags::IO_LINK).user_data(u64::from(slot) | WRITE_OF_PAIR);
         enqueue(ring, &write)?;
@@ -145,7 +145,7 @@ fn finished(completed: &io_uring::cqueue::Entry, cell: &Cell) -> Result<Option<u
         return Err(io::Error::from_raw_os_error(-completed.result())).context("io_uring");
     }
     let tag = completed.user_data();
-    let flush = cell.op == Op::WriteFlush && tag & WRITE_OF_PAIR == 0;
+    let flush = cell.op.flushes() && tag & WRITE_OF_PAIR == 0;
     let expected = if flush { 0 } else { cell.bytes };
     ensure!(completed.result() as u32 == expected, "a short transfer: {completed:?}");
     Ok((tag & WRITE_OF_PAIR == 0).then_some(tag as u16))
