@@ -4,6 +4,7 @@ mod active_limits;
 mod admission;
 mod answers;
 mod canceller;
+mod crowding;
 mod flushes;
 mod inflight;
 mod inline;

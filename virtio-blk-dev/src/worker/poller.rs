@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use super::crowding::Crowding;
+
 /// How long a worker spins for new work before it sleeps: adaptive, between
 /// [`MIN_SPIN`](Self::MIN_SPIN) and a maximum.
 ///
@@ -10,6 +12,10 @@ use std::time::{Duration, Instant};
 /// That a sleep was short doesn't mean that spinning would have found the work: a driver that needs this very processor
 /// submits it when the worker sleeps. So spinning has a credit, which is spent by time spun in vain, and earned by
 /// finding work. Without it the worker only sleeps, and tries again after a while, which gets longer each time.
+///
+/// Nor does finding work by spinning mean that it should: others may wait for this processor meanwhile, such as the
+/// thread of another queue, until the scheduler takes it from the worker. Where that happens, the worker only sleeps, for
+/// longer each time that it happens again.
 #[derive(Debug)]
 pub struct Poller {
     max: Duration,
@@ -24,6 +30,11 @@ pub struct Poller {
     rest: u32,
     /// How often it was tried since it last paid.
     rests: u32,
+    crowding: Crowding,
+    /// How often it had to give way since it last polled for long.
+    crowded: u32,
+    /// Work found by spinning since it last gave way.
+    found: u32,
 }
 
 impl Poller {
@@ -45,10 +56,21 @@ impl Poller {
     const TRY: u32 = 2;
     /// A rest is at most `RETRY << MAX_RESTS` sleeps.
     const MAX_RESTS: u32 = 6;
+    /// The first rest, in sleeps, after the processor was taken away, the factor to the next one as a shift, and how often
+    /// it is applied. A try takes up to three slices of the scheduler, in which others wait.
+    const CROWDED_REST: u32 = 256;
+    const CROWDED_SHIFT: u32 = 2;
+    const MAX_CROWDED: u32 = 5;
+    /// The processor is no longer crowded after so much work was found by spinning, of at most 50 000 a slice.
+    const UNCROWDED: u32 = 1 << 20;
 
     /// Spins for `max` at most. With [zero](Duration::ZERO) it never spins for longer than
     /// [`MIN_SPIN`](Self::MIN_SPIN).
     pub fn new(max: Duration) -> Self {
+        Self::with_crowding(max, Crowding::new())
+    }
+
+    fn with_crowding(max: Duration, crowding: Crowding) -> Self {
         Self {
             max,
             budget: Duration::ZERO,
@@ -58,6 +80,9 @@ impl Poller {
             credit: max.saturating_mul(Self::CREDIT),
             rest: 0,
             rests: 0,
+            crowding,
+            crowded: 0,
+            found: 0,
         }
     }
 
@@ -66,6 +91,10 @@ impl Poller {
         let looked = self.idle_since.take().is_some();
         if looked && self.slept_at.is_none() {
             self.failed_spins = 0;
+            self.found = self.found.saturating_add(1);
+            if self.found == Self::UNCROWDED {
+                self.crowded = 0;
+            }
             let full = self.max.saturating_mul(Self::CREDIT);
             self.credit = self.credit.saturating_add(Self::SAVED).min(full);
             if self.credit == full {
@@ -87,6 +116,10 @@ impl Poller {
     /// There was no work at `now`. Returns whether to check again rather than to sleep.
     pub fn idle(&mut self, now: Instant) -> bool {
         let since = *self.idle_since.get_or_insert(now);
+        if self.budget > Self::MIN_SPIN && self.crowding.is_found(now) {
+            self.give_way();
+            return false;
+        }
         let spins = self.failed_spins < Self::MAX_FAILED_SPINS
             || self.failed_spins.is_multiple_of(Self::RETRY);
         let min_spin = if spins { Self::MIN_SPIN } else { Duration::ZERO };
@@ -95,6 +128,7 @@ impl Poller {
 
     /// The worker goes to sleep at `now`.
     pub fn sleeps(&mut self, now: Instant) {
+        self.crowding.ends();
         let spun = self.idle_since.take().map(|since| now.saturating_duration_since(since));
         self.failed_spins = self.failed_spins.wrapping_add(1);
         if self.rest > 0 {
@@ -104,6 +138,16 @@ impl Poller {
         }
         // After a spurious wake-up the sleep continues.
         self.slept_at.get_or_insert(now);
+    }
+
+    /// Others need this processor.
+    #[cold]
+    fn give_way(&mut self) {
+        self.budget = Duration::ZERO;
+        self.found = 0;
+        self.rest = Self::CROWDED_REST << Self::CROWDED_SHIFT.saturating_mul(self.crowded);
+        self.crowded = self.crowded.saturating_add(1).min(Self::MAX_CROWDED);
+        self.crowding.ends();
     }
 
     /// So much time was spun in vain.
@@ -206,6 +250,50 @@ mod tests {
         after(&mut poller, Duration::from_micros(20), Poller::RETRY << (Poller::MAX_RESTS + 1));
         let (_, sleeps) = after(&mut poller, Duration::from_micros(20), 1000);
         assert_eq!(sleeps, 0, "budget {:?}", poller.budget());
+    }
+
+    thread_local! {
+        static SWITCHES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Polling always finds work, and its processor is taken away every 4 ms. How often that was.
+    fn in_a_crowd(poller: &mut Poller, requests: u32) -> u64 {
+        let before = SWITCHES.get();
+        let (mut now, mut slice) = (Instant::now(), Duration::ZERO);
+        for _ in 0..requests {
+            poller.busy(now);
+            let next = now + Duration::from_micros(20);
+            while now < next && poller.idle(now) {
+                now += Duration::from_nanos(500);
+                slice += Duration::from_nanos(500);
+            }
+            if now < next {
+                poller.sleeps(now);
+                // The others have it.
+                (now, slice) = (next, Duration::ZERO);
+            } else if slice > Duration::from_millis(4) {
+                SWITCHES.set(SWITCHES.get() + 1);
+                (now, slice) = (now + Duration::from_millis(4), Duration::ZERO);
+            }
+        }
+        SWITCHES.get() - before
+    }
+
+    #[test]
+    fn polling_that_keeps_others_from_the_processor_stops_though_it_finds_work() {
+        let mut poller = Poller::with_crowding(MAX, Crowding::with_source(|| SWITCHES.get()));
+        let early = in_a_crowd(&mut poller, 50_000);
+        assert!(early <= 18, "{early} slices");
+        let late = in_a_crowd(&mut poller, 100_000);
+        assert!(late <= 9, "{late} slices");
+    }
+
+    #[test]
+    fn a_processor_that_is_the_workers_own_is_polled_on() {
+        let mut poller = Poller::with_crowding(MAX, Crowding::with_source(|| 7));
+        after(&mut poller, Duration::from_micros(20), 10);
+        let (_, sleeps) = after(&mut poller, Duration::from_micros(20), 10_000);
+        assert_eq!(sleeps, 0);
     }
 
     #[test]

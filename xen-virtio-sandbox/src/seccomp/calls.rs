@@ -43,6 +43,8 @@ pub(super) const EVERY_THREAD: &[c_long] = &[
     libc::SYS_sched_getaffinity,
     // Keys of hash tables and of the heap.
     libc::SYS_getrandom,
+    // How often a thread that polls was preempted.
+    libc::SYS_getrusage,
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_exit,
