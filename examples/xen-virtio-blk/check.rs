@@ -11,10 +11,7 @@ use rustix::io::Errno;
 use virtio_blk_dev::UringEngine;
 use xen_evtchn::Evtchn;
 use xen_foreignmem::{Gntdev, Privcmd};
-use xen_ioreq::{
-    DeviceModel, XenDeviceModel,
-    eventfd::{EventFds, Kick},
-};
+use xen_ioreq::{DeviceModel, XenDeviceModel, eventfd::EventFds};
 use xen_virtio_backend::daemon;
 
 use finding::{Finding, Verdict};
@@ -33,7 +30,6 @@ pub fn run() -> ExitCode {
         xenstore(),
         ioreq_server(),
         irqfd(),
-        ioeventfd(),
         unpopulated_memory(),
         io_uring(),
     ];
@@ -177,16 +173,6 @@ fn irqfd() -> Finding {
         XenDeviceModel::new(privcmd.into()).irqfd(32, io::stderr().as_fd(), false)
     });
     eventfd("irqfd", asked, "interrupts cost some 2 % of a small request more")
-}
-
-/// Kicks answered by the kernel, likewise.
-fn ioeventfd() -> Finding {
-    let asked = Privcmd::open(NO_SUCH_DOMAIN).and_then(|privcmd| {
-        let kick = Kick { page: 0, ports: &[], base: 0, size: 4, queue: 0 };
-        // SAFETY: this unbinds; only a call that binds leaves anything in the kernel.
-        unsafe { XenDeviceModel::new(privcmd.into()).ioeventfd(&kick, io::stderr().as_fd(), false) }
-    });
-    eventfd("ioeventfd", asked, "nothing here uses it")
 }
 
 fn eventfd(what: &'static str, asked: io::Result<()>, without: &str) -> Finding {

@@ -53,7 +53,7 @@
 //! | The guest | be destroyed at any moment | break the server: its mappings stay valid, and calls fail with ENOENT, or ESRCH once nothing of the guest is mapped; [`Liveness`] tells |
 //! | A bug in a device's handler (early return, panic) | give a wrong answer | hang the vCPU: a request that is dropped is answered |
 //! | A compromised backend | answer its guest's accesses wrongly, raise its interrupts | reach other guests, when its descriptors are restricted to one (`ForeignMemory::restrict`, `EventChannel::restrict`) |
-//! | A backend killed while an [ioeventfd](eventfd::IoEventFd) is bound | crash dom0's kernel | with interrupts and kicks in userspace, this can't happen |
+//! | A backend that is killed at any moment | leave requests unanswered until the next one takes the server over | leave anything in dom0's kernel: [irqfds](eventfd::IrqFd) end with the process, and ioeventfds, which don't, are not used |
 //! | Xen and dom0's kernel | everything | they are trusted |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

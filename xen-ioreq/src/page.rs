@@ -12,10 +12,6 @@ use crate::sys::{
 /// How many vCPUs a page has slots for.
 pub(crate) const SLOTS: usize = PAGE_SIZE / size_of::<Ioreq>();
 
-/// How often a slot that is INPROCESS is checked again before it is taken over. This takes some milliseconds;
-/// the kernel's ioeventfd handler takes microseconds.
-const CLAIM_SPIN_LIMIT: u32 = 10_000;
-
 /// A server's slots, mapped.
 #[derive(Debug)]
 pub(crate) struct IoreqPage {
@@ -27,11 +23,6 @@ impl IoreqPage {
     pub(crate) fn new(mapping: Mapping) -> Self {
         assert!(mapping.len() >= PAGE_SIZE, "a mapping is at least a page");
         Self { mapping }
-    }
-
-    /// The address of the page, for the kernel.
-    pub(crate) fn address(&self) -> u64 {
-        self.mapping.as_ptr() as u64
     }
 
     /// # Panics
@@ -76,10 +67,8 @@ impl Ioreq {
 
     /// Claims the request, if there is one: READY becomes INPROCESS.
     ///
-    /// If the slot is already INPROCESS, the kernel's ioeventfd handler is checking it and will put it back
-    /// soon, so this spins; or a previous process died while it served the request, which is then claimed.
+    /// If the slot is already INPROCESS, a previous process died while it served the request, which is claimed, too.
     pub(crate) fn claim(&self) -> Option<RawRequest> {
-        let mut spins_left = CLAIM_SPIN_LIMIT;
         loop {
             let byte = self.state.load(Ordering::Acquire);
             match byte & STATE_MASK {
@@ -95,11 +84,7 @@ impl Ioreq {
                         return Some(self.copy(byte));
                     }
                 }
-                STATE_IOREQ_INPROCESS if spins_left == 0 => return Some(self.copy(byte)),
-                STATE_IOREQ_INPROCESS => {
-                    spins_left -= 1;
-                    std::thread::yield_now();
-                }
+                STATE_IOREQ_INPROCESS => return Some(self.copy(byte)),
                 _ => return None,
             }
         }
@@ -128,7 +113,7 @@ impl Ioreq {
         if let Some(data) = data {
             self.data.store(data, Ordering::Relaxed);
         }
-        // If this fails, the kernel has put the slot back to READY, and the request is served again.
+        // If this fails, the slot was put back to READY, and the request is served again.
         let _ = self.state.compare_exchange(
             byte,
             byte & !STATE_MASK | STATE_IORESP_READY,

@@ -14,7 +14,6 @@ use xen_foreignmem::{DomId, ForeignMemory, RESOURCE_IOREQ_SERVER};
 use crate::deferred::Deferred;
 use crate::device_model::DeviceModel;
 use crate::error::{Error, Operation};
-use crate::eventfd::{EventFds, IoEventFd};
 use crate::liveness::Liveness;
 use crate::page::{IoreqPage, SLOTS};
 use crate::registration::Registration;
@@ -286,28 +285,6 @@ impl<M: DeviceModel, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
     /// A copy of the counters.
     pub fn stats(&self) -> Stats {
         self.stats
-    }
-}
-
-impl<M: EventFds, F: ForeignMemory, E: EventChannel> IoreqServer<M, F, E> {
-    /// Has the kernel answer the guest's kicks of `queue`, writes of `size` bytes at `base + 0x50` in the
-    /// virtio-mmio window at `base`, and count them in an eventfd.
-    ///
-    /// See the hazard of [`IoEventFd`].
-    ///
-    /// # Errors
-    ///
-    /// EINVAL: the server is not enabled. Otherwise those of [`EventFds::ioeventfd`].
-    pub fn ioeventfd(&self, base: u64, size: u32, queue: u32) -> io::Result<IoEventFd<M, E>> {
-        if self.ports.is_empty() {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        IoEventFd::new(
-            Arc::clone(&self.registration.model),
-            Arc::clone(&self.page),
-            Arc::clone(&self.ports),
-            (base, size, queue),
-        )
     }
 }
 

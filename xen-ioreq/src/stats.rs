@@ -6,7 +6,6 @@
 pub struct Stats {
     /// Requests handed out.
     pub requests: u64,
-    /// Events without a request: the kernel's ioeventfd had answered it, it had been claimed before its
-    /// event was read, or the channel had just been bound.
+    /// Events without a request: it had been claimed before its event was read, or the channel had just been bound.
     pub spurious: u64,
 }

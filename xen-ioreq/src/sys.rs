@@ -9,7 +9,7 @@ compile_error!("Xen's Arm64 and x86_64 ABIs are little-endian LP64");
 
 /// `struct ioreq`: one vCPU's slot in the page Xen shares with us.
 ///
-/// Xen, the kernel (ioeventfd) and this process change it at the same time, so every field is atomic.
+/// Xen and this process change it at the same time, so every field is atomic.
 #[repr(C)]
 pub(crate) struct Ioreq {
     pub(crate) addr: AtomicU64,
@@ -160,9 +160,7 @@ pub(crate) struct NrVcpus {
 pub(crate) const PRIVCMD_DM_OP: u32 = 0x0010_5005;
 /// `IOCTL_PRIVCMD_IRQFD`, Linux 6.6.
 pub(crate) const PRIVCMD_IRQFD: u32 = 0x4018_5008;
-/// `IOCTL_PRIVCMD_IOEVENTFD`, Linux 6.8.
-pub(crate) const PRIVCMD_IOEVENTFD: u32 = 0x4030_5009;
-/// `PRIVCMD_IRQFD_FLAG_DEASSIGN`, and `PRIVCMD_IOEVENTFD_FLAG_DEASSIGN`, which is the same.
+/// `PRIVCMD_IRQFD_FLAG_DEASSIGN`.
 pub(crate) const FLAG_DEASSIGN: u32 = 1;
 
 /// `struct privcmd_dm_op_buf`.
@@ -186,21 +184,6 @@ pub(crate) struct PrivcmdIrqfd {
     pub(crate) dm_op: u64,
     pub(crate) size: u32,
     pub(crate) fd: u32,
-    pub(crate) flags: u32,
-    pub(crate) dom: u16,
-    pub(crate) pad: [u8; 2],
-}
-
-/// `struct privcmd_ioeventfd`.
-#[repr(C)]
-pub(crate) struct PrivcmdIoeventfd {
-    pub(crate) ioreq: u64,
-    pub(crate) ports: u64,
-    pub(crate) addr: u64,
-    pub(crate) addr_len: u32,
-    pub(crate) event_fd: u32,
-    pub(crate) vcpus: u32,
-    pub(crate) vq: u32,
     pub(crate) flags: u32,
     pub(crate) dom: u16,
     pub(crate) pad: [u8; 2],

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use xen_foreignmem::{DomId, ForeignMemory, Privcmd};
 
 use crate::device_model::{DeviceModel, ServerInfo};
-use crate::eventfd::{EventFds, Kick};
+use crate::eventfd::EventFds;
 use crate::server_id::ServerId;
 use crate::sys;
 
@@ -120,28 +120,5 @@ impl EventFds for XenDeviceModel {
         };
         // SAFETY: `dm_op` names `size` readable bytes, which the kernel copies.
         unsafe { ioctl(self.privcmd.as_fd(), sys::PRIVCMD_IRQFD, &mut call) }
-    }
-
-    unsafe fn ioeventfd(
-        &self,
-        kick: &Kick<'_>,
-        eventfd: BorrowedFd<'_>,
-        assign: bool,
-    ) -> io::Result<()> {
-        let mut call = sys::PrivcmdIoeventfd {
-            ioreq: kick.page,
-            ports: kick.ports.as_ptr() as u64,
-            addr: kick.base,
-            addr_len: kick.size,
-            event_fd: eventfd.as_raw_fd() as u32,
-            vcpus: kick.ports.len() as u32,
-            vq: kick.queue,
-            flags: flags(assign),
-            dom: self.domid(),
-            pad: [0; 2],
-        };
-        // SAFETY: `ports` names `vcpus` readable numbers, which the kernel copies; the caller answers for the
-        // page of requests, which it keeps.
-        unsafe { ioctl(self.privcmd.as_fd(), sys::PRIVCMD_IOEVENTFD, &mut call) }
     }
 }

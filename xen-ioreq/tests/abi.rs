@@ -1,7 +1,6 @@
 //! The layouts and numbers against Xen's and Linux's headers, through the C compiler.
 //!
-//! `IOCTL_PRIVCMD_IRQFD` (Linux 6.6) and `_IOEVENTFD` (6.8) are checked against the header where it has them,
-//! else against the documented layout.
+//! `IOCTL_PRIVCMD_IRQFD` (Linux 6.6) is checked against the header where it has it, else against the documented layout.
 #![cfg(not(miri))]
 
 use std::io::Write;
@@ -33,14 +32,6 @@ struct privcmd_irqfd {
 };
 #define PRIVCMD_IRQFD_FLAG_DEASSIGN (1 << 0)
 #define IOCTL_PRIVCMD_IRQFD _IOW('P', 8, struct privcmd_irqfd)
-#endif
-#ifndef IOCTL_PRIVCMD_IOEVENTFD
-struct privcmd_ioeventfd {
-    __u64 ioreq; __u64 ports; __u64 addr; __u32 addr_len; __u32 event_fd; __u32 vcpus; __u32 vq;
-    __u32 flags; domid_t dom; __u8 pad[2];
-};
-#define PRIVCMD_IOEVENTFD_FLAG_DEASSIGN (1 << 0)
-#define IOCTL_PRIVCMD_IOEVENTFD _IOW('P', 9, struct privcmd_ioeventfd)
 #endif
 /* The flags byte of an ioreq in which only one bit-field is set. */
 #define FLAGS(field, value) ({ ioreq_t r; memset(&r, 0, sizeof r); r.field = (value); ((uint8_t *)&r)[30]; })
@@ -192,9 +183,7 @@ fn ioctls_are_linuxs() {
     check(&[
         ("IOCTL_PRIVCMD_DM_OP", sys::PRIVCMD_DM_OP.into()),
         ("IOCTL_PRIVCMD_IRQFD", sys::PRIVCMD_IRQFD.into()),
-        ("IOCTL_PRIVCMD_IOEVENTFD", sys::PRIVCMD_IOEVENTFD.into()),
         ("PRIVCMD_IRQFD_FLAG_DEASSIGN", sys::FLAG_DEASSIGN.into()),
-        ("PRIVCMD_IOEVENTFD_FLAG_DEASSIGN", sys::FLAG_DEASSIGN.into()),
     ]);
     layout!("struct privcmd_dm_op_buf", sys::PrivcmdDmOpBuf, { "uptr": uptr, "size": size });
     layout!("struct privcmd_dm_op", sys::PrivcmdDmOp, {
@@ -202,9 +191,5 @@ fn ioctls_are_linuxs() {
     });
     layout!("struct privcmd_irqfd", sys::PrivcmdIrqfd, {
         "dm_op": dm_op, "size": size, "fd": fd, "flags": flags, "dom": dom, "pad": pad,
-    });
-    layout!("struct privcmd_ioeventfd", sys::PrivcmdIoeventfd, {
-        "ioreq": ioreq, "ports": ports, "addr": addr, "addr_len": addr_len,
-        "event_fd": event_fd, "vcpus": vcpus, "vq": vq, "flags": flags, "dom": dom, "pad": pad,
     });
 }

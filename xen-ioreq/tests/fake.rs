@@ -147,7 +147,7 @@ fn a_slot_taken_back_is_served_again_and_not_answered_twice() {
     assert!(server.next_request().unwrap().is_none());
     let mut access = domain.vcpu(0).begin_read(BASE, 4).unwrap();
     let request = server.next_request().unwrap().unwrap();
-    // As the kernel's ioeventfd handler does, when it was late.
+    // As no one should.
     set_state(&domain, 0, 1);
     request.complete_read(1);
     server.next_request().unwrap().unwrap().complete_read(2);

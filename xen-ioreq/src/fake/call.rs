@@ -23,6 +23,4 @@ pub enum Call {
     SetIrqLevel,
     /// [`irqfd`](crate::eventfd::EventFds::irqfd).
     IrqFd,
-    /// [`ioeventfd`](crate::eventfd::EventFds::ioeventfd).
-    IoEventFd,
 }

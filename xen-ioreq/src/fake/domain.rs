@@ -125,11 +125,9 @@ impl FakeDomain {
         state.servers.iter().flatten().map(slots).sum()
     }
 
-    /// How many irqfds and ioeventfds are bound.
+    /// How many irqfds are bound.
     pub fn eventfds(&self) -> usize {
-        let state = self.machine.state();
-        let kicks: usize = state.servers.iter().flatten().map(|server| server.kicks.len()).sum();
-        state.interrupts.bound() + kicks
+        self.machine.state().interrupts.bound()
     }
 
     /// vCPUs that hang for good, as their server was destroyed while they waited for it.

@@ -1,9 +1,8 @@
 //! `/dev/xen/privcmd`, as far as device-model operations go.
 
-use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,9 +13,9 @@ use super::call::Call;
 use super::errno::errno;
 use super::machine::Machine;
 use super::ranges::Ranges;
-use super::state::{BoundKick, Server, Slots, State};
+use super::state::{Server, Slots, State};
 use crate::device_model::{DeviceModel, ServerInfo};
-use crate::eventfd::{EventFds, Kick};
+use crate::eventfd::EventFds;
 use crate::server_id::ServerId;
 use crate::sys::{FRAME_IOREQ, STATE_IOREQ_NONE};
 
@@ -74,7 +73,6 @@ impl DeviceModel for FakeDeviceModel {
                 ports: (0..machine.vcpus)
                     .map(|_| machine.hub.alloc_unbound(machine.domid))
                     .collect(),
-                kicks: Vec::new(),
             });
             Ok(id as ServerId)
         })
@@ -140,45 +138,6 @@ impl EventFds for FakeDeviceModel {
             false => {
                 state.interrupts.unbind(eventfd);
                 Ok(())
-            }
-        })
-    }
-
-    unsafe fn ioeventfd(
-        &self,
-        kick: &Kick<'_>,
-        eventfd: BorrowedFd<'_>,
-        assign: bool,
-    ) -> io::Result<()> {
-        self.dm_op(Call::IoEventFd, |state| {
-            if !matches!(kick.size, 1 | 2 | 4 | 8) {
-                return Err(errno(libc::EINVAL));
-            }
-            // The kernel knows a page by its address; here, the ports tell whose it is.
-            let machine = &self.machine;
-            let bound = |server: &&mut Server| {
-                let local = |&port| machine.hub.bound_to(machine.domid, port);
-                server.ports.iter().map(local).eq(kick.ports.iter().copied().map(Some))
-            };
-            let server = state.servers.iter_mut().flatten().find(bound);
-            let kicks = &mut server.ok_or_else(|| errno(libc::EINVAL))?.kicks;
-            let same =
-                |k: &BoundKick| (k.base, k.size, k.queue) == (kick.base, kick.size, kick.queue);
-            let at = kicks.iter().position(same);
-            match (at, assign) {
-                (None, true) => {
-                    let &Kick { base, size, queue, .. } = kick;
-                    let fd = eventfd.as_raw_fd();
-                    let eventfd = File::from(eventfd.try_clone_to_owned()?);
-                    kicks.push(BoundKick { base, size, queue, fd, eventfd });
-                    Ok(())
-                }
-                (Some(_), true) => Err(errno(libc::EEXIST)),
-                (Some(at), false) if kicks[at].fd == eventfd.as_raw_fd() => {
-                    kicks.remove(at);
-                    Ok(())
-                }
-                (_, false) => Err(errno(libc::ENODEV)),
             }
         })
     }

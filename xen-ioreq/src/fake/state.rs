@@ -1,8 +1,6 @@
 //! What Xen knows of the guest.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::RawFd;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,8 +15,7 @@ use super::ranges::Ranges;
 use crate::page::SLOTS;
 use crate::server_id::ServerId;
 use crate::sys::{
-    FLAG_DATA_IS_PTR, FLAG_READ, IOREQ_TYPE_COPY, Ioreq, MAX_SERVERS, STATE_IOREQ_NONE,
-    STATE_IOREQ_READY, STATE_IORESP_READY,
+    FLAG_DATA_IS_PTR, FLAG_READ, Ioreq, MAX_SERVERS, STATE_IOREQ_NONE, STATE_IOREQ_READY,
 };
 
 #[derive(Debug)]
@@ -39,17 +36,6 @@ pub(super) struct Server {
     pub(super) slots: Slots,
     /// The guest's end of each vCPU's event channel.
     pub(super) ports: Vec<u32>,
-    pub(super) kicks: Vec<BoundKick>,
-}
-
-/// An ioeventfd, as the kernel keeps it.
-#[derive(Debug)]
-pub(super) struct BoundKick {
-    pub(super) base: u64,
-    pub(super) size: u32,
-    pub(super) queue: u32,
-    pub(super) fd: RawFd,
-    pub(super) eventfd: File,
 }
 
 /// The page of requests, as Xen sees it.
@@ -136,27 +122,7 @@ impl Server {
         slot.kind.store(request.kind, Ordering::Relaxed);
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = flag(request.read, FLAG_READ) | flag(request.data_is_ptr, FLAG_DATA_IS_PTR);
-        slot.state.store(flags | self.ready(slot, request), Ordering::Release);
+        slot.state.store(flags | STATE_IOREQ_READY, Ordering::Release);
         true
-    }
-
-    /// The kernel's handler runs on the way: a kick that has an eventfd is answered there.
-    fn ready(&self, slot: &Ioreq, request: &FakeIoreq) -> u8 {
-        debug_assert_eq!(slot.state(), STATE_IOREQ_NONE);
-        let kick = self.kicks.iter().find(|kick| {
-            request.kind == IOREQ_TYPE_COPY
-                && !request.read
-                && Some(request.addr) == kick.base.checked_add(0x50)
-                && request.size == kick.size
-                && request.data & 0xffff == u64::from(kick.queue)
-        });
-        match kick {
-            // A full counter is one kick less, as in the kernel.
-            Some(kick) => {
-                let _ = (&kick.eventfd).write_all(&1_u64.to_ne_bytes());
-                STATE_IORESP_READY
-            }
-            None => STATE_IOREQ_READY,
-        }
     }
 }
