@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::bounce::BouncePool;
 use crate::chunk::{Chunk, Lookaside};
+use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::error::MapError;
 use crate::foreign::ForeignMemory;
@@ -16,6 +17,8 @@ pub(crate) struct Handle<F: ForeignMemory, G: GrantTable> {
     pub(crate) domain: Arc<Domain<F, G>>,
     /// For requests, where grants can be copied.
     pub(crate) pool: Option<BouncePool>,
+    /// For copies of many guards.
+    pub(crate) copies: Mutex<Copies>,
     kind: Kind,
     lookaside: Mutex<Lookaside>,
 }
@@ -31,7 +34,13 @@ impl<F: ForeignMemory, G: GrantTable> Handle<F, G> {
     pub(crate) fn new(domain: Arc<Domain<F, G>>, kind: Kind) -> Self {
         let copies = kind == Kind::Requests && domain.grants.is_some();
         let pool = copies.then(|| BouncePool::new(domain.layout.bounce_page_count()));
-        Self { domain, pool, kind, lookaside: Mutex::new(Lookaside::new()) }
+        Self {
+            domain,
+            pool,
+            copies: Mutex::default(),
+            kind,
+            lookaside: Mutex::new(Lookaside::new()),
+        }
     }
 
     pub(crate) fn is_for_rings(&self) -> bool {

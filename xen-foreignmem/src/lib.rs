@@ -10,9 +10,9 @@
 //!
 //! * [`DomainMemory::rings`] is for a queue's rings: mapped when first touched, until the guard is
 //!   dropped.
-//! * [`DomainMemory::requests`] is for what a request points to, with a guard for each request: small
-//!   grants are copied, larger ones mapped, and all are given back when the guard is dropped. RAM is
-//!   mapped in chunks that are cached.
+//! * [`DomainMemory::requests`] is for what a request points to, with a guard for each request: grants
+//!   are copied as far as there is room for copies, else mapped, and all are given back when the guard is
+//!   dropped. RAM is mapped in chunks that are cached.
 //!
 //! # Example
 //!
@@ -85,9 +85,11 @@ pub use vm_memory;
 mod address;
 mod batch;
 mod bounce;
+mod bounced;
 mod budget;
 mod chunk;
 mod chunk_cache;
+mod copies;
 mod domain;
 mod domain_memory;
 mod domid;
@@ -95,7 +97,9 @@ mod error;
 #[cfg(feature = "test-utils")]
 pub mod fake;
 mod foreign;
+mod free_runs;
 mod grant;
+mod grant_range;
 mod guard;
 mod handle;
 mod layout;

@@ -14,11 +14,12 @@ use crate::address::Place;
 use crate::error::MapError;
 use crate::foreign::ForeignMemory;
 use crate::grant::GrantTable;
+use crate::grant_range::GrantRange;
 use crate::handle::Handle;
 use crate::lock::lock;
 use crate::mapping::Prot;
 use crate::physical::{NoPhysicalMemory, invalid_address};
-use crate::pins::{GrantRange, Pins};
+use crate::pins::Pins;
 use crate::window_cache::WindowCache;
 
 /// The guest's memory behind a [`Guard`](crate::Guard): a [`GuestMemory`].
@@ -52,10 +53,34 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
         self.windows.clear();
         let pins = self.pins.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Handle { domain, pool, .. } = &*self.handle;
-        if let (Some(grants), Some(pool), true) = (&domain.grants, pool, pins.has_bounced()) {
-            pins.copy_out(&**grants, pool, 0..=u32::MAX, &domain.counters);
+        if let (Some(grants), Some(pool)) = (&domain.grants, pool) {
+            pins.copy_all_out(&**grants, pool, &domain.counters);
         }
         pins.release(pool.as_ref());
+    }
+
+    /// Has `work` done on the copies of a range, if it is one that is copied, and on its guard's.
+    pub(crate) fn with_copied(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        work: impl FnOnce(&mut Pins, GrantRange),
+    ) {
+        let copied = 1..=self.handle.domain.layout.copy_max_bytes();
+        if copied.contains(&count)
+            && let Ok(Place::Grants { first, offset, pages }) = Place::of(addr, count)
+        {
+            let range = GrantRange { first, offset, len: count, pages };
+            let mut pins = lock(&self.pins);
+            if !pins.maps_any_of(range) {
+                work(&mut pins, range);
+            }
+        }
+    }
+
+    /// The pins, of whoever has no clones.
+    pub(crate) fn pins(&mut self) -> &mut Pins {
+        self.pins.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Memory that the pins keep in place.
@@ -115,12 +140,14 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
             // through the mapping.
             if range.len <= domain.layout.copy_max_bytes()
                 && !pins.maps_any_of(range)
-                && pins.bounce(table, pool, range, access, &domain.counters).map_err(failed)?
+                && let Some(place) =
+                    pins.bounce(table, pool, range, access, &domain.counters).map_err(failed)?
             {
-                return Ok(Walk::Copied { range, page: 0 });
+                let start = pool.slice(place).ptr_guard_mut().as_ptr();
+                return Ok(Walk::Mapped { start, len });
             }
-            if pins.has_bounced() {
-                pins.copy_out(table, pool, range.grefs(), &domain.counters);
+            if !pins.bounced.is_empty() {
+                pins.copy_out(table, pool, range, &domain.counters);
             }
         }
         let mut map = |prot| {
@@ -177,19 +204,6 @@ impl<F: ForeignMemory, G: GrantTable> PinnedMemory<F, G> {
     ) -> GuestMemoryResult<VolatileSlice<'_>> {
         let start = lock(&self.pins).mapped(page, write).ok_or(invalid_address(addr))?;
         Ok(self.slice(start, page.len))
-    }
-
-    /// The bytes of one page that is copied.
-    fn bounced(
-        &self,
-        addr: GuestAddress,
-        gref: u32,
-        bytes: std::ops::Range<usize>,
-    ) -> GuestMemoryResult<VolatileSlice<'_>> {
-        let pool = self.handle.pool.as_ref().ok_or(invalid_address(addr))?;
-        let pins = lock(&self.pins);
-        let page = pins.bounced(gref).ok_or(invalid_address(addr))?;
-        Ok(pool.slice(page, bytes))
     }
 }
 
@@ -266,7 +280,6 @@ impl<'a, F: ForeignMemory, G: GrantTable> GuestMemorySliceIterator<'a, ()> for W
 enum Walk {
     Ram { at: u64, end: u64 },
     Mapped { start: *mut u8, len: usize },
-    Copied { range: GrantRange, page: usize },
     Granted { range: GrantRange, page: usize, write: bool },
     Done,
 }
@@ -285,12 +298,6 @@ impl Walk {
                 let slice = memory.ram(at, end);
                 let next = slice.as_ref().map_or(end, |slice| at + slice.len() as u64);
                 (slice, if next < end { Self::Ram { at: next, end } } else { Self::Done })
-            }
-            Self::Copied { range, page } => {
-                let (gref, bytes) = range.part(page);
-                let more = page + 1 < range.pages;
-                let rest = if more { Self::Copied { range, page: page + 1 } } else { Self::Done };
-                (memory.bounced(addr, gref, bytes), rest)
             }
             Self::Granted { range, page, write } => {
                 let next = Self::Granted { range, page: page + 1, write };

@@ -43,8 +43,9 @@ impl Guest {
     }
 }
 
+/// Longer ranges than a page are mapped, not copied.
 pub(crate) fn layout() -> Layout {
-    Layout::arm().chunk_size(CHUNK).unwrap()
+    Layout::arm().chunk_size(CHUNK).unwrap().copy_max(PAGE_SIZE)
 }
 
 pub(crate) fn at(addr: u64) -> GuestAddress {
