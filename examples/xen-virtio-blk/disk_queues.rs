@@ -14,7 +14,7 @@ use virtio_blk_dev::{BlockDevice, Engine, RateLimiter, RateLimits, UringError};
 use virtio_dev::{Interrupt, QueueConfig, Queues, Stop};
 use virtio_worker::{LogLimit, Wake};
 use xen_virtio_backend::{
-    DeviceMemory, Host, Notices, Refusal,
+    DeviceMemory, GrantCopies, Host, Notices, Refusal,
     node::{DeviceId, DeviceNode, Sharing},
 };
 use xen_virtio_sandbox::ThreadFilters;
@@ -208,7 +208,9 @@ impl<H: Host> DiskQueues<H> {
             log: self.limit.clone(),
             filters: self.filters.clone(),
         };
-        let spaces = (self.memory.rings(), self.memory.requests());
+        let requests = self.memory.requests();
+        let bulk = self.grants.then(|| GrantCopies::new(&requests) as Box<_>);
+        let spaces = (self.memory.rings(), requests, bulk);
         WorkerThread::start(config, spaces, interrupt, &device.params(), spec).map_err(
             |(error, idle)| {
                 self.idle[index] = Some(idle);

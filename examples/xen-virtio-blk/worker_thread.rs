@@ -8,7 +8,7 @@ use virtio_blk_dev::{
     Canceller, Counters, Engine, EngineFault, HostError, InlineLimit, Params, Pause, Poller,
     QueueWaiter, RateLimiter, ServeError, Worker,
 };
-use virtio_dev::{Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
+use virtio_dev::{BulkMemory, Interrupt, LiveQueue, QueueConfig, QueueError, RingFault};
 use virtio_worker::{
     Cpu, EngineWaiter, Inline, InlineHandle, InlineSlot, LogLimit, QueueThread, ServeInline,
     Served, SpawnError, ThreadEvent, ThreadSpec, Waiter, Wake,
@@ -66,11 +66,11 @@ pub(crate) struct ServingSpec {
 
 impl WorkerThread {
     /// Maps the queue's rings, which are in the first space, and starts to serve them; the second has the buffers of
-    /// requests. If that fails, the engine and the wake-up are returned
+    /// requests, for many of which at once there is the third. If that fails, the engine and the wake-up are returned
     /// with the error.
     pub(crate) fn start<R, D>(
         config: &QueueConfig,
-        (rings, requests): (R, D),
+        (rings, requests, bulk): (R, D, Option<Box<dyn BulkMemory<D>>>),
         interrupt: Interrupt,
         params: &Params,
         spec: ServingSpec,
@@ -83,6 +83,10 @@ impl WorkerThread {
         let queue = match LiveQueue::new(config, &rings, requests, interrupt) {
             Ok(queue) => queue,
             Err(error) => return Err((error.into(), Idle { engine: Some(engine), wake })),
+        };
+        let queue = match bulk {
+            Some(bulk) => queue.with_bulk(bulk),
+            None => queue,
         };
         let counters = Arc::<Counters>::default();
         let canceller = Canceller::default();

@@ -153,7 +153,10 @@ pub use inline::InlineDevice;
 pub use interrupt::Interrupt;
 pub use notifications::{Delivery, IrqLine, Messages, Notifications};
 pub use process::{Progress, process_queue, process_queue_while};
-pub use queue::{Batch, Buffer, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, RingFault};
+pub use queue::{
+    Batch, Buffer, BulkMemory, Chain, LiveQueue, PlainSlice, Positions, QueueEvents, Released,
+    RingFault,
+};
 pub use queue_config::QueueConfig;
 pub use queues::{Queues, Stop};
 pub use state::{ControlState, QueueState};

@@ -15,6 +15,7 @@ pub mod daemon;
 #[cfg(feature = "test-utils")]
 pub mod fake;
 mod figures;
+mod grant_copies;
 mod guest;
 mod handshake;
 mod host;
@@ -33,6 +34,7 @@ pub use amount::amount;
 pub use backend::{Backend, Device, Opened, Parts};
 pub use daemon::{main, run};
 pub use figures::Figures;
+pub use grant_copies::GrantCopies;
 pub use guest::{GuestOptions, MapBudget};
 pub use handshake::{Handshake, HandshakeError};
 pub use host::{DeviceMemory, Handles, Host, InterruptLine, Xen};

@@ -156,7 +156,7 @@ fn start_with(
         log: LogLimit::new(),
         filters: ThreadFilters::NONE,
     };
-    let spaces = (memory.rings(), memory.requests());
+    let spaces = (memory.rings(), memory.requests(), None);
     WorkerThread::start(&config, spaces, interrupt, &params, serving)
 }
 

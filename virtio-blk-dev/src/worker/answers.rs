@@ -79,7 +79,8 @@ impl Answers {
         self.counters.count(request.kind, ok, outcome.moved);
         self.count = self.count.wrapping_add(1);
         self.staged.push((request.kind, request.taken_at));
-        batch.complete(request.chain, len);
+        let if_lost = status_address(&request.chain).map(|addr| (addr, Status::IoErr as u8));
+        batch.complete_or(request.chain, len, if_lost);
     }
 
     /// Publishes the staged answers to the driver. Returns the reading of `clock` at which these requests
@@ -113,12 +114,15 @@ fn put_status<M: GuestMemory, D: GuestAddressSpace>(
     chain: &Chain<D>,
     status: Status,
 ) -> bool {
-    let Some(last) = chain.writable().last() else { return false };
-    let Some(end) = last.addr.0.checked_add(u64::from(last.len).saturating_sub(1)) else {
-        return false;
-    };
-    match batch.plain_slice(chain, GuestAddress(end), 1) {
+    let Some(addr) = status_address(chain) else { return false };
+    match batch.plain_slice(chain, addr, 1) {
         Some(slice) => slice.store(status as u8, 0, Ordering::Relaxed).is_ok(),
-        None => chain.memory().store(status as u8, GuestAddress(end), Ordering::Relaxed).is_ok(),
+        None => chain.memory().store(status as u8, addr, Ordering::Relaxed).is_ok(),
     }
+}
+
+#[inline]
+fn status_address<D: GuestAddressSpace>(chain: &Chain<D>) -> Option<GuestAddress> {
+    let last = chain.writable().last()?;
+    last.addr.0.checked_add(u64::from(last.len).saturating_sub(1)).map(GuestAddress)
 }

@@ -79,6 +79,8 @@ impl<D: GuestAddressSpace, E: Engine> RequestPipeline<D, E> {
             if available > limit.requests {
                 return false;
             }
+            // Not what is larger, and left to the queue's thread.
+            batch.look_ahead(available.into(), bytes.saturating_add(Header::LEN as u64));
             for left in (1..=available).rev() {
                 let Some(chain) = batch.pop() else { break };
                 if !self.try_request(batch, chain, left, &mut bytes) {

@@ -254,6 +254,8 @@ pub(crate) fn run_once<M: GuestMemory, D: GuestAddressSpace, E: Engine>(
     pipeline.reap(batch);
     batch.disable_notification();
     let (mut more, mut wait) = (true, pipeline.resume(batch));
+    // Under a limit, the next chain's turn may be long after this.
+    batch.look_ahead(if pipeline.limits.is_limited() { 0 } else { BATCH }, BATCH_BYTES);
     // The loop is bounded even if the driver moves its index back and forth, so that the ring always
     // looks non-empty and nothing can be taken.
     for _ in 0..BATCH {

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemory};
 
 use super::area::RingInaccessible;
+use super::bulk::{Bulk, Released};
 use super::chain::{Buffer, Chain};
 use super::collector::Totals;
 use super::fault::RingFault;
 use super::layout::{INDEX, need_event, slot};
+use super::look_ahead::LookAhead;
 use super::region_cache::{PlainSlice, RegionCache};
 use super::rings::Rings;
 use super::state::State;
@@ -28,6 +30,8 @@ pub struct Batch<'a, M: GuestMemory, D: GuestAddressSpace> {
     pub(super) plain_guard: Option<&'a D::T>,
     pub(super) regions: RegionCache<'a, D::M>,
     pub(super) state: &'a mut State,
+    pub(super) bulk: Option<&'a mut (dyn Bulk<D> + 'static)>,
+    pub(super) look_ahead: LookAhead,
 }
 
 impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
@@ -38,6 +42,15 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         if self.state.next_avail == self.state.seen_avail && !self.poll_avail() {
             return None;
         }
+        if self.look_ahead.is_on() {
+            return self.pop_ahead();
+        }
+        self.pop_next()
+    }
+
+    /// Takes the next chain; there is one.
+    #[inline]
+    fn pop_next(&mut self) -> Option<Chain<D>> {
         let guard = self.plain_guard.map_or_else(|| self.requests.memory(), D::T::clone);
         let mut buffers = self.state.reuse();
         match self.walk(&guard, &mut buffers) {
@@ -68,14 +81,25 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     }
 
     /// Gives a chain back, in any order: drops its guard, then stages its used entry, which the
-    /// driver sees with the next [`publish`](Self::publish).
+    /// driver sees with the next [`publish`](Self::publish). With a
+    /// [`BulkMemory`](crate::BulkMemory) it is that call which drops the guards.
     ///
     /// `len` counts the bytes written from the first writable one on (virtio 1.2 §2.7.8.2); more
     /// than the chain has room for is cut to that.
     #[inline]
     pub fn complete(&mut self, chain: Chain<D>, len: u32) {
+        self.complete_or(chain, len, None);
+    }
+
+    /// As [`complete`](Self::complete). Where what was written reaches the guest only then, and not all of it can,
+    /// the guest finds this byte at this address: the status of a request that failed.
+    #[inline]
+    pub fn complete_or(&mut self, chain: Chain<D>, len: u32, if_lost: Option<(GuestAddress, u8)>) {
         let Chain { head, guard, buffers, writable_len, .. } = chain;
-        drop(guard);
+        match &mut self.bulk {
+            None => drop(guard),
+            Some(bulk) => bulk.release(Released { guard, if_lost }),
+        }
         self.state.recycle(buffers);
         if let Err(fault) = self.stage(head, len.min(writable_len)) {
             self.state.set_broken(fault);
@@ -89,6 +113,9 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     pub fn publish(&mut self) -> Option<bool> {
         if self.state.staged == 0 {
             return None;
+        }
+        if let Some(bulk) = &mut self.bulk {
+            bulk.flush();
         }
         match self.try_publish() {
             Ok(wanted) => {
@@ -161,6 +188,86 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         self.regions.is_cache_of(&chain.guard)
     }
 
+    /// Lets the next `chains` calls of [`pop`](Self::pop) make the memory of many chains ready at once, which have
+    /// no more than `bytes` bytes for the device to read. A chain of more is left to its accesses. Without a
+    /// [`BulkMemory`](crate::BulkMemory) nothing is different.
+    #[inline]
+    pub fn look_ahead(&mut self, chains: usize, bytes: u64) {
+        if self.bulk.is_some() {
+            self.look_ahead = LookAhead { chains, bytes, ..self.look_ahead };
+        }
+    }
+
+    #[inline(never)]
+    fn pop_ahead(&mut self) -> Option<Chain<D>> {
+        if self.bulk.as_mut()?.ahead().is_empty() {
+            self.fill();
+        }
+        self.look_ahead.chains = self.look_ahead.chains.saturating_sub(1);
+        let state = &mut *self.state;
+        if self.look_ahead.next != state.next_avail {
+            // The chain that was put back.
+            return self.pop_next();
+        }
+        let Some(chain) = self.bulk.as_mut()?.ahead().pop() else { return self.pop_next() };
+        self.look_ahead.next = self.look_ahead.next.wrapping_add(1);
+        if let Err(fault) = state.take(chain.head) {
+            state.set_broken(fault);
+            return None;
+        }
+        Some(chain)
+    }
+
+    /// Looks at chains from the next one on. A malformed one is left to its turn.
+    fn fill(&mut self) {
+        let LookAhead { chains, bytes, .. } = self.look_ahead;
+        let first = self.state.next_avail;
+        let available = self.state.seen_avail.wrapping_sub(first);
+        let mut left = bytes;
+        for n in 0..available.min(u16::try_from(chains).unwrap_or(u16::MAX)) {
+            let Ok(chain) = self.look_at(first.wrapping_add(n)) else { break };
+            let (Some(rest), Some(bulk)) = (left.checked_sub(chain.readable_len()), &mut self.bulk)
+            else {
+                self.state.recycle(chain.buffers);
+                break;
+            };
+            left = rest;
+            bulk.ahead().push(chain);
+        }
+        self.look_ahead.next = first;
+        if let Some(bulk) = &mut self.bulk
+            && !bulk.ahead().is_empty()
+        {
+            bulk.fetch();
+        }
+    }
+
+    fn look_at(&mut self, avail: u16) -> Result<Chain<D>, RingFault> {
+        let guard = self.requests.memory();
+        let state = &mut *self.state;
+        let head = u16::from_le(self.rings.avail.view()?.entry(slot(avail, state.size))?);
+        let descriptors = self.rings.descriptors.view()?;
+        let mut buffers = state.reuse();
+        let memory = (&*guard, &mut self.regions);
+        match state.walker.walk(descriptors, head, memory, &mut buffers) {
+            Ok(Totals { readable, readable_len, writable_len }) => {
+                Ok(Chain { head, guard, buffers, readable, readable_len, writable_len })
+            }
+            Err(fault) => {
+                state.recycle(buffers);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Forgets the chains that were looked at and whose turn has not come.
+    pub(super) fn forget_ahead(&mut self) {
+        let Some(bulk) = &mut self.bulk else { return };
+        for chain in bulk.ahead().drain(..) {
+            self.state.recycle(chain.buffers);
+        }
+    }
+
     /// Reads the driver's index; whether a chain is available that was not popped.
     fn poll_avail(&mut self) -> bool {
         if self.state.fault.is_some() {
@@ -199,9 +306,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         state.heads.take(head)?;
         let descriptors = self.rings.descriptors.view()?;
         let totals = state.walker.walk(descriptors, head, (memory, &mut self.regions), buffers)?;
-        state.next_avail = state.next_avail.wrapping_add(1);
-        state.in_flight = state.in_flight.wrapping_add(1);
-        state.last = Some(head);
+        state.has_taken(head);
         Ok((head, totals))
     }
 

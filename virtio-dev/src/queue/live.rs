@@ -6,10 +6,12 @@ use vm_memory::{GuestAddressSpace, GuestMemory};
 
 use super::area::RingInaccessible;
 use super::batch::Batch;
+use super::bulk::{Bulk, BulkMemory, BulkQueue};
 use super::chain::Chain;
 use super::events::QueueEvents;
 use super::fault::RingFault;
 use super::layout::Layout;
+use super::look_ahead::LookAhead;
 use super::region_cache::RegionCache;
 use super::rings::Rings;
 use super::state::State;
@@ -45,6 +47,8 @@ pub struct LiveQueue<R: GuestAddressSpace, D: GuestAddressSpace> {
     requests: D,
     layout: Layout,
     state: State,
+    /// For memory that is made ready for many requests at once.
+    bulk: Option<Box<dyn Bulk<D>>>,
 }
 
 impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
@@ -63,7 +67,7 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     ) -> Result<Self, QueueError> {
         let (layout, rings) = Self::checked(config, rings).inspect_err(|_| events.needs_reset())?;
         let state = State::new(config, Box::new(events));
-        let mut queue = Self { rings, requests, layout, state };
+        let mut queue = Self { rings, requests, layout, state, bulk: None };
         // A resumed queue may have notifications disabled; EVENT_IDX wants the flags 0 at all times
         // (virtio 1.2 §2.7.10.2).
         let mut batch = queue.once();
@@ -74,6 +78,17 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             return Err(layout.used.inaccessible(config.index));
         }
         Ok(queue)
+    }
+
+    /// Has the memory of requests made ready and given back for many of them at once, where
+    /// [looking ahead](Batch::look_ahead) and [publishing](Batch::publish) do that.
+    #[must_use]
+    pub fn with_bulk(mut self, memory: Box<dyn BulkMemory<D>>) -> Self
+    where
+        D: GuestAddressSpace<T: Send> + 'static,
+    {
+        self.bulk = Some(Box::new(BulkQueue::new(memory, self.state.size)));
+        self
     }
 
     fn checked(config: &QueueConfig, rings: &R) -> Result<(Layout, R::T), QueueError> {
@@ -88,14 +103,20 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
     #[inline]
     pub fn batch<T>(&mut self, work: impl FnOnce(&mut Batch<'_, R::M, D>) -> T) -> T {
         // Behind a translation a guard may hold mappings of a request, so only requests have one.
-        let plain_guard = Some(self.requests.memory()).filter(|m| m.physical_memory().is_some());
-        work(&mut Batch {
+        let guard = self.bulk.is_none().then(|| self.requests.memory());
+        let plain_guard = guard.filter(|m| m.physical_memory().is_some());
+        let mut batch = Batch {
             rings: Rings::new(&self.layout, self.rings.deref()),
             requests: &self.requests,
             plain_guard: plain_guard.as_ref(),
             regions: RegionCache::new(plain_guard.as_deref()),
             state: &mut self.state,
-        })
+            bulk: self.bulk.as_deref_mut(),
+            look_ahead: LookAhead::default(),
+        };
+        let result = work(&mut batch);
+        batch.forget_ahead();
+        result
     }
 
     /// A batch of one operation, for which nothing is looked up in advance.
@@ -106,6 +127,8 @@ impl<R: GuestAddressSpace, D: GuestAddressSpace> LiveQueue<R, D> {
             plain_guard: None,
             regions: RegionCache::new(None),
             state: &mut self.state,
+            bulk: self.bulk.as_deref_mut(),
+            look_ahead: LookAhead::default(),
         }
     }
 

@@ -53,6 +53,21 @@ impl State {
         }
     }
 
+    /// Takes the next available chain, whose head is known.
+    pub(super) fn take(&mut self, head: u16) -> Result<(), RingFault> {
+        self.heads.take(head)?;
+        self.has_taken(head);
+        Ok(())
+    }
+
+    /// The next available chain, which has this head, is in flight from now on.
+    #[inline]
+    pub(super) fn has_taken(&mut self, head: u16) {
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.in_flight = self.in_flight.wrapping_add(1);
+        self.last = Some(head);
+    }
+
     /// Takes back that the chain of this head was popped; whether it was the last one.
     pub(super) fn put_back(&mut self, head: u16) -> bool {
         // A head in flight names one chain, so this one is that which was popped last.
