@@ -94,23 +94,23 @@ fn the_driver_reads_the_disks_identifier() {
 
 #[test]
 fn several_requests_are_in_flight_and_each_gets_its_own_data() {
-    const REQUESTS: usize = 16;
-    for sharing in SHARINGS {
+    // The driver's queue has 16 entries: one for each request if it may use a table of buffers, else three.
+    for (sharing, number) in [(Sharing::Foreign, 16), (Sharing::Grant, 5)] {
         let _watchdog = Watchdog::start();
         let it = OneDisk::new(sharing);
         let mut driver = driver(&it);
         for round in 0..20 {
-            let mut requests: Vec<_> = (0..REQUESTS)
+            let mut requests: Vec<_> = (0..number)
                 .map(|_| (BlkReq::default(), [0_u8; 1024], BlkResp::default()))
                 .collect();
             let mut tokens = std::collections::BTreeMap::new();
             for (nth, (request, data, response)) in requests.iter_mut().enumerate() {
-                let sector = (round * REQUESTS + nth) * 2;
+                let sector = (round * number + nth) * 2;
                 // SAFETY: `requests` stays where it is, untouched, until each is completed below.
                 let token = unsafe { driver.read_blocks_nb(sector, request, data, response) };
                 tokens.insert(token.unwrap(), nth);
             }
-            assert_eq!(tokens.len(), REQUESTS, "one descriptor each");
+            assert_eq!(tokens.len(), number, "each has a chain of its own");
             while !tokens.is_empty() {
                 let mut token = None;
                 until("a completion", || {
@@ -123,7 +123,7 @@ fn several_requests_are_in_flight_and_each_gets_its_own_data() {
                 // SAFETY: the buffers that this token was given for.
                 unsafe { driver.complete_read_blocks(token, request, data, response) }.unwrap();
                 assert_eq!(response.status(), RespStatus::OK);
-                let sector = (round * REQUESTS + nth) as u64 * 2;
+                let sector = (round * number + nth) as u64 * 2;
                 assert_eq!(data[..512], sector_pattern(sector), "{sharing:?}");
                 assert_eq!(data[512..], sector_pattern(sector + 1), "{sharing:?}");
             }
@@ -146,6 +146,40 @@ fn no_data_grant_is_mapped_when_its_request_is_done() {
         driver.read_blocks(round, &mut data).unwrap();
         driver.write_blocks(round, &data).unwrap();
         assert_eq!(it.domain.grants().live_grants(), rings, "only the rings");
+    }
+}
+
+#[test]
+fn a_request_in_granted_memory_is_copied_in_one_call_and_out_in_another() {
+    let _watchdog = Watchdog::start();
+    let it = OneDisk::new(Sharing::Grant);
+    let mut driver = driver(&it);
+    let mut data = vec![3; 64 * 512];
+    let copies = || it.domain.grants().copies();
+    let before = copies();
+    driver.write_blocks(0, &data).unwrap();
+    assert_eq!(copies() - before, 2, "header and data; status");
+    driver.read_blocks(0, &mut data).unwrap();
+    assert_eq!(copies() - before, 4, "header; data and status");
+    let rings = it.domain.grants().mapped_ever();
+    driver.read_blocks(64, &mut data).unwrap();
+    assert_eq!(it.domain.grants().mapped_ever(), rings, "nothing but the rings is mapped");
+}
+
+#[test]
+fn a_disk_in_granted_memory_has_larger_queues_instead_of_tables_of_buffers() {
+    const INDIRECT_DESC: u64 = 1 << 28;
+    for (sharing, indirect, entries) in
+        [(Sharing::Foreign, INDIRECT_DESC, 256), (Sharing::Grant, 0, 1024)]
+    {
+        let _watchdog = Watchdog::start();
+        let it = OneDisk::new(sharing);
+        let window = it.window();
+        assert_eq!(window.device_features() & INDIRECT_DESC, indirect, "{sharing:?}");
+        assert_eq!(window.read(xen_virtio_backend::fake::reg::QUEUE_SIZE_MAX), entries);
+        // A chain is no longer than the queue of a driver that takes the most entries.
+        let seg_max = xen_virtio_backend::fake::reg::CONFIG + 12;
+        assert_eq!(window.read(seg_max), 254, "{sharing:?}");
     }
 }
 

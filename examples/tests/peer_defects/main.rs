@@ -23,7 +23,8 @@ const FEATURES: u64 = VERSION_1 | FEATURE_FLUSH | INDIRECT_DESC;
 fn features(sharing: Sharing) -> u64 {
     match sharing {
         Sharing::Foreign => FEATURES,
-        Sharing::Grant => FEATURES | ACCESS_PLATFORM,
+        // Without tables of buffers, each of which would be one more grant.
+        Sharing::Grant => FEATURES & !INDIRECT_DESC | ACCESS_PLATFORM,
     }
 }
 

@@ -101,12 +101,12 @@ fn offered(config: &BlockConfig) -> Features {
         | Features::FLUSH
         | Features::TOPOLOGY
         | Features::CONFIG_WCE
-        | Features::INDIRECT_DESC
         | Features::EVENT_IDX;
     let limits = &config.limits;
     let writable = !config.read_only;
     for (feature, on) in [
         (Features::RO, config.read_only),
+        (Features::INDIRECT_DESC, config.indirect),
         (Features::SIZE_MAX, config.size_max.is_some()),
         (Features::MQ, config.num_queues > 1),
         (Features::DISCARD, writable && limits.discard.is_some()),
@@ -200,6 +200,9 @@ mod tests {
             1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 28 | 1 << 29,
             "SEG_MAX, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, INDIRECT_DESC, EVENT_IDX"
         );
+        let direct = BlockConfig { indirect: false, ..BlockConfig::default() };
+        let direct = BlockDevice::new(4096, &direct).unwrap();
+        assert_eq!(direct.features(), plain.features() & !(1 << 28));
         let range = RangeLimits { max_sectors: 8, max_seg: 1, alignment_sectors: 1 };
         let zeroes = ZeroesLimits { max_sectors: 8, max_seg: 1, may_unmap: false };
         let config = BlockConfig {

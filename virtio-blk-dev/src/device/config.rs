@@ -19,6 +19,9 @@ pub struct BlockConfig {
     pub num_queues: u16,
     /// Entries of each queue: a power of two from 4 to 32768.
     pub queue_size: u16,
+    /// Offer `VIRTIO_F_INDIRECT_DESC`, so that a request takes one entry of its queue, for a table of its buffers;
+    /// without it, an entry for each buffer. A table costs its access, which in some memories is much.
+    pub indirect: bool,
     /// Data buffers a request may have; `None` is as many as the queue has room for beside the
     /// header and the status (a chain, direct or indirect, is never longer than the queue:
     /// virtio 1.2 §2.7.5.3.1).
@@ -37,7 +40,7 @@ pub struct BlockConfig {
 }
 
 impl Default for BlockConfig {
-    /// A writable disk without a serial, one queue of 256 entries, 512-byte blocks, a write cache,
+    /// A writable disk without a serial, one queue of 256 entries, indirect tables, 512-byte blocks, a write cache,
     /// no further commands.
     fn default() -> Self {
         Self {
@@ -45,6 +48,7 @@ impl Default for BlockConfig {
             serial: Serial::default(),
             num_queues: 1,
             queue_size: 256,
+            indirect: true,
             seg_max: None,
             size_max: None,
             topology: Topology::default(),
