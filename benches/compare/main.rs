@@ -21,6 +21,7 @@ mod run;
 mod series;
 mod session;
 mod subject;
+mod svg;
 mod targets;
 mod task;
 mod verify;

@@ -1,19 +1,15 @@
 //! Latency against IOPS, as SVG: one panel for each regime, one line for each device, one point
 //! for each depth.
 
-use std::fmt::Write as _;
-
 use crate::cell::Op;
 use crate::results::Row;
+use crate::svg::{COLOURS, Svg, short};
 
 /// A panel, with its scales beside and below it.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 420.0;
 const MARGIN: Margin = Margin { left: 64.0, right: 16.0, top: 36.0, bottom: 48.0 };
 const LEGEND: f64 = 24.0;
-/// Distinguishable with the common kinds of colour blindness (Okabe and Ito).
-const COLOURS: [&str; 7] =
-    ["#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#000000", "#cc79a7"];
 
 struct Margin {
     left: f64,
@@ -74,11 +70,7 @@ pub(crate) fn svg(rows: &[Row]) -> String {
     let width = WIDTH * columns as f64;
     let legend = LEGEND * devices.len().div_ceil(4) as f64 + 16.0;
     let height = HEIGHT * lines as f64 + legend;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
+    let mut svg = Svg::new(width, height);
     let iops = rows.iter().map(|row| row.iops.median);
     let x_scale = Scale::over(iops, MARGIN.left, WIDTH - MARGIN.right);
     let p50 = rows.iter().map(|row| row.p50_us.median);
@@ -86,25 +78,22 @@ pub(crate) fn svg(rows: &[Row]) -> String {
     for (index, regime) in regimes.iter().enumerate() {
         let (x, y) = ((index % columns) as f64 * WIDTH, (index / columns) as f64 * HEIGHT);
         let shown: Vec<&Row> = rows.iter().filter(|row| row.regime == *regime).copied().collect();
-        add(&mut svg, format_args!("<g transform=\"translate({x} {y})\">"));
+        svg.add(format_args!("<g transform=\"translate({x} {y})\">"));
         panel(&mut svg, regime, &shown, &devices, &x_scale, &y_scale);
-        add(&mut svg, format_args!("</g>"));
+        svg.add(format_args!("</g>"));
     }
     for (index, device) in devices.iter().enumerate() {
         let x = MARGIN.left + (index % 4) as f64 * (width - MARGIN.left) / 4.0;
         let y = height - legend + LEGEND * (index / 4 + 1) as f64 - 8.0;
         let colour = COLOURS[index % COLOURS.len()];
-        add(
-            &mut svg,
-            format_args!("<circle cx=\"{x}\" cy=\"{}\" r=\"5\" fill=\"{colour}\"/>", y - 4.0),
-        );
-        add(&mut svg, format_args!("<text x=\"{}\" y=\"{y}\">{device}</text>", x + 10.0));
+        svg.add(format_args!("<circle cx=\"{x}\" cy=\"{}\" r=\"5\" fill=\"{colour}\"/>", y - 4.0));
+        svg.add(format_args!("<text x=\"{}\" y=\"{y}\">{device}</text>", x + 10.0));
     }
-    svg + "</svg>\n"
+    svg.finish()
 }
 
 /// One regime: scales, the same in every panel, then a line for each device.
-fn panel(svg: &mut String, regime: &str, rows: &[&Row], devices: &[&str], x: &Scale, y: &Scale) {
+fn panel(svg: &mut Svg, regime: &str, rows: &[&Row], devices: &[&str], x: &Scale, y: &Scale) {
     let (left, right) = (MARGIN.left, WIDTH - MARGIN.right);
     let (top, bottom) = (MARGIN.top, HEIGHT - MARGIN.bottom);
     let title = match regime.split_once('/') {
@@ -112,51 +101,37 @@ fn panel(svg: &mut String, regime: &str, rows: &[&Row], devices: &[&str], x: &Sc
         None => format!("no second process ({regime})"),
     };
     let middle = (left + right) / 2.0;
-    add(
-        svg,
-        format_args!(
-            "<text x=\"{middle}\" y=\"20\" text-anchor=\"middle\" font-weight=\"bold\">{title}</text>"
-        ),
-    );
+    svg.add(format_args!(
+        "<text x=\"{middle}\" y=\"20\" text-anchor=\"middle\" font-weight=\"bold\">{title}</text>"
+    ));
     for (value, whole) in x.marks() {
         let at = x.at(value);
-        line(svg, (at, top), (at, bottom), whole);
-        add(
-            svg,
-            format_args!(
-                "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                bottom + 16.0,
-                short(value)
-            ),
-        );
+        svg.scale_line((at, top), (at, bottom), whole);
+        svg.add(format_args!(
+            "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            bottom + 16.0,
+            short(value)
+        ));
     }
     for (value, whole) in y.marks() {
         let at = y.at(value);
-        line(svg, (left, at), (right, at), whole);
-        add(
-            svg,
-            format_args!(
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                left - 6.0,
-                at + 4.0,
-                short(value)
-            ),
-        );
+        svg.scale_line((left, at), (right, at), whole);
+        svg.add(format_args!(
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 6.0,
+            at + 4.0,
+            short(value)
+        ));
     }
-    add(
-        svg,
-        format_args!(
-            "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">IOPS (4 KiB reads)</text>",
-            bottom + 36.0
-        ),
-    );
+    svg.add(format_args!(
+        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">IOPS (4 KiB reads)</text>",
+        bottom + 36.0
+    ));
     let centre = (top + bottom) / 2.0;
-    add(
-        svg,
-        format_args!(
+    svg.add(format_args!(
             "<text x=\"16\" y=\"{centre}\" text-anchor=\"middle\" transform=\"rotate(-90 16 {centre})\">\
          p50 latency, µs</text>"
-        ),
+        )
     );
     for (index, device) in devices.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
@@ -170,60 +145,24 @@ fn panel(svg: &mut String, regime: &str, rows: &[&Row], devices: &[&str], x: &Sc
                 format!("{x:.1},{y:.1}")
             })
             .collect();
-        add(
-            svg,
-            format_args!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-                path.join(" ")
-            ),
-        );
+        svg.add(format_args!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            path.join(" ")
+        ));
         for row in points {
             let (at_x, at_y) = place(row);
-            add(
-                svg,
-                format_args!(
-                    "<circle cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"4\" fill=\"{colour}\">\
+            svg.add(format_args!(
+                "<circle cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"4\" fill=\"{colour}\">\
                  <title>{device} QD{}</title></circle>",
-                    row.cell.depth
-                ),
-            );
-            add(
-                svg,
-                format_args!(
-                    "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"10\" fill=\"{colour}\">{}</text>",
-                    at_x + 6.0,
-                    at_y - 5.0,
-                    row.cell.depth
-                ),
-            );
+                row.cell.depth
+            ));
+            svg.add(format_args!(
+                "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"10\" fill=\"{colour}\">{}</text>",
+                at_x + 6.0,
+                at_y - 5.0,
+                row.cell.depth
+            ));
         }
-    }
-}
-
-fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), whole: bool) {
-    let colour = if whole { "#bbbbbb" } else { "#eeeeee" };
-    add(
-        svg,
-        format_args!(
-            "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\"/>",
-            from.0, from.1, to.0, to.1
-        ),
-    );
-}
-
-fn add(svg: &mut String, element: std::fmt::Arguments<'_>) {
-    // Writing to a string doesn't fail.
-    let _ = writeln!(svg, "{element}");
-}
-
-/// A number on a scale: 20, 20k, 2M.
-fn short(value: f64) -> String {
-    if value >= 1e6 {
-        format!("{}M", value / 1e6)
-    } else if value >= 1e3 {
-        format!("{}k", value / 1e3)
-    } else {
-        format!("{value}")
     }
 }
 
