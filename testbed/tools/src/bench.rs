@@ -1,12 +1,9 @@
 //! `bench`: what one request costs.
 
-use crate::aio::Aio;
-use crate::disk;
+use crate::series::Series;
 use anyhow::{Result, ensure};
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Which requests.
 #[derive(clap::Args)]
@@ -35,12 +32,12 @@ enum Op {
 
 impl Bench {
     pub(crate) fn run(&self) -> Result<String> {
-        let file = disk::open(&self.dev, matches!(self.op, Op::Write))?;
-        let room = disk::size(&file)? / self.bytes;
-        ensure!(room > 0 && self.count > 0, "{} is smaller than one request", self.dev.display());
-        let time =
-            if self.depth == 1 { self.one_by_one(&file, room)? } else { self.deep(&file, room)? };
-        let (op, ns) = (if matches!(self.op, Op::Read) { 'r' } else { 'w' }, time.as_nanos());
+        ensure!(self.count > 0, "no requests");
+        let write = matches!(self.op, Op::Write);
+        let mut series = Series::new(&self.dev, write, self.bytes, self.depth)?;
+        let start = Instant::now();
+        series.run(self.count)?;
+        let (op, ns) = (if write { 'w' } else { 'r' }, start.elapsed().as_nanos());
         Ok(format!(
             "bench op={op} bytes={} count={} depth={} ns={ns} ns_per_request={}",
             self.bytes,
@@ -49,48 +46,12 @@ impl Bench {
             ns / u128::from(self.count)
         ))
     }
-
-    fn one_by_one(&self, file: &File, room: u64) -> Result<Duration> {
-        let mut buffer = disk::buffer(self.bytes as usize)?;
-        buffer.fill(0x5a);
-        let start = Instant::now();
-        for request in 0..self.count {
-            let offset = request % room * self.bytes;
-            match self.op {
-                Op::Read => file.read_exact_at(&mut buffer, offset)?,
-                Op::Write => file.write_all_at(&buffer, offset)?,
-            }
-        }
-        Ok(start.elapsed())
-    }
-
-    fn deep(&self, file: &File, room: u64) -> Result<Duration> {
-        let (depth, len) = (self.depth as usize, self.bytes as usize);
-        let mut aio = Aio::new(file, depth, len)?;
-        let mut idle: Vec<usize> = (0..depth).collect();
-        idle.iter().for_each(|&slot| aio.buffer(slot).fill(0x5a));
-        let (mut sent, mut done) = (0, 0);
-        let start = Instant::now();
-        while done < self.count {
-            while sent < self.count
-                && let Some(slot) = idle.pop()
-            {
-                aio.queue(slot, matches!(self.op, Op::Write), sent % room * self.bytes, len);
-                sent += 1;
-            }
-            aio.submit()?;
-            aio.wait(|slot| {
-                idle.push(slot);
-                done += 1;
-            })?;
-        }
-        Ok(start.elapsed())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt as _;
 
     #[test]
     fn every_request_is_made_at_any_depth() {

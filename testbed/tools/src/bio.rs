@@ -6,8 +6,10 @@ mod aio;
 mod bench;
 mod disk;
 mod hammer;
+mod load;
 mod pattern;
 mod sequential;
+mod series;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ struct Cli {
 enum Command {
     /// Times requests of one size.
     Bench(bench::Bench),
+    /// Reads from several disks at once, from when a line comes on the standard input.
+    Load(load::Load),
     /// Writes a pattern that depends on the seed and on each sector's number, and flushes.
     Fill(sequential::Span),
     /// Reads back what `fill` wrote with the same seed.
@@ -39,6 +43,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let words = match Cli::parse().command {
         Command::Bench(bench) => bench.run()?,
+        Command::Load(load) => load.run(&mut std::io::stdin().lock())?,
         Command::Fill(span) => span.fill()?,
         Command::Verify(span) => span.verify()?,
         Command::Hammer(hammer) => hammer.run()?,
