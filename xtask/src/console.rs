@@ -60,6 +60,11 @@ impl Console {
         self.lines.push(line.to_owned());
     }
 
+    /// What a measurement left out and why: its notes `left out WHAT: WHY`.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(|line| line.strip_prefix("@@ note left out "))
+    }
+
     /// Why the run is no pass, once the machine has ended by itself.
     pub(crate) fn fault(&self) -> Option<String> {
         if let Some(line) = &self.fatal {
@@ -149,6 +154,12 @@ mod tests {
     #[test]
     fn a_guest_cannot_speak_for_the_case() {
         assert!(console(&["pv| @@ ok x", "pv| @@ end", PASS[2]]).fault().is_some());
+    }
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        let console = console(&["@@ note figure x", "@@ note left out grant: no grant_usage"]);
+        assert_eq!(console.left_out().collect::<Vec<_>>(), ["grant: no grant_usage"]);
     }
 
     #[test]

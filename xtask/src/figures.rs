@@ -3,6 +3,7 @@
 //! One deterministic boot: a virtual nanosecond is an executed instruction, of the guest, Xen and dom0
 //! together, whatever else this machine does.
 
+mod bars;
 mod targets;
 
 use crate::case::Case;
@@ -45,20 +46,23 @@ pub(crate) fn run() -> Result<bool> {
     }
     let figures = parse(&outcome)?;
     print_table(&figures);
-    for left_out in left_out(&outcome.console.lines) {
+    for left_out in outcome.console.left_out() {
         println!("left out: {left_out}");
     }
     let path = paths::target().join("figures.json");
     fs::write(&path, serde_json::to_vec_pretty(&figures)?)
         .with_context(|| format!("writing {}", path.display()))?;
-    println!("\n{} figures written to {}\n", figures.len(), path.display());
+    let drawn = path.with_extension("svg");
+    fs::write(&drawn, bars::svg(&figures))
+        .with_context(|| format!("writing {}", drawn.display()))?;
+    println!(
+        "\n{} figures written to {}, drawn in {}\n",
+        figures.len(),
+        path.display(),
+        drawn.display()
+    );
     targets::print_verdicts(&figures);
     Ok(!figures.is_empty())
-}
-
-/// `note left out SERIES: WHY`.
-fn left_out(lines: &[String]) -> impl Iterator<Item = &str> {
-    lines.iter().filter_map(|line| line.strip_prefix("@@ note left out "))
 }
 
 /// `note figure GUEST VCPUS IOREQS INTERRUPTS begin`, then the same with the result of the series.
@@ -144,7 +148,7 @@ fn print_table(figures: &[Figure]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{figure, left_out};
+    use super::figure;
 
     const BEGIN: &str = "foreign 1 100 40 begin";
     const END: &str =
@@ -167,12 +171,6 @@ mod tests {
             |mark: &str| mark.replace("foreign 1 148", "pv 1 -").replace("foreign 1 100", "pv 1 -");
         let figure = figure(&pv(BEGIN), &pv(END)).unwrap();
         assert_eq!((figure.ioreqs, figure.notify, figure.interrupts), (None, None, 1.0));
-    }
-
-    #[test]
-    fn what_is_left_out_is_said() {
-        let lines = [BEGIN, "@@ note left out grant: no grant_usage", END].map(str::to_owned);
-        assert_eq!(left_out(&lines).collect::<Vec<_>>(), ["grant: no grant_usage"]);
     }
 
     #[test]

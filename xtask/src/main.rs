@@ -35,6 +35,9 @@ mod shell;
 mod source;
 mod suite;
 mod suites;
+// What the comparison is drawn with: a dependency on it would bring all of its own.
+#[path = "../../benches/compare/svg.rs"]
+mod svg;
 mod systemd;
 mod testbed;
 mod toolchain;
