@@ -259,6 +259,7 @@ fn a_larger_range_after_a_smaller_one_sees_its_bytes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn grants_over_several_pages_are_mapped_one_by_one_where_the_kernels_pages_are_larger() {
     let guest = Guest::with_kernel_page_size(16384);
     let memory = guest.memory(layout().copy_max(0));
@@ -285,6 +286,7 @@ fn grants_over_several_pages_are_mapped_one_by_one_where_the_kernels_pages_are_l
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no page twice")]
 fn a_page_that_is_not_granted_leaves_none_of_its_range_mapped_where_pages_are_mapped_one_by_one() {
     let guest = Guest::with_kernel_page_size(65536);
     let request = guest.memory(layout().copy_max(0)).requests().memory();
