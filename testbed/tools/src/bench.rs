@@ -1,6 +1,6 @@
 //! `bench`: what one request costs.
 
-use crate::series::Series;
+use crate::series::{Order, Series};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -34,7 +34,7 @@ impl Bench {
     pub(crate) fn run(&self) -> Result<String> {
         ensure!(self.count > 0, "no requests");
         let write = matches!(self.op, Op::Write);
-        let mut series = Series::new(&self.dev, write, self.bytes, self.depth)?;
+        let mut series = Series::new(&self.dev, write, self.bytes, self.depth, Order::Adjacent)?;
         let start = Instant::now();
         series.run(self.count)?;
         let (op, ns) = (if write { 'w' } else { 'r' }, start.elapsed().as_nanos());

@@ -1,6 +1,6 @@
 //! `load`: reads from several disks at once, begun by a word from outside.
 
-use crate::series::Series;
+use crate::series::{Order, Series};
 use anyhow::{Context as _, Result, ensure};
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ impl Load {
             let (bytes, depth, count) = (self.bytes, self.depth, self.count);
             let (begin, begins) = mpsc::channel::<()>();
             let reader = thread::spawn(move || {
-                let mut series = Series::new(&dev, false, bytes, depth)?;
+                let mut series = Series::new(&dev, false, bytes, depth, Order::Apart)?;
                 // The first ones map the guest's memory and warm the caches; they don't count.
                 series.run(2 * depth)?;
                 ready.send(()).context("the others failed")?;
