@@ -30,6 +30,7 @@ mod progress;
 mod qemu;
 mod resolution;
 mod run;
+mod scale;
 mod series;
 mod shell;
 mod source;
@@ -150,6 +151,8 @@ enum Command {
     },
     /// What requests cost a guest, for our backend and for Xen's own, in one deterministic boot.
     Figures,
+    /// What requests cost guests that are busy at once, beside one guest's with one disk.
+    Scale,
     /// An interactive dom0 console, our daemon running.
     Shell,
 }
@@ -204,6 +207,7 @@ fn xtask(command: Xtask) -> Result<bool> {
             suite::run(&cases?, jobs, verbose)
         }
         Xtask::Testbed(Command::Figures) => figures::run(),
+        Xtask::Testbed(Command::Scale) => scale::run(),
         Xtask::Testbed(Command::Shell) => shell::run(),
     }
 }
