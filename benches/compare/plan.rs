@@ -40,7 +40,7 @@ impl Plan {
     pub(crate) fn short() -> Self {
         Self {
             work: work(short_cells),
-            repetitions: 9,
+            repetitions: 8,
             window: Duration::from_millis(200),
             limit: Some(Duration::from_secs(270)),
             left_out: "With `--short`: all that is not in the table; the full run has more.",

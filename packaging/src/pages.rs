@@ -18,8 +18,8 @@ const OF_PROGRAM: Chapters = &[(
     &[(
         "",
         "xen-virtio-blk-run(8), xen-virtio-blk-check(8), xen-virtio-blk-status(8), xen-virtio-blk-resize(8), \
-         xen-virtio-blk-limit(8), xen-virtio-blk-log-level(8), xl(1), xl.cfg(5), xl-disk-configuration(5), systemd(1); \
-         /usr/share/doc/xen-virtio-blk/install.md",
+         xen-virtio-blk-limit(8), xen-virtio-blk-device-tree(8), xen-virtio-blk-log-level(8), xl(1), xl.cfg(5), \
+         xl-disk-configuration(5), systemd(1); /usr/share/doc/xen-virtio-blk/install.md",
     )],
 )];
 
@@ -104,6 +104,24 @@ const OF_OPERATOR: Chapters = &[
     ("SEE ALSO", &[("", "xen-virtio-blk(8), xen-virtio-blk-run(8)")]),
 ];
 
+const OF_DEVICE_TREE: Chapters = &[
+    (
+        "EXIT STATUS",
+        &[
+            ("0", "The device tree is written."),
+            ("1", "It is not. The last line says why."),
+            ("2", "The command line is wrong."),
+        ],
+    ),
+    (
+        "SEE ALSO",
+        &[(
+            "",
+            "xen-virtio-blk(8), xen-virtio-blk-run(8), xl.cfg(5); /usr/share/doc/xen-virtio-blk/pci.md",
+        )],
+    ),
+];
+
 /// The page of the program and of each command, by file name.
 pub(crate) fn all() -> Result<Vec<(String, Vec<u8>)>> {
     // Its page would only say that there is --help.
@@ -119,6 +137,7 @@ fn page(command: &Command, program: &Command) -> Result<(String, Vec<u8>)> {
     let chapters = match command.get_name() {
         "run" => OF_RUN,
         "check" => OF_CHECK,
+        "device-tree" => OF_DEVICE_TREE,
         "status" | "resize" | "limit" | "log-level" => OF_OPERATOR,
         _ => OF_PROGRAM,
     };
@@ -158,7 +177,7 @@ mod tests {
     fn the_program_and_each_command_have_a_page() {
         let pages = all().unwrap();
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
-        let commands = ["run", "check", "status", "resize", "limit", "log-level"];
+        let commands = ["run", "check", "status", "resize", "limit", "device-tree", "log-level"];
         let its = commands.map(|command| format!("xen-virtio-blk-{command}.8"));
         assert_eq!(names[0], "xen-virtio-blk.8");
         assert_eq!(names[1..], its);

@@ -2,6 +2,8 @@
 # sleeps, which costs nothing in virtual time, so that dom0 can look at its counters while all is quiet.
 disk=/dev/vda
 [ -b "$disk" ] || disk=/dev/xvda
+# What the toolstack still does for the guest's creation is over by then.
+sleep 10
 mark() {
     # A virtio-mmio device or a PV one has one interrupt, a virtio-pci one several.
     echo "%% mark $(awk '/virtio|blkif/ { all += $2 } END { print all + 0 }' /proc/interrupts) $*"

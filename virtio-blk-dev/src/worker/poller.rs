@@ -54,8 +54,10 @@ impl Poller {
     /// nothing to the maximum.
     const CREDIT: u32 = 4;
     const TRY: u32 = 2;
-    /// A rest is at most `RETRY << MAX_RESTS` sleeps.
-    const MAX_RESTS: u32 = 6;
+    /// Each rest is longer than the one before by this shift, which is applied so often at most. A try costs what some
+    /// requests cost: a queue that is never worth it is to have few of them in its first thousand requests, too.
+    const REST_SHIFT: u32 = 2;
+    const MAX_RESTS: u32 = 3;
     /// The first rest, in sleeps, after the processor was taken away, the factor to the next one as a shift, and how often
     /// it is applied. A try takes up to three slices of the scheduler, in which others wait.
     const CROWDED_REST: u32 = 256;
@@ -156,7 +158,7 @@ impl Poller {
         if self.credit.is_zero() {
             self.budget = Duration::ZERO;
             self.credit = self.max.saturating_mul(Self::TRY);
-            self.rest = Self::RETRY << self.rests;
+            self.rest = Self::RETRY << Self::REST_SHIFT.saturating_mul(self.rests);
             self.rests = self.rests.saturating_add(1).min(Self::MAX_RESTS);
         }
     }
@@ -247,7 +249,11 @@ mod tests {
     fn polling_that_was_given_up_is_taken_up_where_it_pays_again() {
         let mut poller = Poller::new(MAX);
         in_its_way(&mut poller, Duration::from_micros(20), 2000);
-        after(&mut poller, Duration::from_micros(20), Poller::RETRY << (Poller::MAX_RESTS + 1));
+        after(
+            &mut poller,
+            Duration::from_micros(20),
+            Poller::RETRY << (Poller::REST_SHIFT * Poller::MAX_RESTS + 1),
+        );
         let (_, sleeps) = after(&mut poller, Duration::from_micros(20), 1000);
         assert_eq!(sleeps, 0, "budget {:?}", poller.budget());
     }

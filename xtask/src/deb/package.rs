@@ -80,7 +80,9 @@ impl Package {
             tree.compressed(&doc(name_of(&file)?), &read(&file)?)?;
         }
         // The unit's Documentation= names it.
-        tree.file(&doc("install.md"), read(&root.join("docs/install.md"))?);
+        for page in ["install.md", "pci.md"] {
+            tree.file(&doc(page), read(&root.join("docs").join(page))?);
+        }
         tree.compressed(&doc("changelog"), &read(&root.join("CHANGELOG.md"))?)?;
         tree.compressed(&doc("changelog.Debian"), self.changelog()?.as_bytes())?;
         tree.compressed(&doc("third-party-licences"), self.licences.text().as_bytes())?;
@@ -150,7 +152,9 @@ mod tests {
     /// A package whose program and pages are placeholders.
     fn package(dir: &Path) -> Package {
         let mut pages = Tree::default();
-        for command in ["", "-run", "-check", "-status", "-resize", "-limit", "-log-level"] {
+        for command in
+            ["", "-run", "-check", "-status", "-resize", "-limit", "-device-tree", "-log-level"]
+        {
             pages.file(&format!("man/xen-virtio-blk{command}.8"), ".TH page 8\n");
         }
         for file in ["xen-virtio-blk", "_xen-virtio-blk", "xen-virtio-blk.fish"] {
