@@ -69,7 +69,7 @@ killed() {
     check "$way: that guest is gone" guest_wait_gone doomed
 }
 
-( sh -c 'echo $PPID' >$cgroup/cgroup.procs && exec xen-virtio-blk run >>"$DAEMON_LOG" 2>&1 ) &
+( sh -c 'echo $PPID' >$cgroup/cgroup.procs && exec xen-virtio-blk run --transport "$TRANSPORT" >>"$DAEMON_LOG" 2>&1 ) &
 DAEMON_PID=$!
 stream daemon "$DAEMON_LOG"
 sleep 0.5

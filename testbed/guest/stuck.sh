@@ -22,8 +22,15 @@ until now=$(wc -l <$rounds) && [ "$now" = "$before" ]; do
 done
 echo "%% vdb is stuck after $now rounds"
 sleep 3
-# The register Status of the second device's window.
+# The register Status of the second device: in its window, or device_status in its BAR, of 8 bits.
+pci=/sys/bus/pci/devices/0000:00:02.0/resource
+if [ -e $pci ]; then
+    read -r bar rest <$pci
+    status="$((bar + 0x14)) 8"
+else
+    status="0x2000270 32"
+fi
 echo "%% resetting vdb"
-taskset 2 devmem 0x2000270 32 0
+taskset 2 devmem $status 0
 echo "%% vdb is reset"
 sleep 100000
