@@ -9,7 +9,9 @@ use std::{
 };
 
 use tracing::warn;
-use virtio_dev::{Chain, Interrupt, LiveQueue, QueueConfig, Queues, Stop, vm_memory::GuestAddressSpace};
+use virtio_dev::{
+    Chain, Interrupt, LiveQueue, QueueConfig, Queues, Stop, vm_memory::GuestAddressSpace,
+};
 use virtio_worker::{QueueThread, Served, ThreadSpec, Waiter, Wake};
 use xen_virtio_backend::{DeviceMemory, Host, ThreadFilters, ThreadKind};
 
