@@ -148,10 +148,10 @@ pub trait Device: Send {
     /// What an operator may ask of it.
     type Order;
 
-    /// The guest reads `data.len()` bytes of a register: [`DeviceTransport::read`](crate::DeviceTransport::read).
+    /// The guest reads `data.len()` bytes of a register, by [`Transport::read`](virtio_dev::Transport::read).
     fn read(&mut self, register: RegisterAddress, data: &mut [u8]);
 
-    /// The guest writes `data` to a register: [`DeviceTransport::write`](crate::DeviceTransport::write).
+    /// The guest writes `data` to a register, by [`Transport::write`](virtio_dev::Transport::write).
     fn write(&mut self, register: RegisterAddress, data: &[u8]) -> WriteOutcome;
 
     /// Where the guest has put the device's registers on its PCI bus: [`DeviceTransport::bar`](crate::DeviceTransport::bar).
