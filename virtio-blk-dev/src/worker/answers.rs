@@ -79,8 +79,9 @@ impl Answers {
         self.counters.count(request.kind, ok, outcome.moved);
         self.count = self.count.wrapping_add(1);
         self.staged.push((request.kind, request.taken_at));
-        let if_lost = status_address(&request.chain).map(|addr| (addr, Status::IoErr as u8));
-        batch.complete_or(request.chain, len, if_lost);
+        batch.complete_or(request.chain, len, |chain| {
+            status_address(chain).map(|addr| (addr, Status::IoErr as u8))
+        });
     }
 
     /// Publishes the staged answers to the driver. Returns the reading of `clock` at which these requests

@@ -88,17 +88,25 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     /// than the chain has room for is cut to that.
     #[inline]
     pub fn complete(&mut self, chain: Chain<D>, len: u32) {
-        self.complete_or(chain, len, None);
+        self.complete_or(chain, len, |_| None);
     }
 
     /// As [`complete`](Self::complete). Where what was written reaches the guest only then, and not all of it can,
     /// the guest finds this byte at this address: the status of a request that failed.
-    #[inline]
-    pub fn complete_or(&mut self, chain: Chain<D>, len: u32, if_lost: Option<(GuestAddress, u8)>) {
+    #[inline(always)]
+    pub fn complete_or(
+        &mut self,
+        chain: Chain<D>,
+        len: u32,
+        if_lost: impl FnOnce(&Chain<D>) -> Option<(GuestAddress, u8)>,
+    ) {
+        // Asked of the chain only where it is used.
+        let if_lost = if self.bulk.is_some() { if_lost(&chain) } else { None };
         let Chain { head, guard, buffers, writable_len, .. } = chain;
-        match &mut self.bulk {
-            None => drop(guard),
-            Some(bulk) => bulk.release(Released { guard, if_lost }),
+        if self.bulk.is_some() {
+            self.release(guard, if_lost);
+        } else {
+            drop(guard);
         }
         self.state.recycle(buffers);
         if let Err(fault) = self.stage(head, len.min(writable_len)) {
@@ -114,8 +122,8 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         if self.state.staged == 0 {
             return None;
         }
-        if let Some(bulk) = &mut self.bulk {
-            bulk.flush();
+        if self.bulk.is_some() {
+            self.flush();
         }
         match self.try_publish() {
             Ok(wanted) => {
@@ -198,6 +206,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn pop_ahead(&mut self) -> Option<Chain<D>> {
         if self.bulk.as_mut()?.ahead().is_empty() {
@@ -219,6 +228,8 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     }
 
     /// Looks at chains from the next one on. A malformed one is left to its turn.
+    #[cold]
+    #[inline(never)]
     fn fill(&mut self) {
         let LookAhead { chains, bytes, .. } = self.look_ahead;
         let first = self.state.next_avail;
@@ -242,6 +253,7 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         }
     }
 
+    #[inline(never)]
     fn look_at(&mut self, avail: u16) -> Result<Chain<D>, RingFault> {
         let guard = self.requests.memory();
         let state = &mut *self.state;
@@ -260,8 +272,34 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
         }
     }
 
+    /// Leaves what is left of a chain to the memory of many.
+    #[cold]
+    #[inline(never)]
+    fn release(&mut self, guard: D::T, if_lost: Option<(GuestAddress, u8)>) {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.release(Released { guard, if_lost });
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush(&mut self) {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.flush();
+        }
+    }
+
     /// Forgets the chains that were looked at and whose turn has not come.
+    #[inline]
     pub(super) fn forget_ahead(&mut self) {
+        if self.bulk.is_some() {
+            self.forget();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget(&mut self) {
         let Some(bulk) = &mut self.bulk else { return };
         for chain in bulk.ahead().drain(..) {
             self.state.recycle(chain.buffers);
