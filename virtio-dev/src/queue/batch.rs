@@ -229,7 +229,6 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
 
     /// Looks at chains from the next one on. A malformed one is left to its turn.
     #[cold]
-    #[inline(never)]
     fn fill(&mut self) {
         let LookAhead { chains, bytes, .. } = self.look_ahead;
         let first = self.state.next_avail;
@@ -282,7 +281,6 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     }
 
     #[cold]
-    #[inline(never)]
     fn flush(&mut self) {
         if let Some(bulk) = &mut self.bulk {
             bulk.flush();
@@ -298,7 +296,6 @@ impl<'a, M: GuestMemory, D: GuestAddressSpace> Batch<'a, M, D> {
     }
 
     #[cold]
-    #[inline(never)]
     fn forget(&mut self) {
         let Some(bulk) = &mut self.bulk else { return };
         for chain in bulk.ahead().drain(..) {
