@@ -1,6 +1,6 @@
 //! What a guest is told of its PCI bus: a partial device tree for xl.cfg's `device_tree`.
 
-use std::{fmt, ops::RangeInclusive};
+use std::fmt;
 
 use vm_fdt::{FdtWriter, FdtWriterResult};
 use xen_ioreq::DomId;
@@ -25,12 +25,9 @@ const MEMORY_32: u32 = 0x0200_0000;
 pub struct DeviceTree {
     first_spi: u32,
     spis: u32,
-    /// The device numbers of devices that grants are for, and the domain that uses these.
-    grants: Option<(RangesOfDevices, DomId)>,
+    /// The numbers of the devices that are granted to, and the domain that they are in.
+    grants: Option<(Vec<u8>, DomId)>,
 }
-
-/// Numbers of devices on the bus, from 1 to 31.
-type RangesOfDevices = Vec<RangeInclusive<u8>>;
 
 /// Interrupts that a bus can't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +67,7 @@ impl DeviceTree {
     /// `xl.cfg`, disks before others, and so on; with all, if none is named.
     #[must_use]
     pub fn with_grants(self, devices: &[u8], domid: DomId) -> Self {
-        let named = devices.iter().map(|device| *device..=*device).collect();
-        let devices = if devices.is_empty() { vec![1..=31] } else { named };
+        let devices = if devices.is_empty() { (1..=31).collect() } else { devices.to_vec() };
         Self { grants: Some((devices, domid)), ..self }
     }
 
@@ -133,9 +129,8 @@ impl DeviceTree {
         tree.property_null("dma-coherent")?;
         if let Some((devices, domid)) = &self.grants {
             // One entry for each device: what comes out, of which Linux takes the domain, counts up within an entry.
-            let devices = devices.iter().cloned().flatten();
-            let entry = |device: u8| [u32::from(device) << 3, GRANTS_PHANDLE, (*domid).into(), 1];
-            let map: Vec<u32> = devices.flat_map(entry).collect();
+            let entry = |device: &u8| [u32::from(*device) << 3, GRANTS_PHANDLE, (*domid).into(), 1];
+            let map: Vec<u32> = devices.iter().flat_map(entry).collect();
             tree.property_array_u32("iommu-map", &map)?;
         }
         tree.end_node(node)
