@@ -9,7 +9,7 @@ use std::{
 };
 
 use backend_process::chain;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use virtio_dev::{
     ControlPlane, Ignored, IrqLine, Queues, Status, Transport, VirtioDevice, WriteOutcome,
 };
@@ -57,6 +57,12 @@ impl<M: EventFds> TransportBuilder<M> {
     ) -> Result<DeviceTransport<D>, Refusal> {
         let Self { id, sharing, interrupt, lines, notices } = self;
         let (raised, grants) = (Arc::new(raised), sharing == Sharing::Grant);
+        // Not when the guest looks there: a device that can't be there stays in its window.
+        let can_be_on_bus = lines.is_some().then(|| PciTransport::check(&device));
+        if let Some(Err(error)) = &can_be_on_bus {
+            warn!(%id, error = %chain(error), "the device can't be on the guest's PCI bus, and is in its virtio-mmio window");
+        }
+        let lines = lines.filter(|_| matches!(can_be_on_bus, Some(Ok(()))));
         let bus = lines.map(|lines| -> Box<dyn MsiLines> {
             let (raised, is_told) = (Arc::clone(&raised), AtomicBool::new(false));
             Box::new(BusLines { id, lines, raised, notices, is_told })
@@ -104,7 +110,7 @@ impl<D: VirtioDevice> DeviceTransport<D> {
                 let pci = PciTransport::builder(mmio.into_device(), lines);
                 let pci = pci.access_platform(self.grants).build();
                 info!(id = %self.id, "the guest has looked at its PCI bus, and has the device there");
-                Some(On::Pci(Box::new(pci.expect("a device that has been built before"))))
+                Some(On::Pci(Box::new(pci.expect("a device that was checked and built before"))))
             }
             on => on,
         };

@@ -30,6 +30,15 @@ impl<D: VirtioDevice> PciTransport<D> {
     pub fn new(device: D, lines: impl MsiLines + 'static) -> Result<Self, Error> {
         Self::builder(device, lines).build()
     }
+
+    /// Whether `device` can be a function: what [`build`](PciTransportBuilder::build) asks of it beside what every
+    /// transport does, for an owner that has no other use for a device that can't.
+    ///
+    /// # Errors
+    /// A device type without a PCI device ID; more queues, or a longer configuration space, than fit the BAR.
+    pub fn check(device: &D) -> Result<(), Error> {
+        parts(device).map(drop)
+    }
 }
 
 impl<D: VirtioDevice> PciTransportBuilder<D> {
@@ -57,7 +66,7 @@ impl<D: VirtioDevice> PciTransportBuilder<D> {
     /// Those of [`ControlPlaneBuilder::build`]; a device type without a PCI device ID; more queues, or
     /// a longer configuration space, than fit the BAR.
     pub fn build(self) -> Result<PciTransport<D>, Error> {
-        let (layout, config) = self.parts()?;
+        let (layout, config) = parts(self.control.device())?;
         let vectors = vec![VectorState::default(); layout.vectors.into()];
         let msix = Table::new(self.queue_count(), &vectors, self.lines);
         let control = self.control.build(msix.messages())?;
@@ -70,7 +79,7 @@ impl<D: VirtioDevice> PciTransportBuilder<D> {
     /// # Errors
     /// As for [`build`](Self::build); also a state that this function can't have been in.
     pub fn restore(self, state: &PciState) -> Result<PciTransport<D>, Error> {
-        let (layout, config) = self.parts()?;
+        let (layout, config) = parts(self.control.device())?;
         let config = config.restored(&state.config_space);
         let config = config.ok_or(Error::State("the configuration space is another one"))?;
         if state.vectors.len() != usize::from(layout.vectors) {
@@ -89,16 +98,15 @@ impl<D: VirtioDevice> PciTransportBuilder<D> {
         Ok(PciTransport { control, config, layout, msix })
     }
 
-    fn parts(&self) -> Result<(Layout, ConfigSpace), Error> {
-        let device = self.control.device();
-        let (config, queues) = (device.config().len(), self.queue_count());
-        let layout = Layout::new(config, queues).ok_or(Error::Bar { config, queues })?;
-        let kind = device.device_type();
-        let config = ConfigSpace::new(kind, &layout).ok_or(Error::DeviceType(kind))?;
-        Ok((layout, config))
-    }
-
     fn queue_count(&self) -> usize {
         self.control.device().queue_max_sizes().len()
     }
+}
+
+fn parts(device: &impl VirtioDevice) -> Result<(Layout, ConfigSpace), Error> {
+    let (config, queues) = (device.config().len(), device.queue_max_sizes().len());
+    let layout = Layout::new(config, queues).ok_or(Error::Bar { config, queues })?;
+    let kind = device.device_type();
+    let config = ConfigSpace::new(kind, &layout).ok_or(Error::DeviceType(kind))?;
+    Ok((layout, config))
 }

@@ -68,43 +68,34 @@ impl<M: EventFds> SpiLines<M> {
         address: u64,
         data: u32,
     ) -> Result<Arc<InterruptLine<M>>, NoLine> {
-        if address != FRAME.start() + SET_SPI {
+        if address != FRAME.start() + SET_SPI || !(32..=LAST_SPI).contains(&data) {
             return Err(NoLine::Message { address, data });
         }
-        self.of_spi(data).ok_or(NoLine::Message { address, data })?
-    }
-
-    /// The interrupt of this number; `None` if no GIC has it.
-    fn of_spi(&self, spi: u32) -> Option<Result<Arc<InterruptLine<M>>, NoLine>> {
-        if !(32..=LAST_SPI).contains(&spi) {
-            return None;
-        }
+        let spi = data;
         let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(&spi).and_then(Weak::upgrade) {
-            return Some(Ok(line));
+            return Ok(line);
         }
         // Lowering an edge does nothing, but where the interrupt can't be raised.
         if let Err(source) = self.0.model.set_irq_level(spi, false) {
-            return Some(Err(NoLine::Spi { domid: self.0.domid, spi, source }));
+            return Err(NoLine::Spi { domid: self.0.domid, spi, source });
         }
         lines.retain(|_, line| line.strong_count() > 0);
         let line = Arc::new(InterruptLine::new(Arc::clone(&self.0.model), spi));
         lines.insert(spi, Arc::downgrade(&line));
-        Some(Ok(line))
+        Ok(line)
     }
 
     /// Raises an interrupt for the guest's own write to the frame.
     pub(crate) fn raise(&self, spi: u32) {
-        let raised = match self.of_spi(spi) {
-            Some(Ok(line)) => line.raise().err().map(|error| error.to_string()),
-            Some(Err(error)) => Some(chain(&error).to_string()),
-            None => None,
-        };
-        if let Some(error) = raised {
+        if let Err(error) = self.0.model.set_irq_level(spi, true)
+            && let Some(dropped) = self.0.limit.allow()
+        {
             debug!(
                 domid = self.0.domid,
                 spi,
-                error,
+                %error,
+                dropped,
                 "an interrupt that the guest has written to its GICv2m frame is not raised"
             );
         }

@@ -42,13 +42,13 @@ impl<H: Host, B: Backend> Service<H, B> {
     /// Has the guest's accesses to a device's registers sent here where they are now.
     pub(super) fn follow(&mut self, moved: Moved) {
         let Moved { from, to } = moved;
-        let domid = self.domid;
-        if let Some(Err(error)) = from.map(|from| self.server.unmap_range(from)) {
-            debug!(domid, error = %chain(&error), "the guest's accesses to where a device was on the bus are still answered");
-        }
         // The driver may have put two devices in one place: the first one answers.
-        if let Some(Err(error)) = to.map(|to| claim(&mut self.server, to)) {
-            debug!(domid, error = %chain(&error), "the guest's accesses to a device on its bus are not answered");
+        let left = from.map_or(Ok(()), |from| self.server.unmap_range(from));
+        let claimed = to.map_or(Ok(()), |to| claim(&mut self.server, to));
+        if let Err(error) = left.and(claimed)
+            && let Some(dropped) = self.limit.allow()
+        {
+            debug!(domid = self.domid, error = %chain(&error), dropped, "the guest's accesses to a device that it has moved on its bus don't reach the device, or are answered where it was");
         }
     }
 }
