@@ -27,6 +27,23 @@ xl destroy few
 check "few interrupts: the guest is gone" guest_wait_gone few
 check "the daemon stops" daemon_stop
 
+# Interrupts for less than a vector a queue: the driver has its queues share one.
+daemon_start run --transport pci --queues 2
+GUEST_CONFIG=$(tree short --spis 2)
+guest_config short 192 2 slim "$(virtio_disk "$(image short 64M)" xvda)"
+check "two interrupts, two queues: xl create" guest_create short || give_up "a guest is created"
+expect short "%% script io status 0" 120
+check "two interrupts, two queues: the guest is gone" guest_wait_gone short
+
+# A disk that is to be granted to, on a bus that doesn't say so.
+GUEST_CONFIG=$(tree plain-bus)
+guest_config ungranting 160 1 slim "$(virtio_disk "$(image ungranting 64M)" xvda rw grant_usage=1)"
+check "no grants in the tree: xl create" guest_create ungranting || give_up "a guest is created"
+check "no grants in the tree: the log says that the guest gives plain addresses" daemon_says "gives plain addresses" 60
+xl destroy ungranting
+check "no grants in the tree: the guest is gone" guest_wait_gone ungranting
+check "the daemon stops" daemon_stop
+
 # Nobody answers for the bus: the guest's kernel dies of that before it has a console.
 daemon_start run
 GUEST_CONFIG=$(tree lost)
