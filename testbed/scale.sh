@@ -133,9 +133,5 @@ done >/tmp/disks.toml
 : >"$DAEMON_LOG"
 daemon_start run --config /tmp/disks.toml
 scale mmio
-if [ "$(xl info xen_minor)" -ge 20 ]; then
-    scale pci
-else
-    note "left out pci: xl has no nr_spis before Xen 4.20, and this is $(xl info xen_version)"
-fi
+if has_bus; then scale pci; fi
 check "the daemon stops" daemon_stop

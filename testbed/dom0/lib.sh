@@ -223,6 +223,13 @@ guest_config() {
     } >"/tmp/$name.cfg"
 }
 
+# has_bus: whether xl can give a guest the interrupts of a PCI bus; else a note says what is left out.
+has_bus() {
+    [ "$(xl info xen_minor)" -ge 20 ] && return
+    note "left out pci: xl has no nr_spis before Xen 4.20, and this is $(xl info xen_version)"
+    return 1
+}
+
 # guest_create NAME [XL-OPTION…]: `xl create`, its console streamed as `NAME| …`; xl's
 # own words are in /tmp/NAME.xl and shown if it fails.
 guest_create() {
