@@ -7,12 +7,14 @@
 mod calls;
 pub mod client;
 pub mod device;
+mod driver_ring;
 pub mod input;
 pub mod memory;
 pub mod mmio;
 pub mod pci;
 pub mod qcow2;
 pub mod request;
+pub mod transport_case;
 pub mod vhost_user;
 pub mod xenstore;
 

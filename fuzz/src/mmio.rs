@@ -7,40 +7,10 @@ mod guest;
 mod op;
 mod rules;
 
-use crate::device::{ACCESS_PLATFORM, PREDICTED, Setup};
 use crate::input::Input;
+pub use crate::transport_case::Case;
 use guest::Guest;
 pub use op::Op;
-
-/// How the first three bytes of an input are understood.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Case {
-    /// Bits: 1 read-only, 2 `ACCESS_PLATFORM`, 4 an engine that finishes in any order, 8 resets
-    /// and stops of queues are answered late, by [`Op::Finish`].
-    pub flags: u8,
-    /// The queue has at most 4 << (this mod 4) descriptors.
-    pub log: u8,
-    /// Of the engine that finishes in any order.
-    pub seed: u8,
-}
-
-impl Case {
-    /// The bytes that mean this case and these operations.
-    pub fn encode(self, ops: &[Op]) -> Vec<u8> {
-        let mut bytes = vec![self.flags, self.log, self.seed];
-        ops.iter().for_each(|op| op.encode(&mut bytes));
-        bytes
-    }
-
-    fn setup(self) -> Setup {
-        Setup {
-            read_only: self.flags & 1 != 0,
-            access_platform: self.flags & 2 != 0,
-            queue_size: 4 << (self.log % 4),
-            reorder: (self.flags & 4 != 0).then_some(self.seed),
-        }
-    }
-}
 
 /// What became of an input, for the tests of the seeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,12 +32,8 @@ pub struct Report {
 /// Carries out one input.
 pub fn run(data: &[u8]) -> Report {
     let mut input = Input::new(data);
-    let case = Case { flags: input.u8(), log: input.u8(), seed: input.u8() };
-    let mut features = PREDICTED;
-    if case.flags & 2 != 0 {
-        features |= ACCESS_PLATFORM;
-    }
-    let mut guest = Guest::new(case.setup(), features, case.flags & 8 != 0);
+    let case = Case::take(&mut input);
+    let mut guest = Guest::new(case.setup(), case.features(), case.is_late());
     while !input.is_empty() {
         guest.act(Op::take(&mut input));
     }

@@ -10,7 +10,9 @@ use super::rules::{self, Event};
 use super::{Op, Report};
 use crate::calls::{Call, Calls};
 use crate::device::{DISK, Disk, Serving, Setup, Transport};
+use crate::driver_ring::DriverRing;
 use crate::memory::Memory;
+use crate::transport_case::wanted;
 
 /// No turn of a worker may look up more addresses: 32 requests of 32 buffers, several times over.
 const LOOKUPS: u64 = 10_000;
@@ -19,9 +21,6 @@ const BATCH: u64 = 256;
 /// After this many turns in a row the guest is busy with itself: its own reads keep writing to its
 /// ring.
 const TURNS: usize = 64;
-
-const NEXT: u8 = 1;
-const WRITE: u8 = 2;
 
 pub(super) struct Guest {
     disk: Disk,
@@ -83,9 +82,10 @@ impl Guest {
             Op::ReadRaw(offset, len) => self.read(offset.into(), usize::from(len) % 33),
             Op::Store(addr, data) => self.memory.put(addr.into(), &data),
             Op::Descriptor(index, addr, len, flags, next) => {
-                self.descriptor(index.into(), addr.into(), len.into(), flags, next);
+                let (addr, len) = (addr.into(), len.into());
+                self.ring(|ring| ring.descriptor(index.into(), addr, len, flags, next));
             }
-            Op::Offer(head) => self.offer(head),
+            Op::Offer(head) => self.ring(|ring| ring.offer(head)),
             Op::Turn => self.serve(1),
             Op::Finish => self.finish(),
             Op::Stale => {
@@ -98,7 +98,10 @@ impl Guest {
             }
             Op::Restore => self.restore(),
             Op::Initialise(features, log) => self.initialise(features, log),
-            Op::Request(kind, sector, sectors) => self.request(kind, sector, sectors),
+            Op::Request(kind, sector, sectors) => {
+                self.ring(|ring| ring.request(kind, sector, sectors));
+                self.set(Register::QueueNotify, 0);
+            }
             Op::Fault(fault) => self.disk.inject(fault),
             Op::Rings(desc, avail, used) => {
                 self.set(Register::QueueDescLow, u32::from(desc) << 8);
@@ -321,12 +324,7 @@ impl Guest {
     }
 
     fn initialise(&mut self, features: u8, log: u8) {
-        let mut wanted = self.features;
-        for (bit, feature) in [(1, 1_u64 << 9), (2, 1 << 28), (4, 1 << 29)] {
-            if features & bit == 0 {
-                wanted &= !feature;
-            }
-        }
+        let wanted = wanted(self.features, features);
         for (register, value) in [
             (Register::Status, 0),
             (Register::Status, 1),
@@ -352,42 +350,10 @@ impl Guest {
         }
     }
 
-    /// Fills a descriptor of the queue, wherever its table is.
-    fn descriptor(&self, index: u16, addr: u64, len: u32, flags: u8, next: u8) {
-        let table = self.transport.state().queues[0].desc_table;
-        let mut bytes = Vec::with_capacity(16);
-        bytes.extend(addr.to_le_bytes());
-        bytes.extend(len.to_le_bytes());
-        bytes.extend(u16::from(flags).to_le_bytes());
-        bytes.extend(u16::from(next).to_le_bytes());
-        if let Some(at) = table.checked_add(16 * u64::from(index)) {
-            self.memory.put(at, &bytes);
-        }
-    }
-
-    fn offer(&self, head: u8) {
-        let queue = &self.transport.state().queues[0];
-        let (Some(index_at), size) = (queue.avail_ring.checked_add(2), queue.size.max(1)) else {
-            return;
-        };
-        let index = u16::from_le_bytes(self.memory.get(index_at));
-        let slot = index_at.checked_add(2 + 2 * u64::from(index % size));
-        self.memory.put(slot.unwrap_or(u64::MAX), &u16::from(head).to_le_bytes());
-        self.memory.put(index_at, &index.wrapping_add(1).to_le_bytes());
-    }
-
-    fn request(&mut self, kind: u8, sector: u8, sectors: u8) {
-        let (header, data, status) = (0x800_u64, 0x1000, 0x810);
-        let mut bytes = Vec::with_capacity(16);
-        bytes.extend(u64::from(kind).to_le_bytes());
-        bytes.extend(u64::from(sector).to_le_bytes());
-        self.memory.put(header, &bytes);
-        let write = if kind == 1 { 0 } else { WRITE };
-        self.descriptor(0, header, 16, NEXT, 1);
-        self.descriptor(1, data, u32::from(sectors) * 512, NEXT | write, 2);
-        self.descriptor(2, status, 1, WRITE, 0);
-        self.offer(0);
-        self.set(Register::QueueNotify, 0);
+    /// Does something to the queue's ring, as its driver.
+    fn ring(&self, act: impl FnOnce(&DriverRing<'_>)) {
+        let state = self.transport.state();
+        act(&DriverRing::new(&self.memory, &state.queues[0]));
     }
 }
 

@@ -3,6 +3,7 @@
 use virtio_mmio_dev::Register;
 
 use crate::input::Input;
+use crate::transport_case::Encode;
 
 /// One thing a driver, or time, does.
 #[derive(Clone, Debug)]
@@ -82,8 +83,16 @@ impl Op {
         input.bytes(len.into()).to_vec()
     }
 
-    /// Appends the bytes that mean this operation.
-    pub fn encode(&self, bytes: &mut Vec<u8>) {
+    fn encode_data(tag: u8, at: u16, data: &[u8], bytes: &mut Vec<u8>) {
+        bytes.push(tag);
+        bytes.extend(at.to_le_bytes());
+        bytes.push(data.len() as u8);
+        bytes.extend(data);
+    }
+}
+
+impl Encode for Op {
+    fn encode(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Write(place, value) => {
                 bytes.extend([0, *place]);
@@ -114,12 +123,5 @@ impl Op {
             Self::Rings(desc, avail, used) => bytes.extend([14, *desc, *avail, *used]),
             Self::ConfigChanged => bytes.push(15),
         }
-    }
-
-    fn encode_data(tag: u8, at: u16, data: &[u8], bytes: &mut Vec<u8>) {
-        bytes.push(tag);
-        bytes.extend(at.to_le_bytes());
-        bytes.push(data.len() as u8);
-        bytes.extend(data);
     }
 }

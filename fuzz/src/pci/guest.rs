@@ -10,6 +10,7 @@ use super::rules::{self, DOORBELL, Event, Places};
 use super::{FIELDS, Op, Report};
 use crate::calls::{Call, Calls};
 use crate::device::{DISK, Disk, Serving, Setup};
+use crate::driver_ring::DriverRing;
 use crate::memory::Memory;
 
 /// No turn of a worker may look up more addresses: 32 requests of 32 buffers, several times over.
@@ -87,9 +88,10 @@ impl Guest {
             Op::ReadConfig(offset, len) => self.read(PciAddress::Config(offset), len),
             Op::Store(addr, data) => self.memory.put(addr.into(), &data),
             Op::Descriptor(index, addr, len, flags, next) => {
-                self.descriptor(index.into(), addr.into(), len.into(), flags, next);
+                let (addr, len) = (addr.into(), len.into());
+                self.ring(|ring| ring.descriptor(index.into(), addr, len, flags, next));
             }
-            Op::Offer(head) => self.offer(head),
+            Op::Offer(head) => self.ring(|ring| ring.offer(head)),
             Op::Turn => self.serve(1),
             Op::Finish => self.finish(),
             Op::Stale => {
@@ -102,7 +104,10 @@ impl Guest {
             }
             Op::Restore => self.restore(),
             Op::Initialise(features, log) => self.initialise(features, log),
-            Op::Request(kind, sector, sectors) => self.request(kind, sector, sectors),
+            Op::Request(kind, sector, sectors) => {
+                self.ring(|ring| ring.request(kind, sector, sectors));
+                self.write(PciAddress::Bar(0x1000), &[0, 0]);
+            }
             Op::Fault(fault) => self.disk.inject(fault),
             Op::Entry(vector, bits, data) => {
                 let address = DOORBELL | u64::from(bits & 2) << 40;
@@ -332,5 +337,11 @@ impl Guest {
             [Call::Start] => self.start(),
             ref calls => panic!("{calls:?} of a function that is resumed"),
         }
+    }
+
+    /// Does something to the queue's ring, as its driver.
+    fn ring(&self, act: impl FnOnce(&DriverRing<'_>)) {
+        let state = self.function.state().control;
+        act(&DriverRing::new(&self.memory, &state.queues[0]));
     }
 }

@@ -1,6 +1,7 @@
 //! What a driver can do, in bytes.
 
 use crate::input::Input;
+use crate::transport_case::Encode;
 
 /// The fields of the common configuration that a driver writes: offset and width. The structure is at
 /// the start of the BAR, which the seeds rely on and nothing else.
@@ -111,8 +112,20 @@ impl Op {
         input.bytes(len.into()).to_vec()
     }
 
-    /// Appends the bytes that mean this operation.
-    pub fn encode(&self, bytes: &mut Vec<u8>) {
+    fn encode_data(tag: u8, at: u16, data: &[u8], bytes: &mut Vec<u8>) {
+        Self::encode_at(tag, at, &[data.len() as u8], bytes);
+        bytes.extend(data);
+    }
+
+    fn encode_at(tag: u8, at: u16, more: &[u8], bytes: &mut Vec<u8>) {
+        bytes.push(tag);
+        bytes.extend(at.to_le_bytes());
+        bytes.extend(more);
+    }
+}
+
+impl Encode for Op {
+    fn encode(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Write(place, value) => {
                 bytes.extend([0, *place]);
@@ -146,16 +159,5 @@ impl Op {
             }
             Self::ConfigChanged => bytes.push(19),
         }
-    }
-
-    fn encode_data(tag: u8, at: u16, data: &[u8], bytes: &mut Vec<u8>) {
-        Self::encode_at(tag, at, &[data.len() as u8], bytes);
-        bytes.extend(data);
-    }
-
-    fn encode_at(tag: u8, at: u16, more: &[u8], bytes: &mut Vec<u8>) {
-        bytes.push(tag);
-        bytes.extend(at.to_le_bytes());
-        bytes.extend(more);
     }
 }
