@@ -1,7 +1,7 @@
 //! `virtio-drivers` on a guest's PCI bus (virtio 1.2 §4.1): the same accesses that its own transport makes to mapped
 //! memory, by trapping ones.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
 use virtio_dev::feature::ACCESS_PLATFORM;
 use virtio_drivers::{
@@ -14,8 +14,49 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::virtio_driver::{Memory, set_kernel};
 
-/// The disk's driver.
-pub type PciBlkDriver = VirtIOBlk<Memory, PciRegisters>;
+/// The disk's driver, on a bus of `xen_virtio_backend::fake`.
+pub type PciBlkDriver = VirtIOBlk<Memory, PciRegisters<PciFunction>>;
+
+/// The structures of a function that its driver has found (§4.1.4), by accesses that trap.
+pub trait Structures {
+    fn device_id(&self) -> u16;
+    fn read_common(&self, offset: u64, size: u8) -> u64;
+    fn write_common(&self, offset: u64, size: u8, value: u64);
+    fn notify(&self, queue: u16, notify_off: u64);
+    fn read_device(&self, offset: u64, size: u8) -> u64;
+    fn write_device(&self, offset: u64, size: u8, value: u64);
+    /// Reads the ISR status, which clears it.
+    fn take_isr(&self) -> u8;
+    /// Whether vectors 0 and 1 of MSI-X are set up.
+    fn has_messages(&self) -> bool;
+}
+
+impl Structures for PciFunction {
+    fn device_id(&self) -> u16 {
+        self.read_config(2, 2) as u16
+    }
+    fn read_common(&self, offset: u64, size: u8) -> u64 {
+        self.read_common(offset, size)
+    }
+    fn write_common(&self, offset: u64, size: u8, value: u64) {
+        self.write_common(offset, size, value);
+    }
+    fn notify(&self, queue: u16, notify_off: u64) {
+        self.notify(queue, notify_off);
+    }
+    fn read_device(&self, offset: u64, size: u8) -> u64 {
+        self.read_device(offset, size)
+    }
+    fn write_device(&self, offset: u64, size: u8, value: u64) {
+        self.write_device(offset, size, value);
+    }
+    fn take_isr(&self) -> u8 {
+        self.take_isr()
+    }
+    fn has_messages(&self) -> bool {
+        true
+    }
+}
 
 /// Offsets of the common configuration (§4.1.4.3).
 mod common {
@@ -42,18 +83,29 @@ pub fn probe_on_bus(
     kernel: &Arc<GuestKernel>,
 ) -> Result<PciBlkDriver, Error> {
     set_kernel(kernel);
-    let grants = kernel.sharing() == Sharing::Grant;
-    VirtIOBlk::new(PciRegisters { function, grants, notify_off: Cell::new(0) })
+    VirtIOBlk::new(PciRegisters::new(function, kernel.sharing() == Sharing::Grant))
 }
 
 /// The registers of a device on the bus.
-pub struct PciRegisters {
-    function: PciFunction,
+pub struct PciRegisters<S: Structures> {
+    function: S,
     grants: bool,
-    notify_off: Cell<u64>,
 }
 
-impl PciRegisters {
+impl<S: Structures> PciRegisters<S> {
+    /// Of a driver whose guest grants its memory, or not.
+    pub fn new(function: S, grants: bool) -> Self {
+        Self { function, grants }
+    }
+
+    fn assign(&self, field: u64, vector: u16) {
+        if self.function.has_messages() {
+            self.function.write_common(field, 2, vector.into());
+            let taken = self.function.read_common(field, 2);
+            assert_eq!(taken, u64::from(vector), "the device takes the vector");
+        }
+    }
+
     fn write_half(&self, select: u64, at: u64, index: u64, value: u64) {
         self.function.write_common(select, 4, index);
         self.function.write_common(at, 4, value);
@@ -64,10 +116,10 @@ impl PciRegisters {
     }
 }
 
-impl Transport for PciRegisters {
+impl<S: Structures> Transport for PciRegisters<S> {
     fn device_type(&self) -> DeviceType {
-        let id = self.function.read_config(2, 2) as u32;
-        (id - 0x1040).try_into().expect("a known device")
+        let id = self.function.device_id() - 0x1040;
+        u32::from(id).try_into().expect("a known device")
     }
 
     fn read_device_features(&mut self) -> u64 {
@@ -91,7 +143,9 @@ impl Transport for PciRegisters {
     }
 
     fn notify(&mut self, queue: u16) {
-        self.function.notify(queue, self.notify_off.get());
+        self.select(queue);
+        let notify_off = self.function.read_common(common::QUEUE_NOTIFY_OFF, 2);
+        self.function.notify(queue, notify_off);
     }
 
     fn get_status(&self) -> DeviceStatus {
@@ -119,14 +173,13 @@ impl Transport for PciRegisters {
         used: PhysAddr,
     ) {
         let function = &self.function;
-        function.write_common(common::CONFIG_MSIX_VECTOR, 2, 0);
+        self.assign(common::CONFIG_MSIX_VECTOR, 0);
         self.select(queue);
         function.write_common(common::QUEUE_SIZE, 2, size.into());
         function.write_common(common::QUEUE_DESC, 8, desc);
         function.write_common(common::QUEUE_DRIVER, 8, avail);
         function.write_common(common::QUEUE_DEVICE, 8, used);
-        function.write_common(common::QUEUE_MSIX_VECTOR, 2, u64::from(queue) + 1);
-        self.notify_off.set(function.read_common(common::QUEUE_NOTIFY_OFF, 2));
+        self.assign(common::QUEUE_MSIX_VECTOR, queue + 1);
         function.write_common(common::QUEUE_ENABLE, 2, 1);
     }
 
@@ -138,9 +191,9 @@ impl Transport for PciRegisters {
         self.function.read_common(common::QUEUE_ENABLE, 2) == 1
     }
 
-    /// There is nothing to acknowledge: a message was sent.
+    /// With messages there is nothing to acknowledge.
     fn ack_interrupt(&mut self) -> InterruptStatus {
-        InterruptStatus::empty()
+        InterruptStatus::from_bits_retain(self.function.take_isr().into())
     }
 
     fn read_config_generation(&self) -> u32 {
@@ -165,7 +218,7 @@ impl Transport for PciRegisters {
     }
 }
 
-impl Drop for PciRegisters {
+impl<S: Structures> Drop for PciRegisters<S> {
     fn drop(&mut self) {
         self.set_status(DeviceStatus::empty());
     }

@@ -2,10 +2,13 @@
 //! function and places the BAR, its block driver reads and writes through registers and rings. Every
 //! access is one of a guest, and answered where it stands.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod machine;
 mod memory;
 mod registers;
 
+use common::pci_driver::PciRegisters;
 use machine::{Machine, SECTORS, SLOT, sector_pattern};
 use memory::{Dma, pages_in_use};
 use registers::Registers;
@@ -17,13 +20,16 @@ use virtio_drivers::{
     },
 };
 
-fn driver(machine: &Machine, msix: bool) -> VirtIOBlk<Dma, Registers> {
+fn driver(machine: &Machine, msix: bool) -> VirtIOBlk<Dma, PciRegisters<Registers>> {
     let mut root = machine.place();
     let registers = Registers::find(&mut root, machine, msix);
-    VirtIOBlk::new(registers).expect("the driver takes the device")
+    VirtIOBlk::new(PciRegisters::new(registers, false)).expect("the driver takes the device")
 }
 
-fn reads_and_writes(machine: &Machine, driver: &mut VirtIOBlk<Dma, Registers>) -> usize {
+fn reads_and_writes(
+    machine: &Machine,
+    driver: &mut VirtIOBlk<Dma, PciRegisters<Registers>>,
+) -> usize {
     assert_eq!(driver.capacity(), SECTORS as u64);
     assert!(!driver.readonly());
     let mut sector = [0; 512];

@@ -1,22 +1,15 @@
 //! The registers of the function, by accesses that trap.
 
-use virtio_drivers::{
-    Error, PhysAddr,
-    transport::{
-        DeviceStatus, DeviceType, InterruptStatus, Transport,
-        pci::{
-            VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_PCI_CAP_ISR_CFG,
-            VIRTIO_PCI_CAP_NOTIFY_CFG,
-            bus::{CapabilityInfo, ConfigurationAccess as _, PCI_CAP_ID_VNDR, PciRoot},
-        },
-    },
+use virtio_drivers::transport::pci::{
+    VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_PCI_CAP_ISR_CFG,
+    VIRTIO_PCI_CAP_NOTIFY_CFG,
+    bus::{CapabilityInfo, ConfigurationAccess as _, PCI_CAP_ID_VNDR, PciRoot},
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::common::pci_driver::Structures;
 use super::machine::{BAR, DOORBELL, Machine, SLOT};
 
-/// `virtio-drivers`' own `PciTransport` reads and writes mapped memory, which can't trap here; this one
-/// makes the same accesses in the same order, and Linux's for MSI-X, of which that knows nothing.
+/// The structures that `virtio-drivers`' code finds, and Linux's accesses for MSI-X, of which that knows nothing.
 pub(crate) struct Registers {
     machine: Machine,
     common: u64,
@@ -72,133 +65,43 @@ impl Registers {
         }
     }
 
-    fn read_u16(&self, field: u64) -> u16 {
-        u16::from_le_bytes(self.machine.load(self.common + field))
-    }
-
-    fn read_u32(&self, field: u64) -> u32 {
-        u32::from_le_bytes(self.machine.load(self.common + field))
-    }
-
-    fn write(&self, field: u64, data: impl IntoBytes + Immutable) {
-        self.machine.store(self.common + field, data.as_bytes());
-    }
-
-    fn assign(&self, field: u64, vector: u16) {
-        if self.table.is_some() {
-            self.write(field, vector);
-            assert_eq!(self.read_u16(field), vector, "the device takes the vector");
+    fn read(&self, at: u64, size: u8) -> u64 {
+        match size {
+            1 => self.machine.load::<1>(at)[0].into(),
+            2 => u16::from_le_bytes(self.machine.load(at)).into(),
+            4 => u32::from_le_bytes(self.machine.load(at)).into(),
+            _ => u64::from_le_bytes(self.machine.load(at)),
         }
+    }
+
+    fn write(&self, at: u64, size: u8, value: u64) {
+        self.machine.store(at, &value.to_le_bytes()[..usize::from(size)]);
     }
 }
 
-impl Transport for Registers {
-    fn device_type(&self) -> DeviceType {
-        DeviceType::Block
+impl Structures for Registers {
+    fn device_id(&self) -> u16 {
+        (self.machine.read_word(SLOT, 0) >> 16) as u16
     }
-
-    fn read_device_features(&mut self) -> u64 {
-        let page = |page: u32| {
-            self.write(0x00, page);
-            u64::from(self.read_u32(0x04))
-        };
-        page(0) | page(1) << 32
+    fn read_common(&self, offset: u64, size: u8) -> u64 {
+        self.read(self.common + offset, size)
     }
-
-    fn write_driver_features(&mut self, features: u64) {
-        for (page, bits) in [(0_u32, features as u32), (1, (features >> 32) as u32)] {
-            self.write(0x08, page);
-            self.write(0x0c, bits);
-        }
+    fn write_common(&self, offset: u64, size: u8, value: u64) {
+        self.write(self.common + offset, size, value);
     }
-
-    fn max_queue_size(&mut self, queue: u16) -> u32 {
-        self.write(0x16, queue);
-        self.read_u16(0x18).into()
+    fn notify(&self, queue: u16, notify_off: u64) {
+        self.write(self.notify + notify_off * self.notify_off_multiplier, 2, queue.into());
     }
-
-    fn notify(&mut self, queue: u16) {
-        self.write(0x16, queue);
-        let offset = u64::from(self.read_u16(0x1e)) * self.notify_off_multiplier;
-        self.machine.store(self.notify + offset, &queue.to_le_bytes());
+    fn read_device(&self, offset: u64, size: u8) -> u64 {
+        self.read(self.device + offset, size)
     }
-
-    fn get_status(&self) -> DeviceStatus {
-        let [status] = self.machine.load(self.common + 0x14);
-        DeviceStatus::from_bits_truncate(status.into())
+    fn write_device(&self, offset: u64, size: u8, value: u64) {
+        self.write(self.device + offset, size, value);
     }
-
-    fn set_status(&mut self, status: DeviceStatus) {
-        self.write(0x14, status.bits() as u8);
+    fn take_isr(&self) -> u8 {
+        self.read(self.isr, 1) as u8
     }
-
-    fn set_guest_page_size(&mut self, _: u32) {}
-
-    fn requires_legacy_layout(&self) -> bool {
-        false
-    }
-
-    fn queue_set(
-        &mut self,
-        queue: u16,
-        size: u32,
-        desc: PhysAddr,
-        avail: PhysAddr,
-        used: PhysAddr,
-    ) {
-        self.assign(0x10, 0);
-        self.write(0x16, queue);
-        self.write(0x18, size as u16);
-        // In one access each, as that crate makes them.
-        self.write(0x20, desc);
-        self.write(0x28, avail);
-        self.write(0x30, used);
-        self.assign(0x1a, 1);
-        self.write(0x1c, 1_u16);
-    }
-
-    fn queue_unset(&mut self, _: u16) {}
-
-    fn queue_used(&mut self, queue: u16) -> bool {
-        self.write(0x16, queue);
-        self.read_u16(0x1c) == 1
-    }
-
-    fn ack_interrupt(&mut self) -> InterruptStatus {
-        let [isr] = self.machine.load(self.isr);
-        InterruptStatus::from_bits_retain(isr.into())
-    }
-
-    fn read_config_generation(&self) -> u32 {
-        let [generation] = self.machine.load(self.common + 0x15);
-        generation.into()
-    }
-
-    fn read_config_space<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, Error> {
-        let mut value = T::new_zeroed();
-        let at = self.device + offset as u64;
-        let bytes = value.as_mut_bytes();
-        match bytes.len() {
-            1 => bytes.copy_from_slice(&self.machine.load::<1>(at)),
-            2 => bytes.copy_from_slice(&self.machine.load::<2>(at)),
-            _ => bytes.copy_from_slice(&self.machine.load::<4>(at)),
-        }
-        Ok(value)
-    }
-
-    fn write_config_space<T: IntoBytes + Immutable>(
-        &mut self,
-        offset: usize,
-        value: T,
-    ) -> Result<(), Error> {
-        self.machine.store(self.device + offset as u64, value.as_bytes());
-        Ok(())
-    }
-}
-
-impl Drop for Registers {
-    fn drop(&mut self) {
-        self.set_status(DeviceStatus::empty());
-        assert_eq!(self.get_status(), DeviceStatus::empty());
+    fn has_messages(&self) -> bool {
+        self.table.is_some()
     }
 }

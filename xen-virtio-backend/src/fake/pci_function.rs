@@ -20,6 +20,7 @@ const VENDOR: u8 = 0x09;
 /// `cfg_type` (§4.1.4).
 const COMMON: u8 = 1;
 const NOTIFY: u8 = 2;
+const ISR: u8 = 3;
 const DEVICE: u8 = 4;
 
 /// A device on a guest's PCI bus, as the guest's kernel finds it and sets it up, from one vCPU. Every access traps.
@@ -32,6 +33,7 @@ pub struct PciFunction {
     common: u64,
     notify: u64,
     notify_multiplier: u64,
+    isr: u64,
     device: u64,
     msix_table: u64,
     /// Where the MSI-X capability is in the configuration space.
@@ -68,6 +70,7 @@ impl PciFunction {
             common: 0,
             notify: 0,
             notify_multiplier: 0,
+            isr: 0,
             device: 0,
             msix_table: 0,
             msix: 0,
@@ -98,6 +101,7 @@ impl PciFunction {
                             self.notify = offset;
                             self.notify_multiplier = self.read_config(at + 16, 4);
                         }
+                        ISR => self.isr = offset,
                         DEVICE => self.device = offset,
                         _ => {}
                     }
@@ -136,6 +140,11 @@ impl PciFunction {
     /// Writes to the common configuration (virtio 1.2 §4.1.4.3).
     pub fn write_common(&self, offset: u64, size: u8, value: u64) {
         self.write(self.common + offset, size, value);
+    }
+
+    /// Reads the ISR status, which clears it (§4.1.4.5).
+    pub fn take_isr(&self) -> u8 {
+        self.read(self.isr, 1) as u8
     }
 
     /// Reads the device's own configuration.
